@@ -1,0 +1,52 @@
+# Each verb builds .venv by itself, from nothing but Python (3.11 or later) and pip.
+# ARGS="..." is passed on: make test ARGS="-k policy -x"
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.made-from-the-lock
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: setup demo test check format bench docs lock clean
+
+setup: $(STAMP) ## everything into .venv: all extras, all tools, this package editable
+	@:
+
+$(STAMP): pyproject.toml uv.lock
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later found; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/pip || { echo "setup: .venv from $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@test -x $(BIN)/uv || { echo "setup: uv into .venv"; $(BIN)/python -m pip install --quiet uv; }
+	@echo "setup: packages from uv.lock"
+	@$(BIN)/uv sync --locked --all-extras --all-groups --quiet
+	@touch $@
+
+demo: $(STAMP) ## an e-mail assistant that asks before it sends
+	@$(BIN)/hitl demo $(ARGS)
+
+test: $(STAMP) ## the whole suite
+	$(BIN)/pytest $(ARGS)
+
+check: $(STAMP) ## lint, format, types, arrows between modules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+	scripts/lint_imports.sh
+
+format: $(STAMP) ## what ruff can put right by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## speed and size beside the official saver; the cost of safety
+	$(BIN)/python benchmarks/checkpointers.py $(ARGS)
+	$(BIN)/python benchmarks/safety.py
+
+docs: $(STAMP) ## the site, into site/; a broken link is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+lock: $(STAMP) ## newest versions into uv.lock, then into .venv
+	$(BIN)/uv lock --upgrade
+	@$(MAKE) --no-print-directory setup
+
+clean: ## back to a fresh checkout
+	rm -rf .venv dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

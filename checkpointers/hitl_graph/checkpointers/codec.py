@@ -1,0 +1,147 @@
+"""How values become bytes: plain data and chat messages directly, everything else by the serializer.
+
+An *element* is one of
+
+    [1, data]              JSON-like data: str, int, float, bool, None, bytes, list, dict with str keys
+    ["AIMessage", fields]  a chat message whose fields are plain, as its `__dict__`
+    [0, type, bytes]       what the serializer made of anything else
+
+in msgpack. Directly restored messages are equal to what the serializer gives, at a tenth of the time: no validation
+of what was valid when it was stored. With a serializer of the user's own (encryption) everything takes the third form.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ormsgpack
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+__all__ = ["FIELDS", "Codec", "Element", "array"]
+
+_CLASSES: dict[str, type[BaseMessage]] = {
+    cls.__name__: cls
+    for cls in (AIMessage, ChatMessage, FunctionMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage)
+}
+_NAMES = {cls: name for name, cls in _CLASSES.items()}
+
+FIELDS: dict[type, list[str]] = {cls: list(cls.model_fields) for cls in _NAMES}
+"""The message classes that are stored directly, and their fields in order."""
+
+# Without a `default`, and with everything exotic passed on to it, packb refuses whatever is not exactly plain data.
+_EXACT = (
+    ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+_FINGERPRINTS = JsonPlusSerializer()
+_set = object.__setattr__
+
+
+class Element(NamedTuple):
+    """One encoded value."""
+
+    data: bytes
+    """What to store."""
+    fingerprint: bytes | None
+    """Equal for equal values; None: not to be told, take it as changed."""
+    is_plain: bool
+    """Whether the value is plain data or a message of plain fields."""
+
+
+class Codec:
+    """Encodes and decodes with one serializer."""
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        self.serde = serde
+        self._is_direct = type(serde) is JsonPlusSerializer and not getattr(serde, "_custom_unpack_ext_hook", False)
+
+    def encode(self, value: Any) -> Element:
+        """Encode one value.
+
+        Raises:
+            TypeError: The serializer refuses it.
+        """
+        plain = _plain(value)
+        if plain is not None and self._is_direct:
+            return Element(plain, plain, True)
+        kind, data = self.serde.dumps_typed(value)
+        opaque = ormsgpack.packb([0, kind, data])
+        if plain is not None:
+            return Element(opaque, plain, True)
+        return Element(opaque, opaque if self._is_direct else _fingerprint(value), False)
+
+    def decode(self, element: Sequence[Any]) -> Any:
+        """Decode one unpacked element into a fresh object."""
+        kind = element[0]
+        if kind == 1:
+            return element[1]
+        if kind == 0:
+            return self.serde.loads_typed((element[1], element[2]))
+        return restore(_CLASSES[kind], element[1])
+
+    def decode_all(self, data: bytes) -> list[Any]:
+        """Decode an array of elements."""
+        return [self.decode(element) for element in ormsgpack.unpackb(data)]
+
+
+def restore(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
+    """A message with exactly these fields, as unpickling would make it."""
+    if list(fields) != FIELDS[cls]:
+        return _of_another_version(cls, fields)
+    message = cls.__new__(cls)
+    _set(message, "__dict__", fields)
+    _set(message, "__pydantic_fields_set__", set(fields))
+    _set(message, "__pydantic_extra__", {})
+    _set(message, "__pydantic_private__", None)
+    return message
+
+
+def array(count: int, elements: bytes) -> bytes:
+    """The msgpack array of `count` elements that were encoded one by one."""
+    if count < 16:
+        return bytes((0x90 | count,)) + elements
+    if count < 1 << 16:
+        return b"\xdc" + count.to_bytes(2) + elements
+    return b"\xdd" + count.to_bytes(4) + elements
+
+
+def _plain(value: Any) -> bytes | None:
+    name = _NAMES.get(type(value))
+    try:
+        if name is None:
+            return ormsgpack.packb([1, value], option=_EXACT)
+        fields = value.__dict__
+        if value.__pydantic_extra__ or list(fields) != FIELDS[type(value)]:
+            return None
+        return ormsgpack.packb([name, fields], option=_EXACT)
+    except (ormsgpack.MsgpackEncodeError, AttributeError):
+        return None
+
+
+def _fingerprint(value: Any) -> bytes | None:
+    try:
+        kind, data = _FINGERPRINTS.dumps_typed(value)
+    except Exception:
+        return None
+    return kind.encode() + b":" + data
+
+
+def _of_another_version(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:
+    try:
+        return cls(**fields)
+    except ValueError:
+        return cls.model_construct(**fields)

@@ -1,0 +1,136 @@
+"""The errors of hitl_graph, all under one root.
+
+    HitlError
+    ├── PolicyError                 a rule or a policy that cannot be built (also ValueError)
+    ├── RequestError
+    │   ├── UnknownRequestError     no such request, or an ambiguous id prefix (also LookupError)
+    │   ├── AlreadyDecidedError     somebody decided first
+    │   ├── StaleRequestError       the request is no longer asked, or is not what was shown
+    │   └── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
+    ├── LedgerMissingError          a node that found no ledger to write to
+    ├── PermitError                 an action without a valid permit; it did not run
+    ├── EffectError
+    │   ├── OutcomeUnknownError     an action may or may not have happened
+    │   └── EffectBusyError         another process has been running the action for too long to wait
+    ├── DeliveryError               a decision that the worker cannot hand to the graph
+    └── StorageError
+        ├── DatabaseClosedError     used after close()
+        ├── DatabaseCorruptError    not a hitl-graph database, or damaged
+        ├── DatabaseTooNewError     written by a newer hitl-graph
+        └── DatabaseWriteError      read-only file, full disk, locked for too long
+
+Each message says what happened, to what, and what to do. Data is on attributes. All of them can be pickled.
+"""
+
+from typing import Any
+
+__all__ = [
+    "AlreadyDecidedError",
+    "DatabaseClosedError",
+    "DatabaseCorruptError",
+    "DatabaseTooNewError",
+    "DatabaseWriteError",
+    "DeliveryError",
+    "EffectBusyError",
+    "EffectError",
+    "HitlError",
+    "InvalidDecisionError",
+    "LedgerMissingError",
+    "OutcomeUnknownError",
+    "PermitError",
+    "PolicyError",
+    "RequestError",
+    "StaleRequestError",
+    "StorageError",
+    "UnknownRequestError",
+]
+
+
+class HitlError(Exception):
+    """Base of every error that this library raises."""
+
+
+class PolicyError(HitlError, ValueError):
+    """A rule or a policy that cannot be built."""
+
+
+class RequestError(HitlError):
+    """Something is wrong with one request or with an answer to it."""
+
+    def __init__(self, request_id: str, message: str) -> None:
+        self.request_id = request_id
+        super().__init__(request_id, message)
+
+    def __str__(self) -> str:
+        return f"request {self.request_id}: {self.args[1]}"
+
+
+class UnknownRequestError(RequestError, LookupError):
+    """No request has this id, or several begin with it."""
+
+
+class AlreadyDecidedError(RequestError):
+    """Another answer was recorded first; this one was not."""
+
+    def __init__(self, request_id: str, decided_by: str, word: str) -> None:
+        self.decided_by, self.word = decided_by, word
+        RequestError.__init__(
+            self,
+            request_id,
+            f"already decided: {word} by {decided_by}. Your answer was not recorded; look at the request again",
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.request_id, self.decided_by, self.word)
+
+
+class StaleRequestError(RequestError):
+    """The request is not asked any more, or is not the one that was shown."""
+
+
+class InvalidDecisionError(RequestError, ValueError):
+    """An answer that this request does not accept. Nothing was recorded; it can be answered again."""
+
+
+class LedgerMissingError(HitlError):
+    """A node found no ledger."""
+
+
+class PermitError(HitlError):
+    """An action had no valid permit in the ledger. It did not run."""
+
+
+class EffectError(HitlError):
+    """An action could not be run under its permit."""
+
+
+class OutcomeUnknownError(EffectError):
+    """An action was started and nothing is known of its end. It was not run again."""
+
+
+class EffectBusyError(EffectError):
+    """Another process runs this action right now."""
+
+
+class DeliveryError(HitlError):
+    """A decision could not be handed to the graph; it stays recorded."""
+
+
+class StorageError(HitlError):
+    """The database could not be used."""
+
+
+class DatabaseClosedError(StorageError):
+    """The database was used after it was closed."""
+
+
+class DatabaseCorruptError(StorageError):
+    """The file is not a hitl-graph database, or it is damaged."""
+
+
+class DatabaseTooNewError(StorageError):
+    """The database was written by a newer version of hitl-graph."""
+
+
+class DatabaseWriteError(StorageError):
+    """A write could not be stored. Nothing of it was."""

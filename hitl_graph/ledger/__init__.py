@@ -1,0 +1,105 @@
+"""The durable record of what was asked, decided and executed.
+
+`Ledger` runs the transactions of the modules beside it: `requests` (questions and answers), `effects` (permits and
+executions), `claims` (who resumes a thread), `audit` (the hash chain) and `parking` (what the checkpointer reports).
+"""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from hitl_graph.ledger import audit, effects, requests
+from hitl_graph.ledger.audit import AuditReport
+from hitl_graph.model import Request
+from hitl_graph.storage import Database, Transaction
+from hitl_graph.storage.sqlite import SqliteDatabase
+
+__all__ = ["AuditReport", "Ledger", "utc_now"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def utc_now() -> datetime:
+    """The clock on the wall."""
+    return datetime.now(UTC)
+
+
+class Ledger:
+    """Requests, decisions, permits, effects and the log of one database.
+
+    Args:
+        database: Shared with a checkpointer, or its own.
+        clock: Gives aware datetimes; tests pass a fake one.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self.database = database
+        self.clock = clock
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] = utc_now) -> Self:
+        """Open the ledger in a database file, from any process; a new file is created."""
+        return cls(SqliteDatabase.open(path), clock=clock)
+
+    def close(self) -> None:
+        """Close the database. Not needed where the checkpointer owns it."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 (UTC) by the ledger's clock."""
+        return int(self.clock().timestamp() * 1000)
+
+    def write(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one of the ledger's functions in a write transaction."""
+        return self.database.write(lambda tx: work(tx, *args, **kwargs))
+
+    def read(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run one of the ledger's functions on a snapshot."""
+        return self.database.read(lambda tx: work(tx, *args, **kwargs))
+
+    def history(self, thread_id: str) -> list[Request]:
+        """Every request of a thread, oldest first, whatever became of it."""
+        return self.read(requests.select, "thread_id = ? ORDER BY created_ms, id", (thread_id,))
+
+    def executed(self, thread_id: str) -> list[dict[str, Any]]:
+        """What ran in a thread: tool, request_id, reason, state, started_ms, ended_ms, error, permit_id."""
+        return self.read(effects.executed, thread_id)
+
+    def pending_rows(self) -> list[Request]:
+        """Every request that waits, over all threads. `Inbox.pending` gives them by the page."""
+        return self.read(requests.pending, limit=-1)
+
+    def verify_audit(self, anchor: str | None = None) -> AuditReport:
+        """Recompute the hash chain and hold it against the tables.
+
+        Args:
+            anchor: A head hash noted earlier, to prove that nothing up to it was rewritten since.
+        """
+        return self.read(audit.verify, anchor)
+
+    def redact(self, thread_id: str, *, actor: str, reason: str) -> int:
+        """Remove what a thread's requests, decisions and log rows say; that they happened stays provable.
+
+        Returns:
+            Number of log rows whose body was removed.
+        """
+
+        def work(tx: Transaction) -> int:
+            for request in requests.select(tx, "thread_id = ? AND state IN ('pending', 'decided')", (thread_id,)):
+                requests.close(tx, self.now_ms(), request, "cancelled", "redacted")
+            tx.execute("UPDATE requests SET shown = NULL, decision = NULL WHERE thread_id = ?", (thread_id,))
+            tx.execute(
+                "UPDATE votes SET decision = NULL WHERE request_id IN (SELECT id FROM requests WHERE thread_id = ?)",
+                (thread_id,),
+            )
+            return audit.redact(tx, self.now_ms(), thread_id, actor=actor, reason=reason)
+
+        return self.database.write(work)

@@ -1,0 +1,85 @@
+"""What the checkpointer tells the ledger, in the transaction that stores a pause or moves a thread on.
+
+Only the root namespace counts: an interrupt of a subgraph surfaces there with the same id. A write may land
+before its checkpoint or after a later one, so a request is parked (can be answered) only while its checkpoint is
+the head of its thread.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from hitl_graph.ledger import requests
+from hitl_graph.model import Request
+from hitl_graph.storage import Transaction
+from hitl_graph.wire import recognise
+
+__all__ = ["advanced", "finished", "forgotten", "interrupted"]
+
+_HEAD = (
+    "SELECT max(c.checkpoint_id) FROM checkpoints c JOIN namespaces n USING (ns)"
+    " WHERE n.thread_id = ? AND n.checkpoint_ns = ''"
+)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def interrupted(
+    tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str, interrupts: Sequence[Any]
+) -> None:
+    """A task of the root graph paused: its questions become requests, its earlier ones are answered."""
+    now = _now()
+    head = tx.execute(_HEAD, (thread_id,)).fetchone()[0]
+    asked = [recognise(thread_id, interrupt.id, interrupt.value) for interrupt in interrupts]
+    for request in asked:
+        requests.open_request(
+            tx, now, request, checkpoint_id=checkpoint_id, task_id=task_id, parked=head == checkpoint_id
+        )
+        if head is not None and head > checkpoint_id:
+            requests.close(tx, now, request, "superseded", "the thread had moved on before the pause was stored")
+    kept = {request.id for request in asked}
+    for request in _unfinished(tx, thread_id, "checkpoint_id = ? AND task_id = ?", (checkpoint_id, task_id)):
+        if request.id not in kept:
+            _settle(tx, now, request)
+
+
+def finished(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) -> None:
+    """A task of the root graph came to its end: what it asked has been answered."""
+    for request in _unfinished(tx, thread_id, "checkpoint_id = ? AND task_id = ?", (checkpoint_id, task_id)):
+        _settle(tx, _now(), request)
+
+
+def advanced(tx: Transaction, thread_id: str, checkpoint_id: str, source: str) -> None:
+    """The thread has a new head: its pauses are parked from now on, those of older checkpoints are over."""
+    tx.execute(
+        "UPDATE requests SET parked = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state IN ('pending', 'decided')",
+        (thread_id, checkpoint_id),
+    )
+    for request in _unfinished(tx, thread_id, "checkpoint_id < ?", (checkpoint_id,)):
+        if source == "loop":
+            _settle(tx, _now(), request)
+        else:
+            note = "the state was changed while it waited" if source == "update" else "new input came while it waited"
+            requests.close(tx, _now(), request, "superseded", note)
+
+
+def forgotten(tx: Transaction, thread_id: str) -> None:
+    """The thread was deleted: nothing of it can be answered any more."""
+    for request in _unfinished(tx, thread_id, "1 = 1", ()):
+        requests.close(tx, _now(), request, "cancelled", "the thread was deleted")
+
+
+def _unfinished(tx: Transaction, thread_id: str, where: str, parameters: Sequence[Any]) -> list[Request]:
+    return requests.select(
+        tx, f"thread_id = ? AND state IN ('pending', 'decided') AND task_id IS NOT NULL AND {where}",
+        (thread_id, *parameters),
+    )  # fmt: skip
+
+
+def _settle(tx: Transaction, now: int, request: Request) -> None:
+    if request.decision is not None:
+        requests.close(tx, now, request, "delivered", "the graph went on")
+    else:
+        requests.close(tx, now, request, "superseded", "answered outside of the inbox")

@@ -1,0 +1,166 @@
+"""Requests and their one decision. Every function runs inside a transaction; every arrow is a compare-and-set."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from hitl_graph.errors import AlreadyDecidedError, StaleRequestError, UnknownRequestError
+from hitl_graph.ledger import audit
+from hitl_graph.model import Decision, Request, State, canonical
+from hitl_graph.storage import Transaction
+from hitl_graph.wire import validate
+
+__all__ = ["close", "decide", "find", "for_actions", "get", "open_request", "pending", "select"]
+
+_COLUMNS = "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind"
+
+
+def _at(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _request(row: Sequence[Any]) -> Request:
+    fixed = json.loads(row[0]) if row[0] else {
+        "id": row[9], "thread_id": row[10], "kind": row[11], "interrupt_id": "", "description": "(redacted)",
+    }  # fmt: skip
+    return Request(
+        **fixed,
+        state=row[1],
+        checkpoint_id=row[2],
+        created_at=_at(row[3]),
+        decided_at=_at(row[4]),
+        decision=Decision.model_validate_json(row[5]) if row[5] else None,
+        reviewer=row[6],
+        channel=row[7],
+        note=row[8],
+    )
+
+
+def select(tx: Transaction, where: str, parameters: Sequence[Any] = ()) -> list[Request]:
+    """The requests of a WHERE clause (fixed text only; values go into `parameters`)."""
+    return [_request(row) for row in tx.execute(f"SELECT {_COLUMNS} FROM requests WHERE {where}", parameters)]
+
+
+def get(tx: Transaction, request_id: str) -> Request | None:
+    """The request with exactly this id."""
+    found = select(tx, "id = ?", (request_id,))
+    return found[0] if found else None
+
+
+def find(tx: Transaction, prefix: str) -> Request:
+    """The request whose id begins with `prefix`.
+
+    Raises:
+        UnknownRequestError: None does, or several do.
+    """
+    clean = prefix.strip().lower()
+    if not clean or not all(c in "0123456789abcdef" for c in clean):
+        raise UnknownRequestError(prefix, "this is no request id (hex digits); `hitl inbox` lists them")
+    found = select(tx, "id >= ? AND id < ? LIMIT 3", (clean, clean + "g"))
+    if not found:
+        raise UnknownRequestError(prefix, "no such request; `hitl inbox` lists what is pending")
+    if len(found) > 1:
+        raise UnknownRequestError(prefix, "several requests begin so; give more digits")
+    return found[0]
+
+
+def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]]:
+    """All requests that were ever made for these actions, oldest first."""
+    found: dict[str, list[Request]] = {key: [] for key in keys}
+    marks = ",".join("?" * len(keys))
+    for request in select(tx, f"action_key IN ({marks}) ORDER BY created_ms", list(keys)):
+        if request.action_key is not None:
+            found[request.action_key].append(request)
+    return found
+
+
+def pending(
+    tx: Transaction, *, kind: str | None = None, thread_id: str | None = None, limit: int = 50, after: str | None = None
+) -> list[Request]:
+    """What waits for people, oldest first; `after` is the id of the last request of the page before."""
+    where, parameters = ["state = 'pending'", "parked = 1"], list[Any]()
+    if kind is not None:
+        where.append("kind = ?")
+        parameters.append(kind)
+    if thread_id is not None:
+        where.append("thread_id = ?")
+        parameters.append(thread_id)
+    if after is not None:
+        row = tx.execute("SELECT created_ms FROM requests WHERE id = ?", (after,)).fetchone()
+        if row is None:
+            raise UnknownRequestError(after, "the cursor names no request; start again without after=")
+        where.append("(created_ms, id) > (?, ?)")
+        parameters += [row[0], after]
+    return select(tx, f"{' AND '.join(where)} ORDER BY created_ms, id LIMIT ?", [*parameters, limit])
+
+
+def open_request(
+    tx: Transaction, now_ms: int, request: Request, *, checkpoint_id: str | None, task_id: str | None, parked: bool
+) -> None:
+    """Record that a question is asked. Asking it again changes nothing."""
+    inserted = tx.execute(
+        "INSERT INTO requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked,"
+        " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference)"
+        " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
+        (
+            request.id, request.thread_id, request.interrupt_id, checkpoint_id, task_id, request.action_key,
+            request.kind, int(parked), request.digest, canonical(request.shown()),
+            request.action.name if request.action else None, now_ms,
+            request.score, request.model_digest, request.route, request.propensity, request.reference,
+        ),
+    )  # fmt: skip
+    if inserted.rowcount == 1:
+        body = {"state": "pending", "digest": request.digest, "kind": request.kind}
+        audit.append(tx, now_ms, "request.opened", request.id, body, thread_id=request.thread_id, actor="graph")
+
+
+def decide(
+    tx: Transaction, now_ms: int, request_id: str, decision: Decision, *, reviewer: str, channel: str, shown: str | None
+) -> Request:
+    """Record the one decision: checks state, what was shown, and the answer.
+
+    Args:
+        shown: Digest of what the reviewer looked at; None where the caller just read the request.
+
+    Raises:
+        UnknownRequestError: No such request.
+        AlreadyDecidedError: Another answer came first.
+        StaleRequestError: It is not asked any more, or something else is.
+        InvalidDecisionError: The answer does not fit.
+    """
+    request = find(tx, request_id)
+    if shown is not None and shown != request.digest:
+        raise StaleRequestError(request.id, "it is not what you were shown; look again and answer what is asked now")
+    if request.decision is not None:
+        raise AlreadyDecidedError(request.id, str(request.reviewer), request.decision.type)
+    if request.state != "pending":
+        raise StaleRequestError(request.id, f"it is {request.state} ({request.note or 'no longer asked'})")
+    decision = validate(decision, request)
+    text = canonical(decision.model_dump(mode="json", exclude_defaults=True) | {"type": decision.type})
+    changed = tx.execute(
+        "UPDATE requests SET state = 'decided', decided_ms = ?, decision = ?, reviewer = ?, channel = ?"
+        " WHERE id = ? AND state = 'pending' AND parked = 1",
+        (now_ms, text, reviewer, channel, request.id),
+    )
+    if changed.rowcount != 1:
+        raise StaleRequestError(request.id, "its pause is not stored yet; try again in a moment")
+    tx.execute(
+        "INSERT INTO votes (request_id, reviewer, decision, channel, at_ms) VALUES (?,?,?,?,?)",
+        (request.id, reviewer, text, channel, now_ms),
+    )
+    body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
+    audit.append(tx, now_ms, "request.decided", request.id, body, thread_id=request.thread_id, actor=reviewer)
+    return find(tx, request.id)
+
+
+def close(tx: Transaction, now_ms: int, request: Request, state: State, note: str) -> None:
+    """End a request that is pending or decided."""
+    tx.execute(
+        "UPDATE requests SET state = ?, note = ? WHERE id = ? AND state IN ('pending', 'decided')",
+        (state, note, request.id),
+    )
+    audit.append(
+        tx, now_ms, f"request.{state}", request.id, {"state": state, "note": note},
+        thread_id=request.thread_id, actor="graph",
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""Check plain JSON against the JSON Schema of a tool's arguments.
+
+Pydantic makes such schemas and does not read them; this turns the part that tools use into pydantic types,
+so that an edit can be checked where the tool itself is not at hand (another process, another machine).
+Text that stands for a number or a truth value becomes one, as the clients that edit in text fields need.
+A keyword that is not understood here is left to the tool, which checks again before it runs.
+"""
+
+from functools import reduce
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, create_model
+
+__all__ = ["SchemaMismatch", "check"]
+
+_PLAIN: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "null": None}
+_LIMITS = {
+    "minimum": "ge",
+    "maximum": "le",
+    "exclusiveMinimum": "gt",
+    "exclusiveMaximum": "lt",
+    "multipleOf": "multiple_of",
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "minItems": "min_length",
+    "maxItems": "max_length",
+}
+
+
+class SchemaMismatch(ValueError):
+    """The value does not fit; one line a problem."""
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+def check(schema: dict[str, Any], value: JsonValue) -> Any:
+    """The value with the schema's types.
+
+    Raises:
+        SchemaMismatch: It does not fit. An object takes no properties that the schema does not name.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(_type(schema, schema, ()))
+    try:
+        fitted = adapter.validate_python(value)
+    except ValidationError as exc:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'answer'}: {e['msg']}" for e in exc.errors(include_url=False)]
+        raise SchemaMismatch("; ".join(dict.fromkeys(lines))) from exc
+    return adapter.dump_python(fitted, mode="json", by_alias=True, exclude_unset=True)
+
+
+def _type(schema: Any, root: dict[str, Any], seen: tuple[str, ...]) -> Any:
+    if not isinstance(schema, dict):
+        return Any
+    if isinstance(ref := schema.get("$ref"), str):
+        if ref in seen:  # a recursive type is checked one level deep
+            return Any
+        target: Any = root
+        for part in ref.removeprefix("#/").split("/"):
+            target = target.get(part, {}) if isinstance(target, dict) else {}
+        return _type(target, root, (*seen, ref))
+    if "const" in schema:
+        return _one_of([schema["const"]])
+    if isinstance(schema.get("enum"), list):
+        return _one_of(schema["enum"])
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return _union([_type(option, root, seen) for option in options])
+    if isinstance(kinds := schema.get("type"), list):
+        return _union([_type({**schema, "type": kind}, root, seen) for kind in kinds])
+    if kinds == "object" or "properties" in schema:
+        return _object(schema, root, seen)
+    limits = {ours: schema[theirs] for theirs, ours in _LIMITS.items() if theirs in schema}
+    if kinds == "array":
+        plain: Any = list[_type(schema.get("items"), root, seen)]  # type: ignore[misc]
+    elif kinds in _PLAIN:
+        plain = _PLAIN[kinds]
+        if kinds == "string" and isinstance(schema.get("pattern"), str):
+            limits["pattern"] = schema["pattern"]
+    else:
+        return Any
+    return Annotated[plain, Field(**limits)] if limits and plain is not None else plain
+
+
+def _object(schema: dict[str, Any], root: dict[str, Any], seen: tuple[str, ...]) -> Any:
+    extra = schema.get("additionalProperties")
+    properties = schema.get("properties")
+    if properties is None:
+        return dict[str, _type(extra, root, seen)] if isinstance(extra, dict) else dict[str, Any]  # type: ignore[misc]
+    required = set(schema.get("required", ()))
+    fields: dict[str, Any] = {  # aliases, because a property may have a name that Python or pydantic keeps for itself
+        f"p{i}": (
+            _type(sub, root, seen),
+            Field(alias=name) if name in required else Field(default=None, alias=name),
+        )
+        for i, (name, sub) in enumerate(properties.items())
+    }
+    return create_model("Arguments", __base__=_Open if extra is True else _Closed, **fields)
+
+
+def _union(types: list[Any]) -> Any:
+    return reduce(lambda left, right: left | right, types) if Any not in types else Any
+
+
+def _one_of(values: list[Any]) -> Any:
+    if all(isinstance(v, str | int | bool | None) for v in values):
+        return Literal[tuple(values)]
+    return Any

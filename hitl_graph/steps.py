@@ -1,0 +1,83 @@
+"""One body for sync and async: the logic is a generator of steps, two small drivers run them.
+
+The body yields a `Step` wherever something outside of it has to happen, and is sent the result or thrown the
+exception. `run` takes each step's sync side, `arun` its async side.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["Step", "Steps", "arun", "blocking", "run"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to wait for, in both colours. Without an async side it blocks and runs in a thread there."""
+
+    sync: Callable[[], Any]
+    awaited: Callable[[], Awaitable[Any]] | None = None
+
+
+Steps = Generator[Step, Any, T]
+
+
+def blocking(work: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Step:
+    """A step that blocks briefly, such as a transaction. Once begun it is always waited for."""
+    return Step(partial(work, *args, **kwargs))
+
+
+def run(steps: Steps[T]) -> T:
+    """Drive the steps in this thread."""
+    try:
+        step = steps.send(None)
+        while True:
+            try:
+                value = step.sync()
+            except BaseException as exc:
+                step = steps.throw(exc)
+            else:
+                step = steps.send(value)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+
+
+async def arun(steps: Steps[T]) -> T:
+    """Drive the steps in this event loop.
+
+    A cancellation never leaves a blocking step half done: it is thrown into the body at the next step that waits
+    for the outside, so that the body can record it.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    failed: BaseException | None = None
+    value: Any = None
+    while True:
+        try:
+            step = steps.throw(failed) if failed is not None else steps.send(value)
+        except StopIteration as done:
+            if cancelled is not None:
+                raise cancelled from None
+            return done.value  # type: ignore[no-any-return]
+        failed, value = None, None
+        try:
+            if step.awaited is None:
+                work = asyncio.ensure_future(asyncio.to_thread(step.sync))
+                while not work.done():
+                    try:
+                        await asyncio.shield(work)
+                    except asyncio.CancelledError as exc:
+                        cancelled = exc
+                    except BaseException:
+                        break
+                value = work.result()
+            elif cancelled is not None:
+                failed = cancelled
+            else:
+                value = await step.awaited()
+        except BaseException as exc:
+            failed = exc

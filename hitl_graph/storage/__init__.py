@@ -1,0 +1,46 @@
+"""One engine per database: connections, transactions, numbered SQL migrations.
+
+Everything above this package sees a `Database` and, inside a transaction, a `Transaction`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+__all__ = ["Database", "Rows", "Transaction"]
+
+T = TypeVar("T")
+
+
+class Rows(Protocol):
+    """What a statement gave: rows are tuples, in the order of the columns."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Any: ...
+
+
+class Transaction(Protocol):
+    """Statements that are committed together or not at all. Placeholders are `?`."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows: ...
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Rows: ...
+
+
+class Database(Protocol):
+    """Transactions on one database, for threads and for asyncio alike."""
+
+    @property
+    def url(self) -> str: ...
+    def write(self, work: Callable[[Transaction], T], /) -> T:
+        """Run `work` in a write transaction; when this returns, its effects are durable."""
+        ...
+
+    async def awrite(self, work: Callable[[Transaction], T], /) -> T: ...
+    def read(self, work: Callable[[Transaction], T], /) -> T:
+        """Run `work` on one consistent snapshot. Never waits for writers."""
+        ...
+
+    async def aread(self, work: Callable[[Transaction], T], /) -> T: ...
+    def close(self) -> None: ...

@@ -1,0 +1,262 @@
+"""The engine for SQLite: one writer with group commit, and readers that never wait for it."""
+
+import asyncio
+import contextlib
+import copy
+import functools
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar, cast
+
+from hitl_graph.errors import DatabaseClosedError, DatabaseWriteError, StorageError
+from hitl_graph.storage import Transaction
+from hitl_graph.storage.batching import GroupCommit, Job
+from hitl_graph.storage.sqlite_file import begin_immediate, connect, explain, prepare
+
+__all__ = ["SqliteDatabase"]
+
+T = TypeVar("T")
+Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
+
+_READER_THREADS = 8
+_IDLE_READERS = 16
+_WAIT_FOR_READERS = 1.0
+
+
+class SqliteDatabase:
+    """One SQLite file in write-ahead mode, for any number of threads, event loops and processes.
+
+    Writes of one process are committed together and in the order in which they were asked for; a write that returns is
+    durable (`synchronous=FULL` survives loss of power, `NORMAL` only the end of the process). Reads see one consistent
+    snapshot. The file may be opened before a fork: the child gets connections of its own.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, synchronous: Synchronous = "FULL") -> None:
+        url = os.fspath(path)
+        if url in ("", ":memory:") or url.startswith("file:"):
+            raise StorageError(
+                f"{url!r} is no file name. hitl-graph keeps decisions for other processes, so it needs a file; for a"
+                " throw-away one take tempfile.mkdtemp() + '/agent.db'"
+            )
+        if synchronous not in ("FULL", "NORMAL", "EXTRA"):
+            raise StorageError(f"synchronous={synchronous!r} is unknown; take 'FULL' (the default), 'EXTRA' or 'NORMAL'")
+        self._path = os.path.abspath(url)  # a later chdir must not move us to another file
+        self._synchronous = synchronous
+        self._mode = prepare(self._path, synchronous)
+        self._closed = False
+        self._start()
+        _open_databases.add(self)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, synchronous: Synchronous = "FULL") -> "SqliteDatabase":
+        """Open a database, creating it or bringing it up to date if need be.
+
+        Raises:
+            DatabaseCorruptError: The file belongs to another program, or is damaged.
+            DatabaseTooNewError: A newer hitl-graph wrote it.
+            DatabaseWriteError: It cannot be opened, or has to be created or brought up to date and is read-only.
+        """
+        return cls(path, synchronous=synchronous)
+
+    def _start(self) -> None:
+        self._writes = GroupCommit(self._commit, name="hitl-writer")
+        self._writer: sqlite3.Connection | None = None
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._reading: set[sqlite3.Connection] = set()
+        self._read_threads: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """The absolute path of the file."""
+        return self._path
+
+    def write(self, work: Callable[[Transaction], T], /) -> T:
+        """Run `work` in a write transaction; when this returns, its effects are durable.
+
+        Raises:
+            DatabaseWriteError: Read-only file, full disk, or locked by another process for 30 s. Nothing was stored.
+            DatabaseClosedError: After `close()`.
+        """
+        self._check_open()
+        return self._writes.run(work)
+
+    async def awrite(self, work: Callable[[Transaction], T], /) -> T:
+        """As `write`, in a thread of its own. If the caller is cancelled, the write is still finished first."""
+        self._check_open()
+        return await self._writes.arun(work)
+
+    def read(self, work: Callable[[Transaction], T], /) -> T:
+        """Run `work` on one consistent snapshot. Never waits for writers."""
+        self._check_open()
+        self._writes.refuse_nesting()
+        try:
+            connection = self._reader()
+            self._reading.add(connection)
+            try:
+                connection.execute("BEGIN")
+                return work(cast(Transaction, connection))
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._reading.discard(connection)
+                self._put_back(connection)
+        except sqlite3.Error as error:
+            explained = explain(error, self._path)
+            if explained is error:
+                raise
+            raise explained from error
+
+    async def aread(self, work: Callable[[Transaction], T], /) -> T:
+        """As `read`, in another thread."""
+        self._check_open()
+        with self._starting:
+            if self._read_threads is None:
+                self._read_threads = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="hitl-reader")
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, functools.partial(self.read, work))
+
+    def close(self) -> None:
+        """Finish running writes and close all connections. May be called twice."""
+        if self._closed:
+            return
+        self._writes.refuse_nesting()
+        self._closed = True
+        if self._read_threads is not None:
+            self._read_threads.shutdown(wait=True)
+        self._writes.stop()
+        with self._writes.lock:
+            self._disconnect()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DatabaseClosedError(f"{self._path} was closed; open it again")
+
+    def _disconnect(self) -> None:
+        while self._readers:
+            self._readers.pop().close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _reader(self) -> sqlite3.Connection:
+        try:
+            return self._readers.pop()  # the one used last has the warmest cache
+        except IndexError:
+            connection = connect(self._path, self._mode, self._synchronous)
+            connection.execute("PRAGMA query_only=1")
+            return connection
+
+    def _put_back(self, connection: sqlite3.Connection) -> None:
+        # An immutable connection believes that the file never changes: good for one look only.
+        if self._closed or self._mode == "immutable" or len(self._readers) >= _IDLE_READERS:
+            connection.close()
+        else:
+            self._readers.append(connection)
+
+    def _commit(self, jobs: Sequence[Job]) -> None:
+        """Run a batch in one transaction. Several jobs get a savepoint each, so that one which fails fails alone."""
+        alone = len(jobs) == 1
+        failure: BaseException | None = None
+        committed = False
+        try:
+            connection = self._begin()
+            for job in jobs:
+                self._run(connection, job, alone)
+            if not (alone and jobs[0].error):
+                connection.execute("COMMIT")
+            committed = True
+        except (sqlite3.Error, StorageError) as error:
+            failure = error
+        finally:
+            if not committed:
+                # KeyboardInterrupt can arrive after the commit went through: then there is nothing to give up.
+                committed = failure is None and self._writer is not None and not self._writer.in_transaction
+                if not committed:
+                    self._give_up()
+            for job in jobs:
+                if job.error is None and not committed:
+                    job.error = self._explained(failure or DatabaseWriteError(f"{self._path}: the write was interrupted"))
+                job.done = True
+
+    def _run(self, connection: sqlite3.Connection, job: Job, alone: bool) -> None:
+        if not alone:
+            connection.execute("SAVEPOINT job")
+        try:
+            job.value = job.work(cast(Transaction, connection))
+        except BaseException as error:
+            job.error = self._explained(error)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK" if alone else "ROLLBACK TO job")
+            elif not alone:  # a full disk makes SQLite give up the whole transaction, with the others' work in it
+                raise DatabaseWriteError(
+                    f"{self._path}: a write committed together with this one failed ({error}); nothing was stored"
+                ) from error
+        if not alone:
+            connection.execute("RELEASE job")
+
+    def _begin(self) -> sqlite3.Connection:
+        self._check_open()
+        if self._writer is None:
+            self._writer = connect(self._path, self._mode, self._synchronous, timeout=0)
+        begin_immediate(self._writer)
+        return self._writer
+
+    def _give_up(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(sqlite3.Error):
+                writer.close()  # rolls back; after an I/O error its state is not to be trusted
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """A fresh error for one caller: several may raise what one commit failed with."""
+        explained = explain(error, self._path) if isinstance(error, sqlite3.Error) else error
+        if isinstance(explained, StorageError):
+            explained = copy.copy(explained)
+        if explained is not error:
+            explained.__cause__ = error
+        return explained
+
+    def _before_fork(self) -> None:
+        # SQLite's locks belong to a process and its bookkeeping of them is inherited wrongly: leave nothing open.
+        self._writes.lock.acquire()
+        deadline = time.monotonic() + _WAIT_FOR_READERS
+        while self._reading and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self._disconnect()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self._disconnect()
+
+
+_open_databases: weakref.WeakSet[SqliteDatabase] = weakref.WeakSet()
+_forking: list[SqliteDatabase] = []
+
+
+def _before_fork() -> None:
+    for database in list(_open_databases):
+        if not database._closed:
+            database._before_fork()
+            _forking.append(database)
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop()._writes.lock.release()
+
+
+def _after_fork_in_child() -> None:
+    while _forking:
+        _forking.pop()._start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

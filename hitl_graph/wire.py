@@ -1,0 +1,258 @@
+"""The shapes in which questions leave a graph and answers come back.
+
+Out: `payload` is what Agent Inbox and Agent Chat UI both render (one action, with `args` and `arguments`);
+`recognise` reads any interrupt, ours or not, into a request. In: `parse` reads every answer that those
+clients, LangChain's middleware and our own doors send; `resume_value` wraps a decision as the graph wants it.
+Whatever is not recognised is refused.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from hitl_graph.errors import InvalidDecisionError, StaleRequestError
+from hitl_graph.model import WORDS, Action, Decision, Request, canonical, reject, request_id, respond
+from hitl_graph.schema import SchemaMismatch, check
+
+__all__ = ["parse", "payload", "recognise", "resume_value", "validate"]
+
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
+_HELP = 'send {"type": "approve"}, {"type": "edit", "args": {...}}, {"type": "reject", "message": "..."} or {"type": "respond", "message": "..."}'
+
+
+def payload(request: Request) -> dict[str, Any]:
+    """What an interrupt shows for a request: plain JSON, complete enough to be answered by any client."""
+    action = request.action or Action(name=request.kind, args={})
+    args = {name: value for name, value in action.args.items() if value is not None}  # null crashes Agent Inbox
+    return {
+        "action_requests": [
+            {"name": action.name, "args": args, "arguments": args, "description": request.description}
+        ],
+        "review_configs": [{"action_name": action.name, "allowed_decisions": list(request.allowed)}],
+        "hitl": {"digest": request.digest, "request": request.shown()},
+    }
+
+
+def recognise(thread_id: str, interrupt_id: str, value: Any) -> Request:
+    """The request that an interrupt asks. Never fails: what is unknown becomes a plain question."""
+    own = request_id(thread_id, interrupt_id)
+    if isinstance(value, Mapping):
+        try:
+            if isinstance(ours := value.get("hitl"), Mapping):
+                request = Request.model_validate(ours.get("request"))
+                if (request.id, request.thread_id, request.digest) == (own, thread_id, ours.get("digest")):
+                    return request
+            if "action_requests" in value:
+                return _middleware(own, thread_id, interrupt_id, value)
+            if value.get("type") == "tool_approval":
+                return Request(
+                    id=own,
+                    kind="approval",
+                    thread_id=thread_id,
+                    interrupt_id=interrupt_id,
+                    action=Action(name=value["name"], args=value["args"]),
+                    description=str(value.get("description") or ""),
+                    tool_call_id=value.get("tool_call_id"),
+                    answer_shape="tool_approval",
+                    reason="asked by LangChain's middleware",
+                )
+        except (ValidationError, KeyError, TypeError, IndexError):
+            pass
+    return Request(
+        id=own,
+        kind="question",
+        thread_id=thread_id,
+        interrupt_id=interrupt_id,
+        question=_plain(value),
+        allowed=("respond",),
+        answer_shape="raw",
+        reason="the graph called interrupt()",
+    )
+
+
+def _middleware(own: str, thread_id: str, interrupt_id: str, value: Mapping[str, Any]) -> Request:
+    actions = [Action(name=a["name"], args=a["args"]) for a in value["action_requests"]]
+    offered = [set(c["allowed_decisions"]) for c in value["review_configs"]]
+    allowed = set.intersection(*offered) & set(WORDS)
+    if len(actions) > 1:  # one answer for all of them: no single edit or text could be meant for each
+        allowed -= {"edit", "respond"}
+    return Request(
+        id=own,
+        kind="approval",
+        thread_id=thread_id,
+        interrupt_id=interrupt_id,
+        action=actions[0] if len(actions) == 1 else None,
+        question=None if len(actions) == 1 else _plain(value),
+        allowed=tuple(word for word in WORDS if word in allowed),
+        description=str(value["action_requests"][0].get("description") or ""),
+        answer_shape="middleware",
+        reason="asked by LangChain's middleware",
+    )
+
+
+def _plain(value: Any) -> JsonValue:
+    try:
+        canonical(value)
+    except TypeError:
+        return repr(value)
+    return _JSON.validate_python(value)
+
+
+def parse(raw: Any, request: Request) -> Decision | None:
+    """The decision in an answer, checked against the request; None if it only points at the ledger's decision.
+
+    Raises:
+        InvalidDecisionError: Nothing that is understood, or nothing that this request accepts.
+        StaleRequestError: The answer names another request, or other contents than are asked now.
+    """
+    if isinstance(raw, Decision):
+        return validate(raw, request)
+    if isinstance(raw, list) and len(raw) == 1 and isinstance(raw[0], Mapping):
+        return validate(_inbox_response(raw[0], request), request)
+    if isinstance(raw, Mapping):
+        _names_this(raw, request)
+        if "decisions" in raw:
+            decisions = raw["decisions"]
+            if not isinstance(decisions, list) or len(decisions) != 1:
+                count = len(decisions) if isinstance(decisions, list) else "no"
+                raise InvalidDecisionError(request.id, f"asks about one action, the answer has {count} decisions")
+            return parse(decisions[0], request)
+        if "type" in raw:
+            return validate(_typed(raw, request), request)
+        if set(raw) == {"request_id", "digest"}:
+            return None
+    raise InvalidDecisionError(request.id, f"this is no answer: {raw!r:.200}; {_HELP}")
+
+
+def _names_this(raw: Mapping[str, Any], request: Request) -> None:
+    for key, mine in (("request_id", request.id), ("digest", request.digest)):
+        if key in raw and raw[key] != mine:
+            raise StaleRequestError(
+                request.id, f"the answer was made for {key} {raw[key]!r}; look at what is asked now and answer that"
+            )
+
+
+def _inbox_response(raw: Mapping[str, Any], request: Request) -> Decision:
+    """Agent Inbox: `accept`, `edit`, `response`, `ignore`."""
+    args = raw.get("args")
+    match raw.get("type"):
+        case "accept":
+            if args is not None:
+                _unchanged(args, request)
+            return Decision(type="approve")
+        case "edit" if isinstance(args, Mapping):
+            return _edit(args.get("action"), args.get("args"), request)
+        case "response" if isinstance(args, str):
+            return respond(args) if "respond" in request.allowed else reject(args)
+        case "ignore":
+            return reject("ignored")
+    return _typed(raw, request)
+
+
+def _unchanged(shown: Any, request: Request) -> None:
+    mine = request.action.args if request.action else {}
+    theirs = shown.get("args") if isinstance(shown, Mapping) else None
+    if not isinstance(theirs, Mapping) or {**theirs} != {k: v for k, v in mine.items() if v is not None or k in theirs}:
+        raise StaleRequestError(request.id, "the accepted arguments are not the ones asked about; use edit to change them")
+
+
+def _typed(raw: Mapping[str, Any], request: Request) -> Decision:
+    """LangChain's decisions and our own."""
+    word, message = raw.get("type"), raw.get("message")
+    if word not in WORDS:
+        raise InvalidDecisionError(request.id, f"{word!r} is not one of {', '.join(request.allowed)}")
+    if word == "edit":
+        edited = raw.get("edited_action")
+        if isinstance(edited, Mapping):
+            return _edit(edited.get("name"), edited.get("args"), request, message)
+        return _edit(None, raw.get("args"), request, message)
+    if raw.get("args") is not None:
+        raise InvalidDecisionError(request.id, f"{word} takes no arguments; use edit to change them")
+    try:
+        return Decision(
+            type=word,
+            message="" if word == "reject" and message is None else message,
+            value=raw.get("value") if word == "respond" else None,
+        )
+    except ValidationError as exc:
+        raise InvalidDecisionError(request.id, _first(exc)) from exc
+
+
+def _edit(name: Any, args: Any, request: Request, comment: Any = None) -> Decision:
+    if request.action is not None and name is not None and name != request.action.name:
+        raise InvalidDecisionError(
+            request.id, f"an edit cannot turn {request.action.name} into {name}; reject it and say what to do instead"
+        )
+    if not isinstance(args, Mapping):
+        raise InvalidDecisionError(request.id, "an edit needs all arguments of the action")
+    try:
+        return Decision(type="edit", args=dict(args), message=comment)
+    except ValidationError as exc:
+        raise InvalidDecisionError(request.id, _first(exc)) from exc
+
+
+def _first(exc: ValidationError) -> str:
+    error = exc.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, error['loc'])) or 'answer'}: {error['msg']}"
+
+
+def validate(decision: Decision, request: Request) -> Decision:
+    """The decision with the schema's types, if this request accepts it.
+
+    Raises:
+        InvalidDecisionError: The word is not offered, or the edit breaks the schema or touches what may not be edited.
+    """
+    if decision.type not in request.allowed:
+        raise InvalidDecisionError(request.id, f"{decision.type} is not offered; it takes {', '.join(request.allowed)}")
+    if decision.type == "edit":
+        return decision.model_copy(update={"args": _edited(cast("dict[str, Any]", decision.args), request)})
+    if request.kind == "question" and request.answer_schema and decision.type == "respond":
+        answer = decision.message if decision.value is None else decision.value
+        try:
+            check(request.answer_schema, answer)
+        except SchemaMismatch as exc:
+            raise InvalidDecisionError(request.id, f"the answer does not fit: {exc}") from exc
+    return decision
+
+
+def _edited(args: dict[str, Any], request: Request) -> dict[str, Any]:
+    if request.action is None:
+        raise InvalidDecisionError(request.id, "there is no action to edit")
+    if request.answer_schema is not None:
+        try:
+            args = check(request.answer_schema, args)
+        except SchemaMismatch as exc:
+            raise InvalidDecisionError(
+                request.id, f"the edit does not fit the arguments of {request.action.name}: {exc}"
+            ) from exc
+    try:
+        canonical(args)
+    except TypeError as exc:
+        raise InvalidDecisionError(request.id, f"the edited arguments are {exc}") from exc
+    if request.editable is not None:
+        before = request.action.args
+        changed = sorted(k for k in before.keys() | args.keys() if before.get(k) != args.get(k))
+        if locked := [name for name in changed if name not in request.editable]:
+            may = ", ".join(request.editable) or "nothing"
+            raise InvalidDecisionError(request.id, f"{', '.join(locked)} may not be edited; only {may}")
+    return args
+
+
+def resume_value(request: Request, decision: Decision) -> Any:
+    """What to resume the graph with. For our own nodes it only points at the ledger, which is what counts."""
+    if request.answer_shape == "hitl":
+        return {"request_id": request.id, "digest": request.digest}
+    if request.answer_shape == "raw":
+        return decision.message if decision.value is None else decision.value
+    answer: dict[str, Any] = {"type": decision.type}
+    if decision.type == "edit":
+        name = request.action.name if request.action else ""
+        answer["edited_action"] = {"name": name, "args": decision.args}
+    elif decision.type != "approve" and decision.message is not None:
+        answer["message"] = decision.message
+    if request.answer_shape == "tool_approval":
+        return answer
+    asked = request.question
+    count = len(cast("list[Any]", asked["action_requests"])) if isinstance(asked, dict) else 1
+    return {"decisions": [answer] * count}

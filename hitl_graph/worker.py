@@ -1,0 +1,181 @@
+"""Carry out decisions: resume the threads that wait for them."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any, Literal, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.pregel import Pregel
+from langgraph.types import Command
+
+from hitl_graph.errors import DeliveryError
+from hitl_graph.ledger import Ledger, claims, owner, requests
+from hitl_graph.model import Decision, Request
+from hitl_graph.steps import Step, Steps, arun, blocking, run
+from hitl_graph.wire import resume_value
+
+__all__ = ["Resumed", "Worker"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What became of one thread.
+
+    Attributes:
+        request_ids: The decided requests that were handed over.
+        status: `finished`; `paused` (it asks again); `failed` (the graph raised, or cannot take the decision).
+        error: Why it failed. The decisions stay recorded and are tried again.
+    """
+
+    thread_id: str
+    request_ids: tuple[str, ...]
+    status: Literal["finished", "paused", "failed"]
+    error: Exception | None = None
+
+
+class Worker:
+    """Resume decided threads of a graph.
+
+    Any number of workers may run, in any number of processes: each thread is claimed before it is resumed.
+
+    Args:
+        graph: The compiled graph, with the checkpointer that has the paused threads.
+        ledger: `checkpointer.ledger`, or the ledger that was given to the nodes.
+        config: Merged into each run's config (callbacks, tags, configurable ...).
+        lease: Seconds for which a claim holds where the claiming process cannot be seen to be alive. A live worker
+            renews it.
+    """
+
+    def __init__(
+        self, graph: Pregel[Any, Any, Any, Any], ledger: Ledger, *, config: RunnableConfig | None = None, lease: float = 60
+    ) -> None:
+        if not graph.checkpointer:
+            raise DeliveryError("the graph has no checkpointer, so nothing of it can be resumed; compile it with one")
+        self.graph = graph
+        self.ledger = ledger
+        self.config = config or {}
+        self.lease = lease
+        self._name = f"{owner.current()}|{os.urandom(4).hex()}"
+
+    def run_once(self, *, limit: int = 100) -> list[Resumed]:
+        """Resume each thread that has a decision to carry out; returns what became of them.
+
+        A thread that fails is reported, logged and left for the next round; the others go on.
+        """
+        return run(self._round(limit))
+
+    async def arun_once(self, *, limit: int = 100) -> list[Resumed]:
+        """As `run_once`, one thread after the other."""
+        return await arun(self._round(limit))
+
+    def run(self, stop: Callable[[], bool] = lambda: False, *, interval: float = 0.5) -> None:
+        """Serve until `stop()` is true; look for decisions every `interval` seconds, less often while threads fail."""
+        pause = interval
+        while not stop():
+            results = self.run_once()
+            failing = any(result.status == "failed" for result in results)
+            pause = min(pause * 2, 60.0) if failing else interval
+            if failing or not results:
+                time.sleep(pause)
+
+    async def arun(self, *, interval: float = 0.5) -> None:
+        """Serve until cancelled."""
+        pause = interval
+        while True:
+            results = await self.arun_once()
+            failing = any(result.status == "failed" for result in results)
+            pause = min(pause * 2, 60.0) if failing else interval
+            if failing or not results:
+                await asyncio.sleep(pause)
+
+    def _round(self, limit: int) -> Steps[list[Resumed]]:
+        decided: list[Request] = yield blocking(
+            self.ledger.read,
+            requests.select,
+            "state = 'decided' AND parked = 1 ORDER BY thread_id, created_ms LIMIT ?",
+            (limit,),
+        )
+        results = []
+        for thread_id in dict.fromkeys(request.thread_id for request in decided):
+            if not (yield blocking(self._claim, thread_id)):
+                continue
+            renewing = _Renewal(self, thread_id)
+            try:
+                result = yield from self._resume(thread_id)
+            finally:
+                renewing.stop()
+                yield blocking(self.ledger.write, claims.release, thread_id, self._name)
+            if result is not None:
+                results.append(result)
+        return results
+
+    def _claim(self, thread_id: str) -> bool:
+        lease_ms = int(self.lease * 1000)
+        return self.ledger.write(claims.claim, self.ledger.now_ms(), thread_id, self._name, lease_ms)
+
+    def _resume(self, thread_id: str) -> Steps[Resumed | None]:
+        """Resume one claimed thread with all that is decided in it by now."""
+        decided: list[Request] = yield blocking(
+            self.ledger.read, requests.select, "thread_id = ? AND state = 'decided' AND parked = 1", (thread_id,)
+        )
+        if not decided:
+            return None
+        names = tuple(request.id for request in decided)
+        config = self._thread_config(thread_id)
+        try:
+            state = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
+            waiting = {interrupt.id for interrupt in state.interrupts}
+            deliverable = [request for request in decided if request.interrupt_id in waiting]
+            if not deliverable:
+                raise DeliveryError(
+                    f"thread {thread_id} does not wait for {', '.join(names)} in this graph; was a node renamed, removed"
+                    " or the wrong graph given? Run the worker with the graph that asked; the decision is kept"
+                )
+            command: Command[Any] = Command(
+                resume={r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in deliverable}
+            )
+            yield Step(
+                lambda: self.graph.invoke(command, config, durability="sync"),
+                lambda: self.graph.ainvoke(command, config, durability="sync"),
+            )
+            after = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
+        except Exception as exc:
+            log.warning("thread %s could not be resumed: %s", thread_id, exc, exc_info=not isinstance(exc, DeliveryError))
+            return Resumed(thread_id, names, "failed", exc)
+        handed = tuple(request.id for request in deliverable)
+        return Resumed(thread_id, handed, "paused" if after.interrupts else "finished")
+
+    def _thread_config(self, thread_id: str) -> RunnableConfig:
+        configurable = {
+            **self.config.get("configurable", {}),
+            "thread_id": thread_id,
+            "__pregel_strict_resume": True,  # LangGraph's switch against answers to questions that are not open
+        }
+        return cast(RunnableConfig, {**self.config, "configurable": configurable})
+
+
+class _Renewal:
+    """Renews a claim while its thread runs, so that another machine does not take a slow thread for a dead one."""
+
+    def __init__(self, worker: Worker, thread_id: str) -> None:
+        self._worker, self._thread_id, self._ended = worker, thread_id, Event()
+        self._thread = Thread(target=self._run, name="hitl-claim", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._worker.lease / 3):
+            try:
+                self._worker._claim(self._thread_id)
+            except Exception as exc:
+                log.warning("the claim on thread %s could not be renewed: %s", self._thread_id, exc)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()

@@ -1,0 +1,373 @@
+"""`ApprovalNode`: a `ToolNode` that asks people before a call runs.
+
+Calls that the policy allows run at once, as in `ToolNode`. As soon as one call of a message has to be asked about,
+each call becomes a LangGraph task of its own, so that each is asked, answered and run independently of the others.
+Whatever the way, an action runs only through `hitl_graph.effects`, under a permit.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any, Literal, cast
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import get_executor_for_config
+from langchain_core.tools import BaseTool
+from langgraph.config import get_config
+from langgraph.errors import GraphInterrupt
+from langgraph.func import task
+from langgraph.prebuilt import ToolNode, ToolRuntime
+from langgraph.prebuilt.tool_node import ToolInvocationError
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+from pydantic import BaseModel, ValidationError
+
+from hitl_graph.effects import Effect, Lost, Outcome, is_idempotent
+from hitl_graph.errors import OutcomeUnknownError
+from hitl_graph.ledger import Ledger, effects, requests
+from hitl_graph.ledger.effects import Authority
+from hitl_graph.model import Action, Request
+from hitl_graph.nodes import replies
+from hitl_graph.nodes.asking import Asker
+from hitl_graph.policy import Call, Policy, Verdict
+from hitl_graph.steps import Step, Steps, arun, blocking, run
+
+__all__ = ["ApprovalNode"]
+
+Output = ToolMessage | Command[Any] | list[ToolMessage | Command[Any]]
+InputType = Literal["list", "dict", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One tool call on its way through the node."""
+
+    call: ToolCall
+    action: Action | None
+    key: str
+    runtime: ToolRuntime[Any, Any]
+    input_type: InputType
+    verdict: Verdict | None = None
+
+
+class ApprovalNode(ToolNode):
+    """Run an agent's tool calls; the risky ones only after a person approved them.
+
+    Put it where `ToolNode(tools)` was. It takes and gives what `ToolNode` does (injected state, store and runtime,
+    `Command` results, artifacts, error handling), and pauses with one interrupt for each call that the policy wants
+    asked. A rejected or answered call gives the model a `ToolMessage` that says so.
+
+    Args:
+        tools: Tools or plain functions, as for `ToolNode`.
+        policy: Which calls are allowed, asked about or denied. Without one, every call is asked about.
+        ledger: Where to record it. Not needed with a checkpointer of this library.
+        name, tags, handle_tool_errors, messages_key: As for `ToolNode`.
+
+    Raises:
+        PolicyError: A rule of the policy names none of the tools.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[BaseTool | Callable[..., Any]],
+        *,
+        policy: Policy | None = None,
+        ledger: Ledger | None = None,
+        name: str = "tools",
+        tags: list[str] | None = None,
+        messages_key: str = "messages",
+        **options: Any,
+    ) -> None:
+        super().__init__(tools, name=name, tags=tags, messages_key=messages_key, **options)
+        self.policy = policy or Policy()
+        self.policy.check(self.tools_by_name)
+        self.ledger = ledger
+        named: Any = task(name=f"{name}_call")
+        self._sync_task, self._async_task = named(self._run_task), named(self._arun_task)
+
+    # --- the two colours -----------------------------------------------------------------------------------------
+
+    def _func(self, input: Any, config: RunnableConfig, runtime: Runtime[Any]) -> Any:
+        items, input_type = self._items(input, config, runtime)
+        items, together = run(self._judge(items, config))
+        if together:
+            with get_executor_for_config(config) as executor:
+                outputs = list(executor.map(self._run_allowed, items, [config] * len(items)))
+        else:
+            tasks = [self._sync_task(item) for item in items]
+            outputs = _gathered([_outcome(t.result) for t in tasks])
+        return self._combine_tool_outputs([*self._invalid(input), *outputs], input_type)
+
+    async def _afunc(self, input: Any, config: RunnableConfig, runtime: Runtime[Any]) -> Any:
+        items, input_type = self._items(input, config, runtime)
+        items, together = await arun(self._judge(items, config))
+        if together:
+            outputs = list(await asyncio.gather(*(arun(self._allowed(item, config)) for item in items)))
+        else:
+            tasks = [self._async_task(item) for item in items]
+            outputs = _gathered(await asyncio.gather(*tasks, return_exceptions=True))
+        return self._combine_tool_outputs([*self._invalid(input), *outputs], input_type)
+
+    def _run_allowed(self, item: _Item, config: RunnableConfig) -> Output:
+        return run(self._allowed(item, config))
+
+    def _run_task(self, item: _Item) -> Output:
+        return run(self._gated(item, get_config()))
+
+    async def _arun_task(self, item: _Item) -> Output:
+        return await arun(self._gated(item, get_config()))
+
+    # --- judging -------------------------------------------------------------------------------------------------
+
+    def _items(self, input: Any, config: RunnableConfig, runtime: Runtime[Any]) -> tuple[list[_Item], InputType]:
+        calls, input_type = self._parse_input(input)
+        state = self._extract_state(input, config)
+        thread_id = str(config.get("configurable", {}).get("thread_id"))
+        message_id = _message_id(state, self._messages_key, calls) or _task_namespace(config)
+        items = []
+        for index, call in enumerate(calls):
+            tool_runtime = ToolRuntime(
+                state=state,
+                tool_call_id=call["id"],
+                config=config,
+                context=runtime.context,
+                store=runtime.store,
+                stream_writer=runtime.stream_writer,
+                tools=list(self.tools_by_name.values()),
+                execution_info=runtime.execution_info,
+                server_info=runtime.server_info,
+            )
+            try:
+                action = Action(name=call["name"], args=call["args"])
+                signature = action.digest
+            except (ValidationError, TypeError):
+                action, signature = None, repr(call["args"])
+            identity = json.dumps([thread_id, message_id, index, call["id"], signature])
+            key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+            items.append(_Item(call, action, key, tool_runtime, input_type))
+        return items, input_type
+
+    def _judge(self, items: list[_Item], config: RunnableConfig) -> Steps[tuple[list[_Item], bool]]:
+        """The items with their verdicts, and whether they may all run at once.
+
+        A verdict that was once "ask" stays so: what people were asked about is never waved through later.
+        """
+        ledger = Asker.of(config, self.ledger, type(self).__name__).ledger
+        keys = [item.key for item in items]
+        asked = yield blocking(ledger.read, requests.for_actions, keys)
+        begun = yield blocking(ledger.read, effects.states, keys)
+        judged, together = [], True
+        for item in items:
+            if item.action is None or item.call["name"] not in self.tools_by_name:
+                judged.append(item)
+                continue
+            verdict = yield from self.policy.steps(self._call(item, item.action))
+            before: list[Request] = asked[item.key]
+            if any(request.kind == "approval" for request in before):
+                verdict = Verdict("ask", before[0].reason, before[0].allowed, before[0].editable).stricter(verdict)
+            state = begun.get(item.key)
+            together = together and verdict.outcome != "ask" and not before and state in (None, "done", "not_done")
+            judged.append(replace(item, verdict=verdict))
+        return judged, together
+
+    def _call(self, item: _Item, action: Action) -> Call:
+        tool = self.tools_by_name.get(action.name)
+        return Call(action.name, action.args, item.call["id"], item.runtime.state, (tool and tool.metadata) or {})
+
+    def _invalid(self, input: Any) -> list[ToolMessage]:
+        """Answers to calls whose arguments were not even JSON; without them the model's next turn is refused."""
+        state = input if isinstance(input, list) else _read(input, self._messages_key)
+        last = next((m for m in reversed(state or []) if isinstance(m, AIMessage)), None)
+        return [replies.not_json(call) for call in (last.invalid_tool_calls if last else []) if call.get("id")]
+
+    # --- one call ------------------------------------------------------------------------------------------------
+
+    def _allowed(self, item: _Item, config: RunnableConfig) -> Steps[Output]:
+        """A call that no person is asked about."""
+        if refusal := self._refusal(item):
+            return refusal
+        action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
+        asker = Asker.of(config, self.ledger, type(self).__name__)
+        effect = Effect(asker.ledger, item.key, asker.thread_id, action, Authority(verdict.reason))
+        ended = yield from effect.steps(self._execution(item, action, config))
+        if isinstance(ended, Lost):
+            raise OutcomeUnknownError(
+                f"{action.name} was started elsewhere and its end is not known ({ended.error}). It was not run again;"
+                " resume the thread, and a person will be asked"
+            )
+        return cast(Output, ended.result)
+
+    def _gated(self, item: _Item, config: RunnableConfig) -> Steps[Output]:
+        """A call in a task of its own: ask if need be, run if it may, ask again if its end is not known."""
+        if refusal := self._refusal(item):
+            return refusal
+        action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
+        asker = Asker.of(config, self.ledger, type(self).__name__)
+        authority, questions, notice = Authority(verdict.reason), 0, None
+        begun = yield blocking(asker.ledger.read, effects.states, [item.key])
+        if verdict.outcome == "ask" and begun.get(item.key) not in ("done", "not_done"):
+            if problem := self._misfit(item):
+                return problem
+            request, decision = yield blocking(asker.ask, questions, self._approval(item, asker.thread_id))
+            questions += 1
+            if decision.type in ("reject", "respond"):
+                yield blocking(asker.delivered, request.id)
+                return replies.instead(item.call, decision)
+            if decision.args is not None:
+                action = Action(name=action.name, args=decision.args)
+                notice = replies.edited(action)
+            now = yield from self.policy.steps(self._call(item, action))
+            if now.outcome == "deny":
+                yield blocking(asker.delivered, request.id)
+                return replies.denied(item.call, now.reason)
+            authority = Authority(f"{decision.type} by {request.reviewer or asker.reviewer}", request.id)
+        for attempt in count(1):
+            effect = Effect(asker.ledger, item.key, asker.thread_id, action, authority, attempt)
+            ended = yield from effect.steps(self._execution(item, action, config, notice))
+            if isinstance(ended, Outcome):
+                if authority.request_id is not None:
+                    yield blocking(asker.delivered, authority.request_id)
+                return cast(Output, ended.result)
+            if is_idempotent(self.tools_by_name.get(action.name)):
+                authority = replace(authority, retry=True)
+                continue
+            request, decision = yield blocking(asker.ask, questions, self._question(item, action, ended, asker))
+            questions += 1
+            if decision.type != "approve":
+                result = replies.found_out(item.call, decision)
+                yield blocking(effect.resolve, ended, request.id, decision.type == "respond", result)
+                yield blocking(asker.delivered, request.id)
+                return result
+            authority = Authority(f"run again by {request.reviewer or asker.reviewer}", request.id)
+        raise AssertionError("unreachable")
+
+    def _refusal(self, item: _Item) -> Output | None:
+        """The answer to a call that never gets as far as being judged, or that the policy denies."""
+        if item.action is None:
+            return replies.not_plain(item.call)
+        if item.verdict is None:
+            return self._validate_tool_call(item.call)
+        if item.verdict.outcome == "deny":
+            return replies.denied(item.call, item.verdict.reason)
+        return None
+
+    def _misfit(self, item: _Item) -> ToolMessage | None:
+        """Arguments that the tool would refuse: the model is told at once, no person is bothered."""
+        schema = self.tools_by_name[item.call["name"]].tool_call_schema
+        if isinstance(schema, type) and issubclass(schema, BaseModel):
+            try:
+                schema.model_validate(item.call["args"])
+            except ValidationError as exc:
+                errors = exc.errors(include_url=False)
+                return replies.misfit(item.call, ToolInvocationError(item.call["name"], exc, item.call["args"], errors))
+        return None
+
+    def _execution(self, item: _Item, action: Action, config: RunnableConfig, notice: str | None = None) -> Step:
+        call = cast(ToolCall, {**item.call, "args": dict(action.args)})
+        runtime = replace(item.runtime, config=config)
+
+        def sync() -> Any:
+            return replies.with_notice(self._run_one(call, item.input_type, runtime), notice)
+
+        async def awaited() -> Any:
+            return replies.with_notice(await self._arun_one(call, item.input_type, runtime), notice)
+
+        return Step(sync, awaited)
+
+    def _approval(self, item: _Item, thread_id: str) -> Callable[[str, str], Request]:
+        """The question whether a call may run."""
+        action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
+        tool = self.tools_by_name[action.name]
+
+        def describe(request_id: str, interrupt_id: str) -> Request:
+            return Request(
+                id=request_id,
+                kind="approval",
+                thread_id=thread_id,
+                interrupt_id=interrupt_id,
+                action=action,
+                allowed=verdict.allowed,
+                editable=verdict.editable,
+                answer_schema=_schema(tool),
+                description=tool.description,
+                reason=verdict.reason,
+                tool_call_id=item.call["id"],
+                action_key=item.key,
+                model_digest=_model(item.runtime.state, self._messages_key),
+            )
+
+        return describe
+
+    def _question(self, item: _Item, action: Action, lost: Lost, asker: Asker) -> Callable[[str, str], Request]:
+        """The question what became of a call."""
+
+        def describe(request_id: str, interrupt_id: str) -> Request:
+            return Request(
+                id=request_id,
+                kind="question",
+                thread_id=asker.thread_id,
+                interrupt_id=interrupt_id,
+                action=action,
+                allowed=("approve", "reject", "respond"),
+                labels={"approve": "run it again", "reject": "it was not done", "respond": "it was done, with this result"},
+                description=f"Did this happen? {action.name} was started, and {lost.error}.",
+                reason=f"the outcome is {lost.outcome}; it is not run again without a person",
+                tool_call_id=item.call["id"],
+                action_key=item.key,
+            )
+
+        return describe
+
+
+def _message_id(state: Any, key: str, calls: list[ToolCall]) -> str | None:
+    """Id of the message that makes these calls: it tells apart calls to which a model gave the same id."""
+    ids = {call["id"] for call in calls}
+    messages: list[AnyMessage] = state if isinstance(state, list) else _read(state, key) or []
+    for message in reversed(messages):
+        if isinstance(message, AIMessage) and ids <= {call["id"] for call in message.tool_calls}:
+            return message.id
+    return None
+
+
+def _read(state: Any, key: str) -> Any:
+    return state.get(key) if isinstance(state, dict) else getattr(state, key, None)
+
+
+def _task_namespace(config: RunnableConfig) -> str:
+    return str(config.get("configurable", {}).get("checkpoint_ns", ""))
+
+
+def _model(state: Any, key: str) -> str | None:
+    """Which model proposed the call, as it names itself."""
+    messages = state if isinstance(state, list) else _read(state, key) or []
+    last = next((m for m in reversed(messages) if isinstance(m, AIMessage)), None)
+    name = last.response_metadata.get("model_name") if last else None
+    return hashlib.sha256(str(name).encode()).hexdigest() if name else None
+
+
+def _schema(tool: BaseTool) -> dict[str, Any] | None:
+    schema = tool.tool_call_schema
+    if isinstance(schema, dict):
+        return schema
+    return schema.model_json_schema() if issubclass(schema, BaseModel) else None
+
+
+def _outcome(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except BaseException as exc:
+        return exc
+
+
+def _gathered(outcomes: list[Any]) -> list[Output]:
+    """The outputs of all tasks; a failure first of all, else one pause for all that are paused."""
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, GraphInterrupt):
+            raise outcome
+    if paused := [outcome for outcome in outcomes if isinstance(outcome, GraphInterrupt)]:
+        raise GraphInterrupt(tuple(interrupt for pause in paused for interrupt in pause.args[0]))
+    return cast(list[Output], outcomes)

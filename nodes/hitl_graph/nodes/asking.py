@@ -1,0 +1,186 @@
+"""Ask people from inside a node: the only place that pauses a graph.
+
+A question is bound to its task by the interrupt's id, which every re-execution derives again. An answer counts only
+if the question was stored before it came; one that names another question, or none where several answers may lie
+around, is refused or asked for again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphInterrupt
+from langgraph.types import Interrupt, interrupt
+from pydantic import PlainValidator, WithJsonSchema
+
+from hitl_graph.errors import HitlError, InvalidDecisionError, LedgerMissingError, StaleRequestError
+from hitl_graph.ledger import Ledger, requests
+from hitl_graph.model import Decision, Request, digest, request_id
+from hitl_graph.storage import Transaction
+from hitl_graph.wire import parse, payload
+
+__all__ = ["Asker"]
+
+_CHECKPOINTER, _SCRATCHPAD = "__pregel_checkpointer", "__pregel_scratchpad"  # langgraph._internal._constants
+_INVALID_RESUME = "_langgraph_invalid_resume"
+
+
+@dataclass(frozen=True)
+class Asker:
+    """What a node needs to ask: the ledger, the thread, the namespace of the running task, and who resumed it."""
+
+    ledger: Ledger
+    thread_id: str
+    namespace: str
+    reports: bool
+    """The run's checkpointer tells this ledger of every pause (ours does, a foreign one does not)."""
+    reviewer: str
+    config: RunnableConfig
+
+    @classmethod
+    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str) -> "Asker":
+        """Find the ledger: the node's own, else the run's checkpointer's.
+
+        Raises:
+            LedgerMissingError: There is none, or the run has no thread.
+        """
+        configurable = config.get("configurable", {})
+        checkpointer = configurable.get(_CHECKPOINTER)
+        own = getattr(checkpointer, "ledger", None)
+        found = ledger or own
+        if not isinstance(found, Ledger):
+            raise LedgerMissingError(
+                f"{node} has nowhere to record what is asked and decided: compile the graph with"
+                " checkpointer=SqliteCheckpointer('agent.db'), or give the node ledger=Ledger.open('agent.db')"
+                " beside another checkpointer"
+            )
+        thread_id = configurable.get("thread_id")
+        if checkpointer is None or thread_id is None:
+            raise LedgerMissingError(
+                f"{node} cannot pause without a checkpointer and a thread: compile with a checkpointer and invoke with"
+                " {'configurable': {'thread_id': ...}}"
+            )
+        return cls(
+            ledger=found,
+            thread_id=str(thread_id),
+            namespace=str(configurable.get("checkpoint_ns", "")),
+            reports=isinstance(own, Ledger) and own.database.url == found.database.url,
+            reviewer=_authenticated(configurable),
+            config=config,
+        )
+
+    def ask(self, number: int, describe: Callable[[str, str], Request]) -> tuple[Request, Decision]:
+        """Pause until the question is decided; on the way back, give the request and its one decision.
+
+        Args:
+            number: How many questions this task asked before, in every execution the same.
+            describe: Makes the request from its id and the interrupt's id.
+
+        Raises:
+            GraphInterrupt: Nobody decided yet.
+            AlreadyDecidedError: The answer that came in lost against another one.
+            StaleRequestError: The answer was made for something else.
+        """
+        namespace = f"{self.namespace}|{number}" if number else self.namespace
+        interrupt_id = Interrupt.from_ns("", namespace).id
+        own = request_id(self.thread_id, interrupt_id)
+        request = self.ledger.read(requests.get, own)
+        if request is None:
+            request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
+            if not self.reports:
+                self.ledger.write(_open, self.ledger.now_ms(), request)
+            self._pause(request)
+        asked = request
+
+        def accept(raw: Any) -> Decision:
+            try:
+                if number and not (isinstance(raw, dict) and raw.get("request_id") == own):
+                    raise StaleRequestError(own, "this question takes only an answer with its request_id")
+                if asked.ignored is not None and _mark(raw) == asked.ignored and asked.decision is None:
+                    self._pause(asked)
+                return self._decision(asked, raw)
+            except HitlError as exc:
+                setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
+                raise
+
+        schema: Any = Annotated[Any, PlainValidator(accept), WithJsonSchema(_answer_schema(asked))]
+        decision = cast(Decision, interrupt(payload(asked), response_schema=schema))
+        return asked, decision
+
+    def _decision(self, asked: Request, raw: Any) -> Decision:
+        given = parse(raw, asked)
+        recorded = self.ledger.read(requests.get, asked.id) or asked
+        if recorded.state not in ("pending", "decided", "delivered"):
+            raise StaleRequestError(asked.id, f"it is {recorded.state} ({recorded.note or 'no longer asked'})")
+        if recorded.decision is not None and given in (None, recorded.decision):
+            return recorded.decision
+        if given is None:
+            raise InvalidDecisionError(asked.id, "nobody decided it yet; decide it in the inbox")
+        decided = self.ledger.write(
+            requests.decide, self.ledger.now_ms(), asked.id, given,
+            reviewer=self.reviewer, channel="langgraph", shown=None,
+        )  # fmt: skip
+        return cast(Decision, decided.decision)
+
+    def _pause(self, request: Request) -> None:
+        raise GraphInterrupt(
+            (
+                Interrupt(
+                    payload(request), id=request.interrupt_id, response_schema=_answer_schema(request)
+                ),
+            )
+        )
+
+    def _unbound_answer(self) -> str | None:
+        """Digest of a resume value that names no interrupt and was there before the question."""
+        scratchpad = self.config.get("configurable", {}).get(_SCRATCHPAD)
+        raw = scratchpad.get_null_resume(False) if scratchpad is not None else None
+        return None if raw is None else _mark(raw)
+
+    def delivered(self, request_id: str) -> None:
+        """Tell a ledger that hears nothing from the checkpointer that the answer was carried out."""
+        if not self.reports:
+            self.ledger.write(_delivered, self.ledger.now_ms(), request_id)
+
+
+def _open(tx: Transaction, now_ms: int, request: Request) -> None:
+    for older in requests.select(
+        tx,
+        "action_key = ? AND kind = ? AND state IN ('pending', 'decided') AND id <> ?",
+        (request.action_key, request.kind, request.id),
+    ):
+        requests.close(tx, now_ms, older, "superseded", "it is asked anew")
+    requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=True)
+
+
+def _delivered(tx: Transaction, now_ms: int, own: str) -> None:
+    request = requests.get(tx, own)
+    if request is not None and request.state == "decided":
+        requests.close(tx, now_ms, request, "delivered", "the graph went on")
+
+
+def _mark(raw: Any) -> str:
+    try:
+        return digest(raw)
+    except TypeError:
+        return digest(repr(raw))
+
+
+def _authenticated(configurable: dict[str, Any]) -> str:
+    """Who resumed the run, as LangGraph Server authenticated them; never from the payload."""
+    user = configurable.get("langgraph_auth_user")
+    identity = user.get("identity") if isinstance(user, dict) else getattr(user, "identity", None)
+    return str(identity or configurable.get("langgraph_auth_user_id") or "anonymous")
+
+
+def _answer_schema(request: Request) -> dict[str, Any]:
+    """JSON Schema of an answer, for clients that draw a form from it."""
+    properties: dict[str, Any] = {
+        "type": {"type": "string", "enum": list(request.allowed), "description": str(request.labels or "")},
+        "args": request.answer_schema or {"type": "object"},
+        "message": {"type": "string"},
+        "request_id": {"const": request.id},
+        "digest": {"const": request.digest},
+    }
+    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"]}

@@ -1,0 +1,102 @@
+"""What the model is told about a call that did not run as it asked. Pure functions."""
+
+from typing import Any
+
+from langchain_core.messages import InvalidToolCall, ToolCall, ToolMessage
+from langgraph.prebuilt.tool_node import ToolInvocationError
+from langgraph.types import Command
+
+from hitl_graph.model import Action, Decision, canonical
+
+__all__ = [
+    "denied",
+    "edited",
+    "found_out",
+    "instead",
+    "misfit",
+    "not_json",
+    "not_plain",
+    "with_notice",
+]
+
+
+def _message(call: Any, content: str, *, failed: bool = True) -> ToolMessage:
+    return ToolMessage(
+        content, name=call["name"], tool_call_id=call["id"] or "", status="error" if failed else "success"
+    )
+
+
+def instead(call: ToolCall, decision: Decision) -> ToolMessage:
+    """A person rejected the call, or answered in its place."""
+    if decision.type == "respond":
+        return _message(call, text(decision), failed=False)
+    why = f' They said: "{decision.message}".' if decision.message else ""
+    return _message(
+        call, f"A person rejected this call of {call['name']}; it did not run.{why} Do not make the same call again."
+    )
+
+
+def text(decision: Decision) -> str:
+    """The text of a respond."""
+    return decision.message if decision.message is not None else canonical(decision.value)
+
+
+def denied(call: ToolCall, reason: str) -> ToolMessage:
+    """The policy never lets it run."""
+    return _message(
+        call, f"{call['name']} is not permitted with these arguments ({reason}); it did not run. Do not try it again."
+    )
+
+
+def edited(action: Action) -> str:
+    """Added to the result of a call that ran with other arguments than the model gave."""
+    return (
+        f"[A person changed this call before it ran. It ran with {canonical(action.args)}."
+        " Do not call it again with the old arguments.]"
+    )
+
+
+def found_out(call: ToolCall, decision: Decision) -> ToolMessage:
+    """A person found out what became of a call whose end was not known."""
+    if decision.type == "respond":
+        return _message(call, text(decision), failed=False)
+    why = f' They said: "{decision.message}".' if decision.message else ""
+    return _message(call, f"{call['name']} was interrupted; a person checked that it was not done.{why}")
+
+
+def misfit(call: ToolCall, error: ToolInvocationError) -> ToolMessage:
+    """The arguments do not fit the tool."""
+    return _message(call, error.message)
+
+
+def not_plain(call: ToolCall) -> ToolMessage:
+    """The arguments cannot be shown to a person, because they are not JSON."""
+    return _message(call, f"The arguments of {call['name']} are not plain JSON; it did not run. Call it again with JSON.")
+
+
+def not_json(call: InvalidToolCall) -> ToolMessage:
+    """The model wrote arguments that cannot be parsed."""
+    return _message(
+        {"name": call.get("name") or "unknown", "id": call.get("id")},
+        f"The arguments are not valid JSON ({call.get('error') or 'cannot be parsed'}); it did not run. Call it again.",
+    )
+
+
+def with_notice(output: Any, notice: str | None) -> Any:
+    """The output of a tool, with a notice for the model in its message."""
+    if notice is None:
+        return output
+    if isinstance(output, list):
+        return [with_notice(part, notice) for part in output]
+    if isinstance(output, Command):
+        if isinstance(output.update, dict):
+            for value in output.update.values():
+                if isinstance(value, list):
+                    [with_notice(part, notice) for part in value if isinstance(part, ToolMessage)]
+        return output
+    if isinstance(output, ToolMessage):
+        if isinstance(output.content, str):
+            output.content = f"{output.content}\n\n{notice}"
+        else:
+            output.content = [*output.content, {"type": "text", "text": notice}]
+    return output
