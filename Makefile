@@ -1,8 +1,8 @@
 # Each verb builds .venv by itself, from nothing but Python (3.11 or later) and pip.
 # ARGS="..." is passed on: make test ARGS="-k policy -x"
 
-PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
-	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+RECENT := -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do $$p $(RECENT) && echo $$p && break; done)
 BIN := .venv/bin
 STAMP := .venv/.made-from-the-lock
 export UV_PYTHON_DOWNLOADS := never
@@ -13,7 +13,8 @@ setup: $(STAMP) ## everything into .venv: all extras, all tools, this package ed
 	@:
 
 $(STAMP): pyproject.toml uv.lock
-	@test -n "$(PYTHON)" || { echo "no Python 3.11 or later found; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) $(RECENT) || \
+		{ echo "needs Python 3.11 or later with venv; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/pip || { echo "setup: .venv from $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@test -x $(BIN)/uv || { echo "setup: uv into .venv"; $(BIN)/python -m pip install --quiet uv; }
 	@echo "setup: packages from uv.lock"
@@ -42,7 +43,7 @@ bench: $(STAMP) ## speed and size beside the official saver; the cost of safety
 	$(BIN)/python benchmarks/safety.py
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: $(STAMP) ## newest versions into uv.lock, then into .venv
 	$(BIN)/uv lock --upgrade

@@ -70,7 +70,7 @@ def test_every_python_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest
     module = ModuleType("page")  # registered, since get_type_hints looks a class's module up
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in filter(_is_python, _blocks(page)):
-        assert re.fullmatch(r'python( title="[^"]*")?', block.info), f"{page.name}:{block.line}: every block is executed"
+        assert re.fullmatch(r'python( title="[^"]*")?', block.info), f"{page.name}:{block.line}: each block is run"
         code = compile(
             "\n" * block.line + block.text,  # a traceback then shows the page's own lines
             str(page),

@@ -73,6 +73,8 @@ class Lost:
     permit_id: str
     error: str
     outcome: Literal["failed", "unknown"]
+    pauses: int = 0
+    """How often it stopped to ask a question of its own."""
 
 
 def start(
@@ -85,12 +87,12 @@ def start(
     """
     permit_id = f"{key}#{attempt}"
     row = tx.execute(
-        "SELECT p.digest, e.state, e.owner, e.started_ms, e.result_type, e.result, e.error"
+        "SELECT p.digest, e.state, e.owner, e.started_ms, e.result_type, e.result, e.error, e.pauses"
         " FROM permits p JOIN effects e ON e.permit_id = p.id WHERE p.id = ?",
         (permit_id,),
     ).fetchone()
     if row is not None:
-        digest, state, holder, started_ms, result_type, result, error = row
+        digest, state, holder, started_ms, result_type, result, error, pauses = row
         if state in ("done", "not_done"):
             return Finished(permit_id, result_type, bytes(result))
         if state == "paused":
@@ -106,7 +108,7 @@ def start(
             error = "the process that ran it ended before it was done"
             state = "unknown"
             settle(tx, now_ms, permit_id, "unknown", error=error, holder=holder)
-        return Lost(permit_id, error or "", "failed" if state == "failed" else "unknown")
+        return Lost(permit_id, error or "", "failed" if state == "failed" else "unknown", pauses)
     _check(tx, key, attempt, action, authority)
     tx.execute(
         "INSERT INTO permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms)"
@@ -168,9 +170,9 @@ def settle(
         PermitError: The reservation is not ours any more.
     """
     changed = tx.execute(
-        "UPDATE effects SET state = ?, ended_ms = ?, result_type = ?, result = ?, error = ?"
+        "UPDATE effects SET state = ?, ended_ms = ?, result_type = ?, result = ?, error = ?, pauses = pauses + ?"
         " WHERE permit_id = ? AND state = 'reserved' AND owner = ?",
-        (state, now_ms, type_, result, error, permit_id, holder or owner.current()),
+        (state, now_ms, type_, result, error, int(state == "paused"), permit_id, holder or owner.current()),
     )
     if changed.rowcount != 1:
         raise PermitError(f"permit {permit_id} is not held by this process; its end was not recorded")

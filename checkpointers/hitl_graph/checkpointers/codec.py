@@ -27,7 +27,7 @@ from langchain_core.messages import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-__all__ = ["FIELDS", "Codec", "Element", "array"]
+__all__ = ["FIELDS", "Codec", "Element", "array", "restore", "skeleton_channels"]
 
 _CLASSES: dict[str, type[BaseMessage]] = {
     cls.__name__: cls
@@ -96,6 +96,25 @@ class Codec:
     def decode_all(self, data: bytes) -> list[Any]:
         """Decode an array of elements."""
         return [self.decode(element) for element in ormsgpack.unpackb(data)]
+
+
+    def pack_skeleton(self, rest: dict[str, Any], values: dict[str, bytes]) -> bytes:
+        """Encode what a checkpoint has in its own row: all but the values, and small values, encoded already."""
+        parts = [self.encode(rest).data]
+        for channel, element in values.items():
+            parts += ormsgpack.packb(channel), element
+        return array(len(parts), b"".join(parts))
+
+    def unpack_skeleton(self, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Decode what `pack_skeleton` made."""
+        rest, *pairs = ormsgpack.unpackb(data)
+        values = zip(pairs[::2], pairs[1::2], strict=True)
+        return self.decode(rest), {channel: self.decode(element) for channel, element in values}
+
+
+def skeleton_channels(data: bytes) -> set[str]:
+    """The channels whose values are in a skeleton."""
+    return set(ormsgpack.unpackb(data)[1::2])
 
 
 def restore(cls: type[BaseMessage], fields: dict[str, Any]) -> BaseMessage:

@@ -1,16 +1,15 @@
 """LangGraph's checkpointer on one SQLite file.
 
-Each method is written once, as a generator that asks for transactions; `_run` and `_arun` serve it with threads or
-asyncio.
+Each method is written once, as a generator that asks for transactions; `_run` and `_arun` serve it, for threads and
+for asyncio.
 """
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
-import ormsgpack
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -23,13 +22,357 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
+from langgraph.types import Interrupt
 
-from hitl_graph.checkpointers import rows, segments, upkeep
-from hitl_graph.checkpointers.codec import Codec, array
-from hitl_graph.checkpointers.history import Link, Snapshot, compare, fresh
-from hitl_graph.checkpointers.recent import Kept, Key, Recent, State
+from hitl_graph.checkpointers import rows, upkeep
+from hitl_graph.checkpointers.codec import Codec
+from hitl_graph.checkpointers.history import Snapshot
+from hitl_graph.checkpointers.query import Query, names
+from hitl_graph.checkpointers.recent import Recent, State
+from hitl_graph.checkpointers.rows import Found
+from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, remember, segment_of
 from hitl_graph.ledger import Ledger, parking
 from hitl_graph.storage import Transaction
 from hitl_graph.storage.sqlite import SqliteDatabase, Synchronous
 
 __all__ = ["SqliteCheckpointer"]
+
+T = TypeVar("T")
+Step = tuple[Literal["read", "write"], Callable[[Transaction], Any]]
+Steps = Generator[Step, Any, T]
+
+_PAGE = 32
+_NULL_TASK = "00000000-0000-0000-0000-000000000000"  # input and update_state write as this task
+_CONTROL = {ERROR, "__error_source_node__", INTERRUPT, RESUME, SCHEDULED}
+
+
+class SqliteCheckpointer(BaseCheckpointSaver[int]):
+    """Stores the threads of LangGraph graphs, and everything about their pauses, in one SQLite file.
+
+    For sync and async graphs alike, from any number of threads, event loops and processes. Lists such as `messages`
+    are stored as what each step adds to them. A pause is stored together with its row in the inbox. Deserialisation is
+    strict: besides messages and LangGraph's own types, only types named in a graph's schema are built again.
+
+    Use it in `with`, in `async with`, or call `close()`.
+
+    Args:
+        path: The file; it is created, or brought up to date, if need be.
+        serde: Another serializer, for example one that encrypts. The default is a strict `JsonPlusSerializer`.
+        synchronous: `FULL` survives loss of power; `NORMAL` is faster and survives the end of the process only.
+
+    Raises:
+        DatabaseCorruptError: The file belongs to another program, or is damaged.
+        DatabaseTooNewError: A newer hitl-graph wrote it.
+        DatabaseWriteError: It cannot be opened, or has to be created or brought up to date and is read-only.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        serde: SerializerProtocol | None = None,
+        synchronous: Synchronous = "FULL",
+    ) -> None:
+        super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
+        self._database = SqliteDatabase.open(path, synchronous=synchronous)
+        self._ledger = Ledger(self._database)
+        self._recent = Recent()
+        self._last_codec = Codec(self.serde)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger in the same file."""
+        return self._ledger
+
+    def setup(self) -> None:
+        """Nothing to do: opening creates and migrates. Here for code that calls it on any checkpointer."""
+
+    def close(self) -> None:
+        """Finish running writes and close the file. May be called twice."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def pending_interrupts(self) -> list[Any]:
+        """The rows of the inbox: every pause that waits for an answer, over all threads."""
+        return cast("list[Any]", self._ledger.pending_rows())
+
+    # Reading
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """A checkpoint with its pending writes; the latest one if `config` has no `checkpoint_id`."""
+        return self._run(self._get_tuple(config))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As `get_tuple`."""
+        return await self._arun(self._get_tuple(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, the newest first. Streams; the loop may use the checkpointer.
+
+        Args:
+            config: Restricts to its thread, and to its namespace and checkpoint if it names them; None means all.
+            filter: Metadata that must be equal, as JSON.
+            before: Only checkpoints older than this one.
+            limit: At most so many.
+        """
+        query = Query(config, filter, before, limit)
+        rowids = self._database.read(query.search)
+        for start in range(0, len(rowids), _PAGE):
+            for found in self._database.read(query.page(rowids[start : start + _PAGE])):
+                if not query.take():
+                    return
+                yield checkpoint_tuple(found, {}, self._codec)[0]
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As `list`."""
+        query = Query(config, filter, before, limit)
+        rowids = await self._database.aread(query.search)
+        for start in range(0, len(rowids), _PAGE):
+            for found in await self._database.aread(query.page(rowids[start : start + _PAGE])):
+                if not query.take():
+                    return
+                yield checkpoint_tuple(found, {}, self._codec)[0]
+
+    # Writing
+
+    def put(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        """Store a checkpoint; when this returns, it is durable.
+
+        Raises:
+            DatabaseWriteError: Nothing was stored; the message says why and what to do.
+        """
+        return self._run(self._put(config, checkpoint, metadata))
+
+    async def aput(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        """As `put`."""
+        return await self._arun(self._put(config, checkpoint, metadata))
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote. Its questions go to the inbox in the same transaction."""
+        self._run(self._put_writes(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """As `put_writes`."""
+        await self._arun(self._put_writes(config, writes, task_id, task_path))
+
+    # Upkeep
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete all checkpoints and writes of a thread; its open requests are cancelled."""
+        self._run(self._delete_threads([thread_id]))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """As `delete_thread`."""
+        await self._arun(self._delete_threads([thread_id]))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints that these runs made, with their writes."""
+        self._run(self._delete_for_runs(run_ids))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """As `delete_for_runs`."""
+        await self._arun(self._delete_for_runs(run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all checkpoints and writes of a thread. Requests are not copied: they were asked about the source."""
+        self._run(self._copy_thread(source_thread_id, target_thread_id))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """As `copy_thread`."""
+        await self._arun(self._copy_thread(source_thread_id, target_thread_id))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete old checkpoints.
+
+        Args:
+            thread_ids: The threads to prune.
+            strategy: `keep_latest` keeps the latest checkpoint of each namespace, and the ancestors from which a
+                `DeltaChannel` is rebuilt; `delete` deletes the threads.
+        """
+        self._run(self._prune(thread_ids, strategy))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As `prune`."""
+        await self._arun(self._prune(thread_ids, strategy))
+
+    # The one implementation of each
+
+    def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
+        found = yield "read", lambda tx: self._find(tx, *names(config))
+        if found is None:
+            return None
+        checkpoint, state = self._recall(*found)
+        if state:
+            self._recent.put(found[0].row.key, state)
+        return checkpoint
+
+    def _put(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> Steps[RunnableConfig]:
+        thread_id, checkpoint_ns, parent_id = names(config)
+        key = (thread_id, checkpoint_ns, checkpoint["id"])
+        described = json.dumps(get_checkpoint_metadata(config, metadata))
+        parent = (thread_id, checkpoint_ns, parent_id) if parent_id else None
+        while True:
+            before: State | None = self._recent.get(parent) if parent else {}
+            if before is None:
+                before = {}
+                found = yield "read", lambda tx: self._find(tx, *names(config))
+                if found is not None:
+                    before = self._recall(*found)[1]
+            plan = Plan.of(checkpoint, before, self._codec)
+
+            def store(tx: Transaction, plan: Plan = plan) -> State | None:
+                ns = rows.intern(tx, thread_id, checkpoint_ns)
+                state = plan.store(tx, ns)
+                if state is not None:
+                    refs = json.dumps({c: segment_of(kept) for c, kept in state.items()}, separators=(",", ":"))
+                    rows.put(tx, ns, checkpoint["id"], parent_id, described, plan.skeleton, refs)
+                    if not checkpoint_ns:
+                        parking.advanced(tx, thread_id, checkpoint["id"], str(metadata.get("source", "loop")))
+                return state
+
+            state = yield "write", store
+            if state is not None:
+                self._recent.put(key, state, instead_of=parent)
+                return config_of(*key)
+            self._recent.forget(thread_id)  # another process pruned the thread: look again
+
+    def _put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Steps[None]:
+        thread_id, checkpoint_ns, checkpoint_id = names(config)
+        assert checkpoint_id is not None, "writes belong to a checkpoint"
+        codec = self._codec
+        encoded = [
+            (task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, codec.encode(value).data)
+            for index, (channel, value) in enumerate(writes)
+        ]
+        interrupts = [i for channel, value in writes if channel == INTERRUPT for i in _interrupts(value)]
+        is_output = task_id != _NULL_TASK and any(channel not in _CONTROL for channel, _ in writes)
+
+        def store(tx: Transaction) -> None:
+            ns = rows.intern(tx, thread_id, checkpoint_ns)
+            replace = all(channel in WRITES_IDX_MAP for channel, _ in writes)
+            rows.put_writes(tx, ns, checkpoint_id, encoded, replace=replace)
+            if not checkpoint_ns and interrupts:
+                parking.interrupted(tx, thread_id, checkpoint_id, task_id, interrupts)
+            if not checkpoint_ns and is_output:
+                parking.finished(tx, thread_id, checkpoint_id, task_id)
+
+        yield "write", store
+
+    def _delete_threads(self, thread_ids: Sequence[str]) -> Steps[None]:
+        def delete(tx: Transaction) -> None:
+            for thread_id in thread_ids:
+                upkeep.delete_thread(tx, str(thread_id))
+
+        yield "write", delete
+        self._forget(thread_ids)
+
+    def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
+        self._forget((yield "write", lambda tx: upkeep.delete_runs(tx, run_ids)))
+
+    def _copy_thread(self, source: str, target: str) -> Steps[None]:
+        yield "write", lambda tx: upkeep.copy_thread(tx, str(source), str(target))
+
+    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
+        if strategy == "delete":
+            yield from self._delete_threads(thread_ids)
+            return
+        if strategy != "keep_latest":
+            raise ValueError(f"strategy={strategy!r} is unknown; take 'keep_latest' or 'delete'")
+
+        def prune(tx: Transaction) -> None:
+            for thread_id in thread_ids:
+                upkeep.keep_latest(tx, str(thread_id))
+
+        yield "write", prune
+        self._forget(thread_ids)
+
+    # Helpers
+
+    def _run(self, steps: Steps[T]) -> T:
+        try:
+            kind, work = next(steps)
+            while True:
+                result = self._database.write(work) if kind == "write" else self._database.read(work)
+                kind, work = steps.send(result)
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    async def _arun(self, steps: Steps[T]) -> T:
+        try:
+            kind, work = next(steps)
+            while True:
+                result = await (self._database.awrite(work) if kind == "write" else self._database.aread(work))
+                kind, work = steps.send(result)
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    @property
+    def _codec(self) -> Codec:
+        if self._last_codec.serde is not self.serde:  # `with_allowlist` gave this copy another one
+            self._last_codec = Codec(self.serde)
+        return self._last_codec
+
+    def _forget(self, thread_ids: Collection[str]) -> None:
+        for thread_id in thread_ids:
+            self._recent.forget(str(thread_id))
+
+    def _find(
+        self, tx: Transaction, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None
+    ) -> tuple[Found, State] | None:
+        row = rows.find(tx, thread_id, checkpoint_ns, checkpoint_id)
+        if row is None:
+            return None
+        known = self._recent.get(row.key) or {}
+
+        def has(channel: str, segment: int) -> bool:
+            kept = known.get(channel)
+            return isinstance(kept, Snapshot) and segment_of(kept) == segment
+
+        return rows.load(tx, row, has=has), known
+
+    def _recall(self, found: Found, known: State) -> tuple[CheckpointTuple, State]:
+        """Decode a checkpoint and note its state, before the caller can change anything."""
+        checkpoint, state = checkpoint_tuple(found, known, self._codec)
+        return checkpoint, remember(found, checkpoint.checkpoint, state, self._codec)
+
+
+def _interrupts(value: Any) -> list[Interrupt]:
+    return [item for item in value if isinstance(item, Interrupt)] if isinstance(value, list | tuple) else []

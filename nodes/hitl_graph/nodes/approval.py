@@ -235,6 +235,11 @@ class ApprovalNode(ToolNode):
             if is_idempotent(self.tools_by_name.get(action.name)):
                 authority = replace(authority, retry=True)
                 continue
+            if ended.pauses:  # LangGraph counts its questions and ours together, so that ours could take its answer
+                raise OutcomeUnknownError(
+                    f"{action.name} asked questions of its own and then {ended.error or 'was cut off'}. It was not run"
+                    " again. Find out what it did, and go on from a new message or a fork"
+                )
             request, decision = yield blocking(asker.ask, questions, self._question(item, action, ended, asker))
             questions += 1
             if decision.type != "approve":

@@ -67,7 +67,8 @@ CREATE TABLE effects (
     ended_ms    INTEGER,
     result_type TEXT,
     result      BLOB,
-    error       TEXT
+    error       TEXT,
+    pauses      INTEGER NOT NULL DEFAULT 0  -- how often the action stopped to ask a question of its own
 ) WITHOUT ROWID;
 
 -- One worker at a time resumes a thread.
