@@ -18,7 +18,10 @@ from hitl_graph.schema import SchemaMismatch, check
 __all__ = ["parse", "payload", "recognise", "resume_value", "validate"]
 
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
-_HELP = 'send {"type": "approve"}, {"type": "edit", "args": {...}}, {"type": "reject", "message": "..."} or {"type": "respond", "message": "..."}'
+_HELP = (
+    'send {"type": "approve"}, {"type": "edit", "args": {...}}, {"type": "reject", "message": "..."}'
+    ' or {"type": "respond", "message": "..."}'
+)
 
 
 def payload(request: Request) -> dict[str, Any]:
@@ -26,9 +29,7 @@ def payload(request: Request) -> dict[str, Any]:
     action = request.action or Action(name=request.kind, args={})
     args = {name: value for name, value in action.args.items() if value is not None}  # null crashes Agent Inbox
     return {
-        "action_requests": [
-            {"name": action.name, "args": args, "arguments": args, "description": request.description}
-        ],
+        "action_requests": [{"name": action.name, "args": args, "arguments": args, "description": request.description}],
         "review_configs": [{"action_name": action.name, "allowed_decisions": list(request.allowed)}],
         "hitl": {"digest": request.digest, "request": request.shown()},
     }
@@ -154,7 +155,9 @@ def _unchanged(shown: Any, request: Request) -> None:
     mine = request.action.args if request.action else {}
     theirs = shown.get("args") if isinstance(shown, Mapping) else None
     if not isinstance(theirs, Mapping) or {**theirs} != {k: v for k, v in mine.items() if v is not None or k in theirs}:
-        raise StaleRequestError(request.id, "the accepted arguments are not the ones asked about; use edit to change them")
+        raise StaleRequestError(
+            request.id, "the accepted arguments are not the ones asked about; use edit to change them"
+        )
 
 
 def _typed(raw: Mapping[str, Any], request: Request) -> Decision:

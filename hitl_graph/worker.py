@@ -54,7 +54,12 @@ class Worker:
     """
 
     def __init__(
-        self, graph: Pregel[Any, Any, Any, Any], ledger: Ledger, *, config: RunnableConfig | None = None, lease: float = 60
+        self,
+        graph: Pregel[Any, Any, Any, Any],
+        ledger: Ledger,
+        *,
+        config: RunnableConfig | None = None,
+        lease: float = 60,
     ) -> None:
         if not graph.checkpointer:
             raise DeliveryError("the graph has no checkpointer, so nothing of it can be resumed; compile it with one")
@@ -135,8 +140,8 @@ class Worker:
             deliverable = [request for request in decided if request.interrupt_id in waiting]
             if not deliverable:
                 raise DeliveryError(
-                    f"thread {thread_id} does not wait for {', '.join(names)} in this graph; was a node renamed, removed"
-                    " or the wrong graph given? Run the worker with the graph that asked; the decision is kept"
+                    f"thread {thread_id} does not wait for {', '.join(names)} in this graph; was a node renamed or"
+                    " removed, or the wrong graph given? Run the worker with the graph that asked; the decision is kept"
                 )
             command: Command[Any] = Command(
                 resume={r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in deliverable}
@@ -147,7 +152,9 @@ class Worker:
             )
             after = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
         except Exception as exc:
-            log.warning("thread %s could not be resumed: %s", thread_id, exc, exc_info=not isinstance(exc, DeliveryError))
+            log.warning(
+                "thread %s could not be resumed: %s", thread_id, exc, exc_info=not isinstance(exc, DeliveryError)
+            )
             return Resumed(thread_id, names, "failed", exc)
         handed = tuple(request.id for request in deliverable)
         return Resumed(thread_id, handed, "paused" if after.interrupts else "finished")

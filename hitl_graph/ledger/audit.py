@@ -74,9 +74,7 @@ def redact(tx: Transaction, at_ms: int, thread_id: str, *, actor: str, reason: s
     numbers = [row[0] for row in rows]
     if numbers:
         tx.execute("UPDATE audit SET body = NULL, salt = NULL WHERE thread_id = ? AND body IS NOT NULL", (thread_id,))
-        append(
-            tx, at_ms, "audit.redacted", thread_id, {"seqs": numbers, "reason": reason}, thread_id=None, actor=actor
-        )
+        append(tx, at_ms, "audit.redacted", thread_id, {"seqs": numbers, "reason": reason}, thread_id=None, actor=actor)
     return len(numbers)
 
 

@@ -98,7 +98,9 @@ def start(
         if state == "paused":
             if digest != action.digest:
                 raise PermitError(f"{action.name} was permitted with other arguments than these; it did not run")
-            tx.execute("UPDATE effects SET state = 'reserved', owner = ? WHERE permit_id = ?", (owner.current(), permit_id))
+            tx.execute(
+                "UPDATE effects SET state = 'reserved', owner = ? WHERE permit_id = ?", (owner.current(), permit_id)
+            )
             _log(tx, now_ms, permit_id, thread_id, digest, "reserved")
             return Begun(permit_id)
         if state == "reserved":
@@ -113,7 +115,17 @@ def start(
     tx.execute(
         "INSERT INTO permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms)"
         " VALUES (?,?,?,?,?,?,?,?,?)",
-        (permit_id, key, attempt, thread_id, authority.request_id, action.name, action.digest, authority.reason, now_ms),
+        (
+            permit_id,
+            key,
+            attempt,
+            thread_id,
+            authority.request_id,
+            action.name,
+            action.digest,
+            authority.reason,
+            now_ms,
+        ),
     )
     tx.execute(
         "INSERT INTO effects (permit_id, state, owner, started_ms) VALUES (?, 'reserved', ?, ?)",

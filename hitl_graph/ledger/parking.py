@@ -26,9 +26,7 @@ def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def interrupted(
-    tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str, interrupts: Sequence[Any]
-) -> None:
+def interrupted(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str, interrupts: Sequence[Any]) -> None:
     """A task of the root graph paused: its questions become requests, its earlier ones are answered."""
     now = _now()
     head = tx.execute(_HEAD, (thread_id,)).fetchone()[0]

@@ -27,6 +27,8 @@ Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
 _READER_THREADS = 8
 _IDLE_READERS = 16
 _WAIT_FOR_READERS = 1.0
+_CHECKPOINT_PAGES = 4000  # 16 MB of log: pages that many steps touch are copied into the file less often
+_CACHE_KIB = 16_000
 
 
 class SqliteDatabase:
@@ -204,6 +206,8 @@ class SqliteDatabase:
         self._check_open()
         if self._writer is None:
             self._writer = connect(self._path, self._mode, self._synchronous, timeout=0)
+            self._writer.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+            self._writer.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         begin_immediate(self._writer)
         return self._writer
 

@@ -76,7 +76,7 @@ def build(
 
 
 def start(graph: Graph, thread_id: str, calls: Calls | Sequence[Calls], durability: Durability = "sync") -> Any:
-    """Run a new thread to its pause: the model makes `calls` in one message, or each list of them in a turn of its own."""
+    """Run a new thread to its pause. `calls` come in one message, or each list of them in a turn of its own."""
     return graph.invoke(said(calls), config_of(thread_id), durability=durability)
 
 

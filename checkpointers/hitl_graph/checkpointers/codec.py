@@ -4,6 +4,7 @@ An *element* is one of
 
     [1, data]              JSON-like data: str, int, float, bool, None, bytes, list, dict with str keys
     ["AIMessage", fields]  a chat message whose fields are plain, as its `__dict__`
+    [2, bytes]             lists and dicts with such messages inside
     [0, type, bytes]       what the serializer made of anything else
 
 in msgpack. Directly restored messages are equal to what the serializer gives, at a tenth of the time: no validation
@@ -78,6 +79,10 @@ class Codec:
         plain = _plain(value)
         if plain is not None and self._is_direct:
             return Element(plain, plain, True)
+        if plain is None and self._is_direct and type(value) in (list, dict):
+            nested = _nested(value)
+            if nested is not None:
+                return Element(nested, nested, False)
         kind, data = self.serde.dumps_typed(value)
         opaque = ormsgpack.packb([0, kind, data])
         if plain is not None:
@@ -91,6 +96,8 @@ class Codec:
             return element[1]
         if kind == 0:
             return self.serde.loads_typed((element[1], element[2]))
+        if kind == 2:
+            return ormsgpack.unpackb(element[1], ext_hook=_restore_nested)
         return restore(_CLASSES[kind], element[1])
 
     def decode_all(self, data: bytes) -> list[Any]:
@@ -149,6 +156,25 @@ def _plain(value: Any) -> bytes | None:
         return ormsgpack.packb([name, fields], option=_EXACT)
     except (ormsgpack.MsgpackEncodeError, AttributeError):
         return None
+
+
+def _nested(value: Any) -> bytes | None:
+    try:
+        return ormsgpack.packb([2, ormsgpack.packb(value, _pack_nested, option=_EXACT)])
+    except ormsgpack.MsgpackEncodeError:
+        return None
+
+
+def _pack_nested(value: Any) -> ormsgpack.Ext:
+    message = _plain(value) if type(value) in _NAMES else None
+    if message is None:
+        raise TypeError
+    return ormsgpack.Ext(1, message)
+
+
+def _restore_nested(code: int, data: bytes) -> BaseMessage:
+    name, fields = ormsgpack.unpackb(data)
+    return restore(_CLASSES[name], fields)
 
 
 def _fingerprint(value: Any) -> bytes | None:

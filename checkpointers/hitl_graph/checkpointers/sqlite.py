@@ -260,7 +260,7 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
                 ns = rows.intern(tx, thread_id, checkpoint_ns)
                 state = plan.store(tx, ns)
                 if state is not None:
-                    refs = json.dumps({c: segment_of(kept) for c, kept in state.items()}, separators=(",", ":"))
+                    refs = json.dumps({c: segment_of(kept) for c, kept in state.items()})
                     rows.put(tx, ns, checkpoint["id"], parent_id, described, plan.skeleton, refs)
                     if not checkpoint_ns:
                         parking.advanced(tx, thread_id, checkpoint["id"], str(metadata.get("source", "loop")))

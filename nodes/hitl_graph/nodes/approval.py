@@ -318,7 +318,11 @@ class ApprovalNode(ToolNode):
                 interrupt_id=interrupt_id,
                 action=action,
                 allowed=("approve", "reject", "respond"),
-                labels={"approve": "run it again", "reject": "it was not done", "respond": "it was done, with this result"},
+                labels={
+                    "approve": "run it again",
+                    "reject": "it was not done",
+                    "respond": "it was done, with this result",
+                },
                 description=f"Did this happen? {action.name} was started, and {lost.error}.",
                 reason=f"the outcome is {lost.outcome}; it is not run again without a person",
                 tool_call_id=item.call["id"],

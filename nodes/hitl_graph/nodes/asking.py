@@ -125,11 +125,7 @@ class Asker:
 
     def _pause(self, request: Request) -> None:
         raise GraphInterrupt(
-            (
-                Interrupt(
-                    payload(request), id=request.interrupt_id, response_schema=_answer_schema(request)
-                ),
-            )
+            (Interrupt(payload(request), id=request.interrupt_id, response_schema=_answer_schema(request)),)
         )
 
     def _unbound_answer(self) -> str | None:

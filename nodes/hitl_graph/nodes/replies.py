@@ -16,6 +16,7 @@ __all__ = [
     "misfit",
     "not_json",
     "not_plain",
+    "text",
     "with_notice",
 ]
 
@@ -71,7 +72,9 @@ def misfit(call: ToolCall, error: ToolInvocationError) -> ToolMessage:
 
 def not_plain(call: ToolCall) -> ToolMessage:
     """The arguments cannot be shown to a person, because they are not JSON."""
-    return _message(call, f"The arguments of {call['name']} are not plain JSON; it did not run. Call it again with JSON.")
+    return _message(
+        call, f"The arguments of {call['name']} are not plain JSON; it did not run. Call it again with JSON."
+    )
 
 
 def not_json(call: InvalidToolCall) -> ToolMessage:
