@@ -17,11 +17,11 @@ from langgraph.errors import GraphBubbleUp
 
 from hitl_graph.errors import EffectBusyError
 from hitl_graph.ledger import Ledger, effects
-from hitl_graph.ledger.effects import Authority, Busy, Finished, Lost
+from hitl_graph.ledger.effects import Asked, Authority, Busy, Finished, Lost
 from hitl_graph.model import Action
 from hitl_graph.steps import Step, Steps, blocking
 
-__all__ = ["Effect", "Lost", "Outcome", "idempotency_key", "idempotent", "is_idempotent"]
+__all__ = ["Asked", "Effect", "Lost", "Outcome", "idempotency_key", "idempotent", "is_idempotent"]
 
 AnyTool = TypeVar("AnyTool", bound=BaseTool)
 
@@ -80,7 +80,7 @@ class Effect:
     attempt: int = 1
     patience: float = 60.0
 
-    def steps(self, execute: Step) -> Steps[Outcome | Lost]:
+    def steps(self, execute: Step) -> Steps[Outcome | Lost | Asked]:
         """Take the permit, run `execute`, record its end; or find what an earlier run left.
 
         Raises:
@@ -95,7 +95,7 @@ class Effect:
                     " again when it is done"
                 )
             yield Step(lambda: time.sleep(0.05), lambda: asyncio.sleep(0.05))
-        if isinstance(begun, Lost):
+        if isinstance(begun, Lost | Asked):
             return begun
         if isinstance(begun, Finished):
             return Outcome(_serde.loads_typed((begun.type, begun.result)))
@@ -129,7 +129,9 @@ class Effect:
         )
 
     def _settle(self, permit_id: str, state: Any, **how: Any) -> None:
-        self.ledger.write(effects.settle, self.ledger.now_ms(), permit_id, state, **how)
+        # If the power fails before the next commit, the end is not known and a person is asked: the checkpoint that
+        # says so is not stored either. So this need not wait for the disk; killing the process does not lose it.
+        self.ledger.note(effects.settle, self.ledger.now_ms(), permit_id, state, **how)
 
 
 def _dump(result: Any, action: Action) -> tuple[str, bytes]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, create_model
 
-__all__ = ["SchemaMismatch", "check"]
+__all__ = ["SchemaMismatch", "alike", "check"]
 
 _PLAIN: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "null": None}
 _LIMITS = {
@@ -52,6 +52,23 @@ def check(schema: dict[str, Any], value: JsonValue) -> Any:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'answer'}: {e['msg']}" for e in exc.errors(include_url=False)]
         raise SchemaMismatch("; ".join(dict.fromkeys(lines))) from exc
     return adapter.dump_python(fitted, mode="json", by_alias=True, exclude_unset=True)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two schemas take the same values: titles, descriptions and examples do not count."""
+    return bool(_bare(one) == _bare(other))
+
+
+def _bare(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_bare(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: {name: _bare(sub) for name, sub in value.items()} if key in ("properties", "$defs") else _bare(value)
+        for key, value in schema.items()
+        if key not in ("title", "description", "examples")
+    }
 
 
 def _type(schema: Any, root: dict[str, Any], seen: tuple[str, ...]) -> Any:

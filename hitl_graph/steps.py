@@ -22,6 +22,8 @@ class Step:
 
     sync: Callable[[], Any]
     awaited: Callable[[], Awaitable[Any]] | None = None
+    whole: bool = False
+    """The async side goes on when its waiter is cancelled (a tool in a thread): once begun it is always waited for."""
 
 
 Steps = Generator[Step, Any, T]
@@ -65,8 +67,10 @@ async def arun(steps: Steps[T]) -> T:
             return done.value  # type: ignore[no-any-return]
         failed, value = None, None
         try:
-            if step.awaited is None:
-                work = asyncio.ensure_future(asyncio.to_thread(step.sync))
+            if step.awaited is not None and cancelled is not None:
+                failed = cancelled
+            elif step.awaited is None or step.whole:
+                work = asyncio.ensure_future(step.awaited() if step.awaited else asyncio.to_thread(step.sync))
                 while not work.done():
                     try:
                         await asyncio.shield(work)
@@ -75,8 +79,6 @@ async def arun(steps: Steps[T]) -> T:
                     except BaseException:
                         break
                 value = work.result()
-            elif cancelled is not None:
-                failed = cancelled
             else:
                 value = await step.awaited()
         except BaseException as exc:

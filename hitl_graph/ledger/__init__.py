@@ -61,6 +61,10 @@ class Ledger:
         """Run one of the ledger's functions in a write transaction."""
         return self.database.write(lambda tx: work(tx, *args, **kwargs))
 
+    def note(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, for what may be lost when the power fails at once: the next `write` makes it durable."""
+        return self.database.write(lambda tx: work(tx, *args, **kwargs), durable=False)
+
     def read(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of the ledger's functions on a snapshot."""
         return self.database.read(lambda tx: work(tx, *args, **kwargs))

@@ -15,6 +15,7 @@ from hitl_graph.model import Action, Request
 from hitl_graph.storage import Transaction
 
 __all__ = [
+    "Asked",
     "Authority",
     "Begun",
     "Busy",
@@ -50,6 +51,13 @@ class Begun:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The policy would let it run, but people were asked about it: only their answer counts. Nothing was written."""
+
+    permit_id: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """It ran before; this is what it gave."""
 
@@ -79,13 +87,13 @@ class Lost:
 
 def start(
     tx: Transaction, now_ms: int, key: str, attempt: int, thread_id: str, action: Action, authority: Authority
-) -> Begun | Finished | Busy | Lost:
+) -> Asked | Begun | Finished | Busy | Lost:
     """Take the right to run attempt `attempt` (from 1) of an action, or say what became of it.
 
     Raises:
         PermitError: Nothing entitles this action to run. Nothing was written.
     """
-    permit_id = f"{key}#{attempt}"
+    permit_id, signature = f"{key}#{attempt}", action.digest
     row = tx.execute(
         "SELECT p.digest, e.state, e.owner, e.started_ms, e.result_type, e.result, e.error, e.pauses"
         " FROM permits p JOIN effects e ON e.permit_id = p.id WHERE p.id = ?",
@@ -96,7 +104,7 @@ def start(
         if state in ("done", "not_done"):
             return Finished(permit_id, result_type, bytes(result))
         if state == "paused":
-            if digest != action.digest:
+            if digest != signature:
                 raise PermitError(f"{action.name} was permitted with other arguments than these; it did not run")
             tx.execute(
                 "UPDATE effects SET state = 'reserved', owner = ? WHERE permit_id = ?", (owner.current(), permit_id)
@@ -111,6 +119,8 @@ def start(
             state = "unknown"
             settle(tx, now_ms, permit_id, "unknown", error=error, holder=holder)
         return Lost(permit_id, error or "", "failed" if state == "failed" else "unknown", pauses)
+    if authority.request_id is None and _was_asked(tx, key):
+        return Asked(permit_id)
     _check(tx, key, attempt, action, authority)
     tx.execute(
         "INSERT INTO permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms)"
@@ -122,7 +132,7 @@ def start(
             thread_id,
             authority.request_id,
             action.name,
-            action.digest,
+            signature,
             authority.reason,
             now_ms,
         ),
@@ -132,10 +142,15 @@ def start(
         (permit_id, owner.current(), now_ms),
     )
     _log(
-        tx, now_ms, permit_id, thread_id, action.digest, "reserved",
+        tx, now_ms, permit_id, thread_id, signature, "reserved",
         tool=action.name, request=authority.request_id, reason=authority.reason,
     )  # fmt: skip
     return Begun(permit_id)
+
+
+def _was_asked(tx: Transaction, key: str) -> bool:
+    asked = tx.execute("SELECT 1 FROM requests WHERE action_key = ? AND kind = 'approval'", (key,))
+    return asked.fetchone() is not None
 
 
 def _check(tx: Transaction, key: str, attempt: int, action: Action, authority: Authority) -> None:

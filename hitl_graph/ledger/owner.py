@@ -14,7 +14,7 @@ __all__ = ["current", "is_dead"]
 
 def current() -> str:
     """This process."""
-    return f"{_place()}/{os.getpid()}/{_started(os.getpid())}"
+    return _own(os.getpid())
 
 
 def is_dead(owner: str) -> bool | None:
@@ -31,6 +31,11 @@ def is_dead(owner: str) -> bool | None:
         pass
     started = _started(int(pid))
     return started is None or str(started) != rest
+
+
+@cache
+def _own(pid: int) -> str:  # by the process id, because a fork inherits the cache
+    return f"{_place()}/{pid}/{_started(pid)}"
 
 
 @cache

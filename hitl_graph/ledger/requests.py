@@ -11,7 +11,7 @@ from hitl_graph.model import Decision, Request, State, canonical
 from hitl_graph.storage import Transaction
 from hitl_graph.wire import validate
 
-__all__ = ["close", "decide", "find", "for_actions", "get", "open_request", "pending", "select"]
+__all__ = ["close", "decide", "find", "for_actions", "get", "hail", "is_hailed", "open_request", "pending", "select"]
 
 _COLUMNS = "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind"
 
@@ -73,6 +73,19 @@ def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]
         if request.action_key is not None:
             found[request.action_key].append(request)
     return found
+
+
+def hail(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
+    """Note that an answer came which names no question: it can mean what is asked now, and nothing that is asked later."""
+    tx.execute(
+        "UPDATE requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending' AND parked = 1",
+        (thread_id, checkpoint_id),
+    )
+
+
+def is_hailed(tx: Transaction, request_id: str) -> bool:
+    """Whether such an answer came after this question."""
+    return tx.execute("SELECT 1 FROM requests WHERE id = ? AND hailed = 1", (request_id,)).fetchone() is not None
 
 
 def pending(

@@ -33,8 +33,11 @@ class Database(Protocol):
 
     @property
     def url(self) -> str: ...
-    def write(self, work: Callable[[Transaction], T], /) -> T:
-        """Run `work` in a write transaction; when this returns, its effects are durable."""
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
+        """Run `work` in a write transaction; when this returns, its effects are durable.
+
+        With `durable=False` they outlive this process, and loss of power only once a later write was durable.
+        """
         ...
 
     async def awrite(self, work: Callable[[Transaction], T], /) -> T: ...

@@ -24,10 +24,13 @@ _LARGEST_BATCH = 256
 class Job:
     """One piece of work and, once it is committed or has failed, its outcome."""
 
-    __slots__ = ("done", "error", "future", "value", "work")
+    __slots__ = ("done", "durable", "error", "future", "value", "work")
 
-    def __init__(self, work: Callable[[Transaction], Any], future: "asyncio.Future[None] | None" = None) -> None:
+    def __init__(
+        self, work: Callable[[Transaction], Any], durable: bool, future: "asyncio.Future[None] | None" = None
+    ) -> None:
         self.work = work
+        self.durable = durable
         self.future = future
         self.value: Any = None
         self.error: BaseException | None = None
@@ -61,10 +64,10 @@ class GroupCommit:
         self._executor: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
 
-    def run(self, work: Callable[[Transaction], T]) -> T:
+    def run(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
         """Run `work`; when this returns, it is committed."""
         self.refuse_nesting()
-        job = Job(work)
+        job = Job(work, durable)
         self._queue.append(job)
         with self.lock:
             while not job.done:
@@ -74,7 +77,7 @@ class GroupCommit:
     async def arun(self, work: Callable[[Transaction], T]) -> T:
         """As `run`. A cancelled caller still waits for the end of its write, so that it is known what happened."""
         future = asyncio.get_running_loop().create_future()
-        job = Job(work, future)
+        job = Job(work, True, future)
         self._queue.append(job)
         if not self._scheduled:
             self._scheduled = True

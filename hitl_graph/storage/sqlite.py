@@ -79,15 +79,17 @@ class SqliteDatabase:
         """The absolute path of the file."""
         return self._path
 
-    def write(self, work: Callable[[Transaction], T], /) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
+
+        With `durable=False` they outlive this process, and loss of power only once a later write was durable.
 
         Raises:
             DatabaseWriteError: Read-only file, full disk, or locked by another process for 30 s. Nothing was stored.
             DatabaseClosedError: After `close()`.
         """
         self._check_open()
-        return self._writes.run(work)
+        return self._writes.run(work, durable=durable)
 
     async def awrite(self, work: Callable[[Transaction], T], /) -> T:
         """As `write`, in a thread of its own. If the caller is cancelled, the write is still finished first."""
@@ -167,7 +169,7 @@ class SqliteDatabase:
         failure: BaseException | None = None
         committed = False
         try:
-            connection = self._begin()
+            connection = self._begin("NORMAL" if not any(job.durable for job in jobs) else self._synchronous)
             for job in jobs:
                 self._run(connection, job, alone)
             if not (alone and jobs[0].error):
@@ -202,12 +204,16 @@ class SqliteDatabase:
         if not alone:
             connection.execute("RELEASE job")
 
-    def _begin(self) -> sqlite3.Connection:
+    def _begin(self, synchronous: str) -> sqlite3.Connection:
         self._check_open()
         if self._writer is None:
             self._writer = connect(self._path, self._mode, self._synchronous, timeout=0)
             self._writer.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             self._writer.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            self._writer_synchronous: str = self._synchronous
+        if synchronous != self._writer_synchronous:
+            self._writer.execute(f"PRAGMA synchronous={synchronous}")
+            self._writer_synchronous = synchronous
         begin_immediate(self._writer)
         return self._writer
 

@@ -1,11 +1,13 @@
 """I2: of concurrent answers exactly one counts, and what the ledger says is what then happens."""
 
 import asyncio
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.tools import BaseTool, tool
 from langgraph.types import Command
 
 from hitl_graph.checkpointers import SqliteCheckpointer
@@ -14,7 +16,7 @@ from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.worker import Worker
-from tests.invariants.agents import build, config_of, pay_call, ran, start, tool_messages
+from tests.invariants.agents import build, config_of, pay_call, ran, start, tool_messages, write_effect
 from tests.invariants.processes import Barrier, Report, child, race
 
 THREADS, CALLS, PROCESSES = 20, 10, 8
@@ -155,10 +157,24 @@ def test_two_processes_resume_one_pause_with_approve_against_reject(tmp_path: Pa
         assert checkpointer.ledger.verify_audit().ok
 
 
+def _pay_when_let(effects: str) -> BaseTool:
+    """`pay`, which ends only when there is a file `effects`.go."""
+
+    @tool
+    def pay(eur: int, to: str) -> str:
+        """Send money."""
+        write_effect(effects, f"pay {eur} {to}")
+        until = time.monotonic() + 60
+        while not Path(f"{effects}.go").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        return f"paid {eur} to {to}"
+
+    return pay
+
+
 def approve_slowly(report: Report, path: str, effects: str, thread_id: str, interrupt_id: str) -> None:
     with SqliteCheckpointer(path) as checkpointer:
-        graph = build(checkpointer, effects, delay=3.0)
-        report("started")
+        graph = build(checkpointer, effects, tools=[_pay_when_let(effects)])
         graph.invoke(Command(resume={interrupt_id: {"type": "approve"}}), config_of(thread_id), durability="sync")
         report("finished")
 
@@ -166,20 +182,21 @@ def approve_slowly(report: Report, path: str, effects: str, thread_id: str, inte
 def test_a_rejecter_is_told_while_the_approved_action_runs(tmp_path: Path) -> None:
     path, effects = str(tmp_path / "agent.db"), tmp_path / "effects"
     with SqliteCheckpointer(path) as checkpointer:
-        graph = build(checkpointer, effects)
+        graph = build(checkpointer, effects, tools=[_pay_when_let(str(effects))])
         interrupt = start(graph, "t", [pay_call(1)])["__interrupt__"][0]
         inbox, [request] = Inbox(checkpointer.ledger), checkpointer.ledger.history("t")
         with child(approve_slowly, path, str(effects), "t", interrupt.id) as approver:
-            approver.hear("started")
-            while not checkpointer.ledger.executed("t"):
+            while not ran(effects):
                 assert approver.process.is_alive()
+                time.sleep(0.01)
             with pytest.raises(AlreadyDecidedError, match="approve by anonymous"):
                 graph.invoke(Command(resume={interrupt.id: {"type": "reject"}}), config_of("t"), durability="sync")
             with pytest.raises(AlreadyDecidedError):
                 inbox.decide(request.id, reject(), reviewer="bob")
+            Path(f"{effects}.go").touch()
             approver.hear("finished")
             approver.end()
-        assert ran(effects) == ["t pay-1 pay 1 bob"]
+        assert ran(effects) == ["pay 1 bob"]
         assert tool_messages(graph, "t") == ["paid 1 to bob"]
         assert graph.get_state(config_of("t")).next == ()
 

@@ -32,7 +32,7 @@ from hitl_graph.checkpointers.query import Query, names
 from hitl_graph.checkpointers.recent import Recent, State
 from hitl_graph.checkpointers.rows import Found
 from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, remember, segment_of
-from hitl_graph.ledger import Ledger, parking
+from hitl_graph.ledger import Ledger, parking, requests
 from hitl_graph.storage import Transaction
 from hitl_graph.storage.sqlite import SqliteDatabase, Synchronous
 
@@ -291,6 +291,8 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
             rows.put_writes(tx, ns, checkpoint_id, encoded, replace=replace)
             if not checkpoint_ns and interrupts:
                 parking.interrupted(tx, thread_id, checkpoint_id, task_id, interrupts)
+            if not checkpoint_ns and task_id == _NULL_TASK and any(channel == RESUME for channel, _ in writes):
+                requests.hail(tx, thread_id, checkpoint_id)
             if not checkpoint_ns and is_output:
                 parking.finished(tx, thread_id, checkpoint_id, task_id)
 
@@ -372,6 +374,22 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
         """Decode a checkpoint and note its state, before the caller can change anything."""
         checkpoint, state = checkpoint_tuple(found, known, self._codec)
         return checkpoint, remember(found, checkpoint.checkpoint, state, self._codec)
+
+
+def _derive_allow_lists() -> None:
+    """Have `compile` tell checkpointers which types a graph's schema names.
+
+    LangGraph has this behind LANGGRAPH_STRICT_MSGPACK, which it reads once, at import. Without it, a strict serializer
+    would give the user's own state types back as dicts. It changes nothing for serializers that are not strict.
+    """
+    try:
+        from langgraph._internal import _serde
+    except ImportError:
+        return
+    _serde.STRICT_MSGPACK_ENABLED = True
+
+
+_derive_allow_lists()  # at import too: a graph may be compiled before the first checkpointer is opened
 
 
 def _interrupts(value: Any) -> list[Interrupt]:

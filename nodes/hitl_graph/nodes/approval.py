@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_executor_for_config
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 from langgraph.func import task
@@ -26,14 +26,15 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 from pydantic import BaseModel, ValidationError
 
-from hitl_graph.effects import Effect, Lost, Outcome, is_idempotent
-from hitl_graph.errors import OutcomeUnknownError
+from hitl_graph.effects import Asked, Effect, Lost, Outcome, is_idempotent
+from hitl_graph.errors import OutcomeUnknownError, PermitError
 from hitl_graph.ledger import Ledger, effects, requests
 from hitl_graph.ledger.effects import Authority
 from hitl_graph.model import Action, Request
 from hitl_graph.nodes import replies
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.policy import Call, Policy, Verdict
+from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, arun, blocking, run
 
 __all__ = ["ApprovalNode"]
@@ -93,27 +94,37 @@ class ApprovalNode(ToolNode):
 
     def _func(self, input: Any, config: RunnableConfig, runtime: Runtime[Any]) -> Any:
         items, input_type = self._items(input, config, runtime)
-        items, together = run(self._judge(items, config))
-        if together:
-            with get_executor_for_config(config) as executor:
-                outputs = list(executor.map(self._run_allowed, items, [config] * len(items)))
-        else:
+        items = run(self._judge(items, config))
+        outputs: list[Output] | None = None
+        if self._is_quiet(items):
+            outputs = _together(self._run_together(items, config))
+        if outputs is None:
+            items = run(self._remember(items, config))
             tasks = [self._sync_task(item) for item in items]
             outputs = _gathered([_outcome(t.result) for t in tasks])
         return self._combine_tool_outputs([*self._invalid(input), *outputs], input_type)
 
     async def _afunc(self, input: Any, config: RunnableConfig, runtime: Runtime[Any]) -> Any:
         items, input_type = self._items(input, config, runtime)
-        items, together = await arun(self._judge(items, config))
-        if together:
-            outputs = list(await asyncio.gather(*(arun(self._allowed(item, config)) for item in items)))
-        else:
+        items = await arun(self._judge(items, config))
+        outputs: list[Output] | None = None
+        if self._is_quiet(items):
+            runs = [arun(self._allowed(item, config)) for item in items]
+            outputs = _together(await asyncio.gather(*runs, return_exceptions=True))
+        if outputs is None:
+            items = await arun(self._remember(items, config))
             tasks = [self._async_task(item) for item in items]
             outputs = _gathered(await asyncio.gather(*tasks, return_exceptions=True))
         return self._combine_tool_outputs([*self._invalid(input), *outputs], input_type)
 
-    def _run_allowed(self, item: _Item, config: RunnableConfig) -> Output:
-        return run(self._allowed(item, config))
+    def _run_together(self, items: list[_Item], config: RunnableConfig) -> list[Any]:
+        def ended(item: _Item) -> Any:
+            return _outcome(lambda: run(self._allowed(item, config)))
+
+        if len(items) == 1:
+            return [ended(items[0])]
+        with get_executor_for_config(config) as executor:
+            return list(executor.map(ended, items))
 
     def _run_task(self, item: _Item) -> Output:
         return run(self._gated(item, get_config()))
@@ -127,9 +138,11 @@ class ApprovalNode(ToolNode):
         calls, input_type = self._parse_input(input)
         state = self._extract_state(input, config)
         thread_id = str(config.get("configurable", {}).get("thread_id"))
-        message_id = _message_id(state, self._messages_key, calls) or _task_namespace(config)
+        message = _message(state, self._messages_key, calls)
+        message_id = (message and message.id) or _task_namespace(config)
         items = []
-        for index, call in enumerate(calls):
+        for position, call in enumerate(calls):
+            index: Any = position
             tool_runtime = ToolRuntime(
                 state=state,
                 tool_call_id=call["id"],
@@ -146,33 +159,40 @@ class ApprovalNode(ToolNode):
                 signature = action.digest
             except (ValidationError, TypeError):
                 action, signature = None, repr(call["args"])
+            if input_type == "tool_calls" and message and [c["id"] for c in message.tool_calls].count(call["id"]) > 1:
+                index = config.get("metadata", {}).get("langgraph_path")  # which of the Sends this is
             identity = json.dumps([thread_id, message_id, index, call["id"], signature])
             key = hashlib.sha256(identity.encode()).hexdigest()[:32]
             items.append(_Item(call, action, key, tool_runtime, input_type))
         return items, input_type
 
-    def _judge(self, items: list[_Item], config: RunnableConfig) -> Steps[tuple[list[_Item], bool]]:
-        """The items with their verdicts, and whether they may all run at once.
-
-        A verdict that was once "ask" stays so: what people were asked about is never waved through later.
-        """
-        ledger = Asker.of(config, self.ledger, type(self).__name__).ledger
-        keys = [item.key for item in items]
-        asked = yield blocking(ledger.read, requests.for_actions, keys)
-        begun = yield blocking(ledger.read, effects.states, keys)
-        judged, together = [], True
+    def _judge(self, items: list[_Item], config: RunnableConfig) -> Steps[list[_Item]]:
+        """The items with what the policy says of them now."""
+        Asker.of(config, self.ledger, type(self).__name__)
+        judged = []
         for item in items:
-            if item.action is None or item.call["name"] not in self.tools_by_name:
-                judged.append(item)
-                continue
-            verdict = yield from self.policy.steps(self._call(item, item.action))
-            before: list[Request] = asked[item.key]
-            if any(request.kind == "approval" for request in before):
-                verdict = Verdict("ask", before[0].reason, before[0].allowed, before[0].editable).stricter(verdict)
-            state = begun.get(item.key)
-            together = together and verdict.outcome != "ask" and not before and state in (None, "done", "not_done")
-            judged.append(replace(item, verdict=verdict))
-        return judged, together
+            if item.action is not None and item.call["name"] in self.tools_by_name:
+                item = replace(item, verdict=(yield from self.policy.steps(self._call(item, item.action))))
+            judged.append(item)
+        return judged
+
+    @staticmethod
+    def _is_quiet(items: list[_Item]) -> bool:
+        """Whether no person has to be asked, so that all may run at once."""
+        return not any(item.verdict and item.verdict.outcome == "ask" for item in items)
+
+    def _remember(self, items: list[_Item], config: RunnableConfig) -> Steps[list[_Item]]:
+        """The items with their final verdicts: what people were once asked about is never waved through later."""
+        ledger = Asker.of(config, self.ledger, type(self).__name__).ledger
+        asked = yield blocking(ledger.read, requests.for_actions, [item.key for item in items])
+        final = []
+        for item in items:
+            before: list[Request] = [request for request in asked[item.key] if request.kind == "approval"]
+            if item.verdict is not None and before:
+                first = Verdict("ask", before[0].reason, before[0].allowed, before[0].editable)
+                item = replace(item, verdict=first.stricter(item.verdict))
+            final.append(item)
+        return final
 
     def _call(self, item: _Item, action: Action) -> Call:
         tool = self.tools_by_name.get(action.name)
@@ -186,37 +206,38 @@ class ApprovalNode(ToolNode):
 
     # --- one call ------------------------------------------------------------------------------------------------
 
-    def _allowed(self, item: _Item, config: RunnableConfig) -> Steps[Output]:
-        """A call that no person is asked about."""
+    def _allowed(self, item: _Item, config: RunnableConfig) -> Steps[Output | None]:
+        """A call that no person is asked about. None: it needs a task of its own after all."""
+        asker = Asker.of(config, self.ledger, type(self).__name__)
         if refusal := self._refusal(item):
+            yield blocking(asker.dropped, item.key)
             return refusal
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
-        asker = Asker.of(config, self.ledger, type(self).__name__)
         effect = Effect(asker.ledger, item.key, asker.thread_id, action, Authority(verdict.reason))
         ended = yield from effect.steps(self._execution(item, action, config))
-        if isinstance(ended, Lost):
-            raise OutcomeUnknownError(
-                f"{action.name} was started elsewhere and its end is not known ({ended.error}). It was not run again;"
-                " resume the thread, and a person will be asked"
-            )
-        return cast(Output, ended.result)
+        return cast(Output, ended.result) if isinstance(ended, Outcome) else None
 
     def _gated(self, item: _Item, config: RunnableConfig) -> Steps[Output]:
         """A call in a task of its own: ask if need be, run if it may, ask again if its end is not known."""
+        asker = Asker.of(config, self.ledger, type(self).__name__)
         if refusal := self._refusal(item):
+            yield blocking(asker.dropped, item.key)
             return refusal
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
-        asker = Asker.of(config, self.ledger, type(self).__name__)
         authority, questions, notice = Authority(verdict.reason), 0, None
         begun = yield blocking(asker.ledger.read, effects.states, [item.key])
         if verdict.outcome == "ask" and begun.get(item.key) not in ("done", "not_done"):
             if problem := self._misfit(item):
+                yield blocking(asker.dropped, item.key)
                 return problem
             request, decision = yield blocking(asker.ask, questions, self._approval(item, asker.thread_id))
             questions += 1
             if decision.type in ("reject", "respond"):
                 yield blocking(asker.delivered, request.id)
                 return replies.instead(item.call, decision)
+            if not alike(request.answer_schema, _schema(self.tools_by_name[action.name])):
+                yield blocking(asker.delivered, request.id)
+                return replies.changed(item.call)
             if decision.args is not None:
                 action = Action(name=action.name, args=decision.args)
                 notice = replies.edited(action)
@@ -232,6 +253,8 @@ class ApprovalNode(ToolNode):
                 if authority.request_id is not None:
                     yield blocking(asker.delivered, authority.request_id)
                 return cast(Output, ended.result)
+            if isinstance(ended, Asked):
+                raise PermitError(f"people were asked about {action.name} and their answer is missing; it did not run")
             if is_idempotent(self.tools_by_name.get(action.name)):
                 authority = replace(authority, retry=True)
                 continue
@@ -281,7 +304,7 @@ class ApprovalNode(ToolNode):
         async def awaited() -> Any:
             return replies.with_notice(await self._arun_one(call, item.input_type, runtime), notice)
 
-        return Step(sync, awaited)
+        return Step(sync, awaited, whole=_runs_in_a_thread(self.tools_by_name[action.name]))
 
     def _approval(self, item: _Item, thread_id: str) -> Callable[[str, str], Request]:
         """The question whether a call may run."""
@@ -332,13 +355,13 @@ class ApprovalNode(ToolNode):
         return describe
 
 
-def _message_id(state: Any, key: str, calls: list[ToolCall]) -> str | None:
-    """Id of the message that makes these calls: it tells apart calls to which a model gave the same id."""
+def _message(state: Any, key: str, calls: list[ToolCall]) -> AIMessage | None:
+    """The message that makes these calls: its id tells apart calls to which a model gave the same id."""
     ids = {call["id"] for call in calls}
     messages: list[AnyMessage] = state if isinstance(state, list) else _read(state, key) or []
     for message in reversed(messages):
         if isinstance(message, AIMessage) and ids <= {call["id"] for call in message.tool_calls}:
-            return message.id
+            return message
     return None
 
 
@@ -365,11 +388,29 @@ def _schema(tool: BaseTool) -> dict[str, Any] | None:
     return schema.model_json_schema() if issubclass(schema, BaseModel) else None
 
 
+def _runs_in_a_thread(tool: BaseTool) -> bool:
+    """Whether `ainvoke` only waits for a thread, which no cancellation stops."""
+    if isinstance(tool, StructuredTool | Tool):
+        return tool.coroutine is None
+    return type(tool)._arun is BaseTool._arun
+
+
 def _outcome(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except BaseException as exc:
         return exc
+
+
+def _together(outcomes: list[Any]) -> list[Output] | None:
+    """The outputs of calls that ran at once. None: some need tasks of their own, the others have their results."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    for failure in failed:
+        if len(outcomes) == 1 or not isinstance(failure, GraphInterrupt):
+            raise failure
+    if failed or None in outcomes:  # LangGraph gives the answers to one task's questions in the order of asking
+        return None
+    return cast(list[Output], outcomes)
 
 
 def _gathered(outcomes: list[Any]) -> list[Output]:

@@ -5,6 +5,7 @@ if the question was stored before it came; one that names another question, or n
 around, is refused or asked for again.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
@@ -92,12 +93,14 @@ class Asker:
                 self.ledger.write(_open, self.ledger.now_ms(), request)
             self._pause(request)
         asked = request
+        scratchpad = self.config.get("configurable", {}).get(_SCRATCHPAD)
+        addressed = scratchpad is not None and number < len(scratchpad.resume)  # it names this interrupt
 
         def accept(raw: Any) -> Decision:
             try:
                 if number and not (isinstance(raw, dict) and raw.get("request_id") == own):
                     raise StaleRequestError(own, "this question takes only an answer with its request_id")
-                if asked.ignored is not None and _mark(raw) == asked.ignored and asked.decision is None:
+                if not addressed and _mark(raw) == asked.ignored and asked.decision is None and not self._sent_since(own):
                     self._pause(asked)
                 return self._decision(asked, raw)
             except HitlError as exc:
@@ -134,10 +137,31 @@ class Asker:
         raw = scratchpad.get_null_resume(False) if scratchpad is not None else None
         return None if raw is None else _mark(raw)
 
+    def _sent_since(self, own: str) -> bool:
+        """Whether a value that names no interrupt was sent after the question was stored.
+
+        Only a checkpointer of this library tells. LangGraph stores such a value while the node already runs.
+        """
+        for _ in range(20 if self.reports else 0):
+            if self.ledger.read(requests.is_hailed, own):
+                return True
+            time.sleep(0.05)
+        return False
+
+    def dropped(self, action_key: str) -> None:
+        """Tell such a ledger, too, that a call came to its end whatever people say."""
+        if not self.reports:
+            self.ledger.write(_drop, self.ledger.now_ms(), action_key)
+
     def delivered(self, request_id: str) -> None:
         """Tell a ledger that hears nothing from the checkpointer that the answer was carried out."""
         if not self.reports:
             self.ledger.write(_delivered, self.ledger.now_ms(), request_id)
+
+
+def _drop(tx: Transaction, now_ms: int, action_key: str) -> None:
+    for request in requests.select(tx, "action_key = ? AND state IN ('pending', 'decided')", (action_key,)):
+        requests.close(tx, now_ms, request, "superseded", "the call was refused without an answer")
 
 
 def _open(tx: Transaction, now_ms: int, request: Request) -> None:

@@ -9,6 +9,7 @@ from langgraph.types import Command
 from hitl_graph.model import Action, Decision, canonical
 
 __all__ = [
+    "changed",
     "denied",
     "edited",
     "found_out",
@@ -46,6 +47,13 @@ def denied(call: ToolCall, reason: str) -> ToolMessage:
     """The policy never lets it run."""
     return _message(
         call, f"{call['name']} is not permitted with these arguments ({reason}); it did not run. Do not try it again."
+    )
+
+
+def changed(call: ToolCall) -> ToolMessage:
+    """The tool takes other arguments than it did when people were asked."""
+    return _message(
+        call, f"{call['name']} changed after people were asked about this call; it did not run. Call it again to ask anew."
     )
 
 

@@ -11,6 +11,7 @@ CREATE TABLE requests (
     kind          TEXT NOT NULL,
     state         TEXT NOT NULL,
     parked        INTEGER NOT NULL,     -- 1: the pause itself is stored, so an answer can be delivered
+    hailed        INTEGER NOT NULL DEFAULT 0, -- 1: while it waited, an answer came that names no question
     digest        TEXT NOT NULL,        -- over `shown`
     shown         TEXT,                 -- NULL once redacted
     tool          TEXT,
