@@ -46,7 +46,7 @@ def canonical(value: object) -> str:
     try:
         plain = _JSON.validate_python(value)
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (ValidationError, ValueError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise TypeError(f"not plain JSON: {exc}") from exc
 
 

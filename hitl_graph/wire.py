@@ -6,13 +6,14 @@ clients, LangChain's middleware and our own doors send; `resume_value` wraps a d
 Whatever is not recognised is refused.
 """
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from hitl_graph.errors import InvalidDecisionError, StaleRequestError
-from hitl_graph.model import WORDS, Action, Decision, Request, canonical, reject, request_id, respond
+from hitl_graph.model import WORDS, Action, Decision, Request, Word, canonical, reject, request_id, respond
 from hitl_graph.schema import SchemaMismatch, check
 
 __all__ = ["parse", "payload", "recognise", "resume_value", "validate"]
@@ -35,11 +36,19 @@ def payload(request: Request) -> dict[str, Any]:
     }
 
 
-def recognise(thread_id: str, interrupt_id: str, value: Any) -> Request:
-    """The request that an interrupt asks. Never fails: what is unknown becomes a plain question."""
+def recognise(thread_id: str, interrupt_id: str, value: Any, schema: Any = None) -> Request:
+    """The request that an interrupt asks. Never fails: what is unknown becomes a plain question.
+
+    Args:
+        thread_id: Thread that waits.
+        interrupt_id: Which of its interrupts.
+        value: What it shows.
+        schema: Its `response_schema`, a JSON Schema of the answer.
+    """
     own = request_id(thread_id, interrupt_id)
     if isinstance(value, Mapping):
         try:
+            canonical(value)
             if isinstance(ours := value.get("hitl"), Mapping):
                 request = Request.model_validate(ours.get("request"))
                 if (request.id, request.thread_id, request.digest) == (own, thread_id, ours.get("digest")):
@@ -53,12 +62,14 @@ def recognise(thread_id: str, interrupt_id: str, value: Any) -> Request:
                     thread_id=thread_id,
                     interrupt_id=interrupt_id,
                     action=Action(name=value["name"], args=value["args"]),
+                    allowed=_offered(schema),
+                    answer_schema=_edit_schema(schema),
                     description=str(value.get("description") or ""),
                     tool_call_id=value.get("tool_call_id"),
                     answer_shape="tool_approval",
                     reason="asked by LangChain's middleware",
                 )
-        except (ValidationError, KeyError, TypeError, IndexError):
+        except (ValidationError, LookupError, TypeError, AttributeError):
             pass
     return Request(
         id=own,
@@ -67,6 +78,7 @@ def recognise(thread_id: str, interrupt_id: str, value: Any) -> Request:
         interrupt_id=interrupt_id,
         question=_plain(value),
         allowed=("respond",),
+        answer_schema=_plain_schema(schema),
         answer_shape="raw",
         reason="the graph called interrupt()",
     )
@@ -92,11 +104,30 @@ def _middleware(own: str, thread_id: str, interrupt_id: str, value: Mapping[str,
     )
 
 
+def _offered(schema: Any) -> tuple[Word, ...]:
+    """The decisions that LangChain's answer schema takes: one branch a decision, each with its `type`."""
+    branches = [schema, *schema.get("$defs", {}).values()] if isinstance(schema, dict) else []
+    types = {branch.get("properties", {}).get("type", {}).get("const") for branch in branches}
+    return tuple(word for word in WORDS if word in types) or WORDS
+
+
+def _edit_schema(schema: Any) -> dict[str, JsonValue] | None:
+    """The schema of an edit's arguments in LangChain's answer schema."""
+    if not isinstance(schema, dict) or "EditedAction" not in (named := schema.get("$defs", {})):
+        return None
+    return _plain_schema({"$defs": named, **named["EditedAction"]["properties"]["args"]})
+
+
+def _plain_schema(schema: Any) -> dict[str, JsonValue] | None:
+    plain = _plain(schema)
+    return plain if isinstance(plain, dict) else None
+
+
 def _plain(value: Any) -> JsonValue:
     try:
         canonical(value)
     except TypeError:
-        return repr(value)
+        return _show(value)
     return _JSON.validate_python(value)
 
 
@@ -110,6 +141,7 @@ def parse(raw: Any, request: Request) -> Decision | None:
     if isinstance(raw, Decision):
         return validate(raw, request)
     if isinstance(raw, list) and len(raw) == 1 and isinstance(raw[0], Mapping):
+        _names_this(raw[0], request)
         return validate(_inbox_response(raw[0], request), request)
     if isinstance(raw, Mapping):
         _names_this(raw, request)
@@ -118,19 +150,27 @@ def parse(raw: Any, request: Request) -> Decision | None:
             if not isinstance(decisions, list) or len(decisions) != 1:
                 count = len(decisions) if isinstance(decisions, list) else "no"
                 raise InvalidDecisionError(request.id, f"asks about one action, the answer has {count} decisions")
-            return parse(decisions[0], request)
+            raw = decisions[0] if isinstance(decisions[0], Mapping) else {"type": decisions[0]}
+            _names_this(raw, request)
         if "type" in raw:
             return validate(_typed(raw, request), request)
         if set(raw) == {"request_id", "digest"}:
             return None
-    raise InvalidDecisionError(request.id, f"this is no answer: {raw!r:.200}; {_HELP}")
+    raise InvalidDecisionError(request.id, f"this is no answer: {_show(raw)}; {_HELP}")
+
+
+def _show(value: Any) -> str:
+    try:
+        return reprlib.repr(value)  # short, however long or deep the value is
+    except ValueError:  # a number of more digits than Python prints
+        return f"a {type(value).__name__}"
 
 
 def _names_this(raw: Mapping[str, Any], request: Request) -> None:
     for key, mine in (("request_id", request.id), ("digest", request.digest)):
         if key in raw and raw[key] != mine:
             raise StaleRequestError(
-                request.id, f"the answer was made for {key} {raw[key]!r}; look at what is asked now and answer that"
+                request.id, f"the answer was made for {key} {_show(raw[key])}; look at what is asked now and answer that"
             )
 
 
@@ -145,10 +185,11 @@ def _inbox_response(raw: Mapping[str, Any], request: Request) -> Decision:
         case "edit" if isinstance(args, Mapping):
             return _edit(args.get("action"), args.get("args"), request)
         case "response" if isinstance(args, str):
-            return respond(args) if "respond" in request.allowed else reject(args)
+            return _typed({"type": "respond" if "respond" in request.allowed else "reject", "message": args}, request)
         case "ignore":
             return reject("ignored")
-    return _typed(raw, request)
+        case _:
+            return _typed(raw, request)
 
 
 def _unchanged(shown: Any, request: Request) -> None:
@@ -164,13 +205,13 @@ def _typed(raw: Mapping[str, Any], request: Request) -> Decision:
     """LangChain's decisions and our own."""
     word, message = raw.get("type"), raw.get("message")
     if word not in WORDS:
-        raise InvalidDecisionError(request.id, f"{word!r} is not one of {', '.join(request.allowed)}")
+        raise InvalidDecisionError(request.id, f"{_show(word)} is not one of {', '.join(request.allowed)}")
     if word == "edit":
         edited = raw.get("edited_action")
         if isinstance(edited, Mapping):
             return _edit(edited.get("name"), edited.get("args"), request, message)
         return _edit(None, raw.get("args"), request, message)
-    if raw.get("args") is not None:
+    if raw.get("args") is not None or raw.get("edited_action") is not None:
         raise InvalidDecisionError(request.id, f"{word} takes no arguments; use edit to change them")
     try:
         return Decision(
@@ -185,7 +226,7 @@ def _typed(raw: Mapping[str, Any], request: Request) -> Decision:
 def _edit(name: Any, args: Any, request: Request, comment: Any = None) -> Decision:
     if request.action is not None and name is not None and name != request.action.name:
         raise InvalidDecisionError(
-            request.id, f"an edit cannot turn {request.action.name} into {name}; reject it and say what to do instead"
+            request.id, f"an edit cannot turn {request.action.name} into {_show(name)}; reject it and say what to do instead"
         )
     if not isinstance(args, Mapping):
         raise InvalidDecisionError(request.id, "an edit needs all arguments of the action")
@@ -206,6 +247,10 @@ def validate(decision: Decision, request: Request) -> Decision:
     Raises:
         InvalidDecisionError: The word is not offered, or the edit breaks the schema or touches what may not be edited.
     """
+    try:
+        canonical([decision.args, decision.message, decision.value])
+    except TypeError as exc:
+        raise InvalidDecisionError(request.id, f"the answer is {exc}") from exc
     if decision.type not in request.allowed:
         raise InvalidDecisionError(request.id, f"{decision.type} is not offered; it takes {', '.join(request.allowed)}")
     if decision.type == "edit":

@@ -22,6 +22,7 @@ __all__ = [
     "Finished",
     "Lost",
     "authority_of",
+    "ended",
     "executed",
     "resolve",
     "settle",
@@ -229,6 +230,16 @@ def states(tx: Transaction, keys: Sequence[str]) -> dict[str, str]:
         list(keys),
     )
     return {key: state for key, state in rows}
+
+
+def ended(tx: Transaction, key: str) -> int | None:
+    """Which attempt of an action came to a known end, if one did."""
+    row = tx.execute(
+        "SELECT p.attempt FROM permits p JOIN effects e ON e.permit_id = p.id"
+        " WHERE p.action_key = ? AND e.state IN ('done', 'not_done')",
+        (key,),
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _log_end(

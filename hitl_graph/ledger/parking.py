@@ -30,7 +30,7 @@ def interrupted(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: st
     """A task of the root graph paused: its questions become requests, its earlier ones are answered."""
     now = _now()
     head = tx.execute(_HEAD, (thread_id,)).fetchone()[0]
-    asked = [recognise(thread_id, interrupt.id, interrupt.value) for interrupt in interrupts]
+    asked = [recognise(thread_id, interrupt.id, interrupt.value, interrupt.response_schema) for interrupt in interrupts]
     for request in asked:
         requests.open_request(
             tx, now, request, checkpoint_id=checkpoint_id, task_id=task_id, parked=head == checkpoint_id

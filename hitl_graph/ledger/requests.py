@@ -21,9 +21,8 @@ def _at(ms: int | None) -> datetime | None:
 
 
 def _request(row: Sequence[Any]) -> Request:
-    fixed = json.loads(row[0]) if row[0] else {
-        "id": row[9], "thread_id": row[10], "kind": row[11], "interrupt_id": "", "description": "(redacted)",
-    }  # fmt: skip
+    redacted = {"id": row[9], "thread_id": row[10], "kind": row[11], "interrupt_id": "", "description": "(redacted)"}
+    fixed: dict[str, Any] = json.loads(row[0]) if row[0] else redacted
     return Request(
         **fixed,
         state=row[1],

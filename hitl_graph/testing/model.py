@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -48,7 +48,7 @@ def render(script: Sequence[Reply] | Reply, messages: list[BaseMessage]) -> AIMe
         return AIMessage(reply, **fresh)
     if isinstance(reply, AIMessage):
         return reply.model_copy(update=fresh, deep=True)
-    calls = [{**call, "id": call["id"] or f"call_{uuid4().hex[:12]}"} for call in reply]
+    calls: list[Any] = [{**call, "id": call["id"] or f"call_{uuid4().hex[:12]}"} for call in cast(list[ToolCall], reply)]
     return AIMessage("", tool_calls=calls, **fresh)
 
 

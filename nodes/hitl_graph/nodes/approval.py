@@ -225,8 +225,8 @@ class ApprovalNode(ToolNode):
             return refusal
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
         authority, questions, notice = Authority(verdict.reason), 0, None
-        begun = yield blocking(asker.ledger.read, effects.states, [item.key])
-        if verdict.outcome == "ask" and begun.get(item.key) not in ("done", "not_done"):
+        known = yield blocking(asker.ledger.read, effects.ended, item.key)
+        if verdict.outcome == "ask" and known is None:
             if problem := self._misfit(item):
                 yield blocking(asker.dropped, item.key)
                 return problem
@@ -246,7 +246,7 @@ class ApprovalNode(ToolNode):
                 yield blocking(asker.delivered, request.id)
                 return replies.denied(item.call, now.reason)
             authority = Authority(f"{decision.type} by {request.reviewer or asker.reviewer}", request.id)
-        for attempt in count(1):
+        for attempt in count(known or 1):
             effect = Effect(asker.ledger, item.key, asker.thread_id, action, authority, attempt)
             ended = yield from effect.steps(self._execution(item, action, config, notice))
             if isinstance(ended, Outcome):
