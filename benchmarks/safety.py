@@ -59,7 +59,9 @@ def build(node: ToolNode, saver: BaseCheckpointSaver[Any], turns: int, calls: in
 
 
 @contextlib.asynccontextmanager
-async def savers(folder: str, *, is_async: bool) -> AsyncIterator[dict[str, tuple[BaseCheckpointSaver[Any], Ledger | None]]]:
+async def savers(
+    folder: str, *, is_async: bool
+) -> AsyncIterator[dict[str, tuple[BaseCheckpointSaver[Any], Ledger | None]]]:
     path = os.path.join(folder, "async-" * is_async)
     with SqliteCheckpointer(path + "ours.db") as ours, Ledger.open(path + "ledger.db") as ledger:
         if is_async:

@@ -16,16 +16,19 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.errors import GraphBubbleUp
 
 from hitl_graph.errors import EffectBusyError
-from hitl_graph.ledger import Ledger, effects
-from hitl_graph.ledger.effects import Asked, Authority, Busy, Finished, Lost
+from hitl_graph.ledger import Ledger, effects, owner
+from hitl_graph.ledger.effects import Asked, Authority, Begun, Busy, Finished, Lost
 from hitl_graph.model import Action
 from hitl_graph.steps import Step, Steps, blocking
+from hitl_graph.storage import Transaction
 
 __all__ = ["Asked", "Effect", "Lost", "Outcome", "idempotency_key", "idempotent", "is_idempotent"]
 
 AnyTool = TypeVar("AnyTool", bound=BaseTool)
 
 _MARK = "idempotent"
+_running: set[tuple[str, str, str]] = set()
+"""What this process runs: process, database, permit. A permit that it holds and does not run was left behind."""
 _key: ContextVar[str | None] = ContextVar("hitl_idempotency_key", default=None)
 _serde = JsonPlusSerializer(allowed_msgpack_modules=None)
 
@@ -101,6 +104,13 @@ class Effect:
             return Outcome(_serde.loads_typed((begun.type, begun.result)))
         token = _key.set(self.key)
         try:
+            return Outcome((yield from self._to_the_end(begun, execute)))
+        finally:
+            _running.discard(self._name(begun))
+            _key.reset(token)
+
+    def _to_the_end(self, begun: Begun, execute: Step) -> Steps[Any]:
+        try:
             result = yield execute
         except GraphBubbleUp:  # the tool asks a question of its own; it runs again when that is answered
             yield blocking(self._settle, begun.permit_id, "paused")
@@ -109,11 +119,9 @@ class Effect:
             state = "failed" if isinstance(exc, Exception) else "unknown"
             yield blocking(self._settle, begun.permit_id, state, error=f"{type(exc).__name__}: {exc}"[:2000])
             raise
-        finally:
-            _key.reset(token)
         type_, data = _dump(result, self.action)
         yield blocking(self._settle, begun.permit_id, "done", type_=type_, result=data)
-        return Outcome(result)
+        return result
 
     def resolve(self, lost: Lost, request_id: str, happened: bool, result: Any) -> None:
         """Record what a person found out about a lost attempt."""
@@ -124,9 +132,21 @@ class Effect:
         )
 
     def _start(self) -> Any:
-        return self.ledger.write(
-            effects.start, self.ledger.now_ms(), self.key, self.attempt, self.thread_id, self.action, self.authority
-        )
+        return self.ledger.write(self._take)
+
+    def _take(self, tx: Transaction) -> Any:
+        now_ms = self.ledger.now_ms()
+        wanted = (now_ms, self.key, self.attempt, self.thread_id, self.action, self.authority)
+        begun = effects.start(tx, *wanted)
+        if isinstance(begun, Busy) and begun.owner == owner.current() and self._name(begun) not in _running:
+            effects.settle(tx, now_ms, begun.permit_id, "unknown", error="its end could not be recorded")
+            begun = effects.start(tx, *wanted)
+        if isinstance(begun, Begun):
+            _running.add(self._name(begun))
+        return begun
+
+    def _name(self, permit: Begun | Busy) -> tuple[str, str, str]:
+        return owner.current(), self.ledger.database.url, permit.permit_id
 
     def _settle(self, permit_id: str, state: Any, **how: Any) -> None:
         # If the power fails before the next commit, the end is not known and a person is asked: the checkpoint that

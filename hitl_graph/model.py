@@ -41,11 +41,14 @@ def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII.
 
     Raises:
-        TypeError: The value is not plain JSON (a set, an object, a key that is no string, NaN ...).
+        TypeError: The value is not plain JSON (a set, an object, a key that is no string, NaN, half a surrogate pair ...).
     """
     try:
         plain = _JSON.validate_python(value)
-        return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        if "\\ud" in text:  # a surrogate without its other half cannot be stored as UTF-8
+            json.dumps(plain, ensure_ascii=False).encode()
+        return text
     except (ValueError, RecursionError) as exc:
         raise TypeError(f"not plain JSON: {exc}") from exc
 

@@ -69,7 +69,7 @@ def recognise(thread_id: str, interrupt_id: str, value: Any, schema: Any = None)
                     answer_shape="tool_approval",
                     reason="asked by LangChain's middleware",
                 )
-        except (ValidationError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             pass
     return Request(
         id=own,
@@ -90,6 +90,8 @@ def _middleware(own: str, thread_id: str, interrupt_id: str, value: Mapping[str,
     allowed = set.intersection(*offered) & set(WORDS)
     if len(actions) > 1:  # one answer for all of them: no single edit or text could be meant for each
         allowed -= {"edit", "respond"}
+    if not allowed:
+        raise ValueError("no one answer fits all of them: whoever answers has to spell them out")
     return Request(
         id=own,
         kind="approval",

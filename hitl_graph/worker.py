@@ -29,7 +29,7 @@ class Resumed:
     """What became of one thread.
 
     Attributes:
-        request_ids: The decided requests that were handed over.
+        request_ids: The decided requests that were handed over; none where an earlier worker had handed them over.
         status: `finished`; `paused` (it asks again); `failed` (the graph raised, or cannot take the decision).
         error: Why it failed. The decisions stay recorded and are tried again.
     """
@@ -72,7 +72,8 @@ class Worker:
     def run_once(self, *, limit: int = 100) -> list[Resumed]:
         """Resume each thread that has a decision to carry out; returns what became of them.
 
-        A thread that fails is reported, logged and left for the next round; the others go on.
+        A thread that fails is reported, logged and left for the next round; the others go on. So is a thread whose
+        worker died, or failed, after it had carried out the decisions: the graph goes on from its last checkpoint.
         """
         return run(self._round(limit))
 
@@ -107,16 +108,19 @@ class Worker:
             "state = 'decided' AND parked = 1 ORDER BY thread_id, created_ms LIMIT ?",
             (limit,),
         )
+        left = yield blocking(self.ledger.read, claims.left, self.ledger.now_ms())
         results = []
-        for thread_id in dict.fromkeys(request.thread_id for request in decided):
+        for thread_id in dict.fromkeys([*(request.thread_id for request in decided), *left]):
             if not (yield blocking(self._claim, thread_id)):
                 continue
-            renewing = _Renewal(self, thread_id)
+            renewing, ended = _Renewal(self, thread_id), False
             try:
                 result = yield from self._resume(thread_id)
+                ended = result is None or result.status != "failed"
             finally:
                 renewing.stop()
-                yield blocking(self.ledger.write, claims.release, thread_id, self._name)
+                give_back = claims.release if ended else claims.leave
+                yield blocking(self.ledger.write, give_back, thread_id, self._name)
             if result is not None:
                 results.append(result)
         return results
@@ -126,26 +130,25 @@ class Worker:
         return self.ledger.write(claims.claim, self.ledger.now_ms(), thread_id, self._name, lease_ms)
 
     def _resume(self, thread_id: str) -> Steps[Resumed | None]:
-        """Resume one claimed thread with all that is decided in it by now."""
+        """Resume one claimed thread with all that is decided in it by now, or from where another worker left it."""
         decided: list[Request] = yield blocking(
             self.ledger.read, requests.select, "thread_id = ? AND state = 'decided' AND parked = 1", (thread_id,)
         )
-        if not decided:
-            return None
         names = tuple(request.id for request in decided)
         config = self._thread_config(thread_id)
         try:
             state = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
             waiting = {interrupt.id for interrupt in state.interrupts}
             deliverable = [request for request in decided if request.interrupt_id in waiting]
-            if not deliverable:
+            if not decided and (waiting or not state.next):
+                return None
+            if decided and not deliverable:
                 raise DeliveryError(
                     f"thread {thread_id} does not wait for {', '.join(names)} in this graph; was a node renamed or"
                     " removed, or the wrong graph given? Run the worker with the graph that asked; the decision is kept"
                 )
-            command: Command[Any] = Command(
-                resume={r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in deliverable}
-            )
+            answers = {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in deliverable}
+            command: Command[Any] | None = Command(resume=answers) if answers else None
             yield Step(
                 lambda: self.graph.invoke(command, config, durability="sync"),
                 lambda: self.graph.ainvoke(command, config, durability="sync"),

@@ -3,7 +3,7 @@
 from hitl_graph.ledger import owner
 from hitl_graph.storage import Transaction
 
-__all__ = ["claim", "release"]
+__all__ = ["claim", "leave", "left", "release"]
 
 
 def claim(tx: Transaction, now_ms: int, thread_id: str, holder: str, lease_ms: int) -> bool:
@@ -24,3 +24,22 @@ def claim(tx: Transaction, now_ms: int, thread_id: str, holder: str, lease_ms: i
 def release(tx: Transaction, thread_id: str, holder: str) -> None:
     """Give the lease back, if it is still held."""
     tx.execute("DELETE FROM thread_claims WHERE thread_id = ? AND owner = ?", (thread_id, holder))
+
+
+def leave(tx: Transaction, thread_id: str, holder: str) -> None:
+    """Give the lease back before the thread came to its next stop, so that anybody goes on with it."""
+    tx.execute(
+        "UPDATE thread_claims SET owner = '', until_ms = 0 WHERE thread_id = ? AND owner = ?", (thread_id, holder)
+    )
+
+
+def left(tx: Transaction, now_ms: int) -> list[str]:
+    """The threads that a worker left, or in the middle of which it died."""
+    found = []
+    for thread_id, holder, until_ms in tx.execute(
+        "SELECT thread_id, owner, until_ms FROM thread_claims ORDER BY thread_id"
+    ):
+        dead = owner.is_dead(holder.partition("|")[0])
+        if dead or (dead is None and now_ms >= until_ms):
+            found.append(thread_id)
+    return found

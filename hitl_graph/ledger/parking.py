@@ -21,6 +21,12 @@ _HEAD = (
     " WHERE n.thread_id = ? AND n.checkpoint_ns = ''"
 )
 
+_PARENT = (
+    "SELECT c.parent_id FROM checkpoints c JOIN namespaces n USING (ns)"
+    " WHERE n.thread_id = ? AND n.checkpoint_ns = '' AND c.checkpoint_id = ?"
+)
+_NOTES = {"loop": "another run of the thread went on past it", "update": "the state was changed while it waited"}
+
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
@@ -55,12 +61,13 @@ def advanced(tx: Transaction, thread_id: str, checkpoint_id: str, source: str) -
         "UPDATE requests SET parked = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state IN ('pending', 'decided')",
         (thread_id, checkpoint_id),
     )
-    for request in _unfinished(tx, thread_id, "checkpoint_id < ?", (checkpoint_id,)):
-        if source == "loop":
+    over = _unfinished(tx, thread_id, "checkpoint_id < ?", (checkpoint_id,))
+    parent = tx.execute(_PARENT, (thread_id, checkpoint_id)).fetchone() if over and source == "loop" else None
+    for request in over:
+        if parent and request.checkpoint_id == parent[0]:
             _settle(tx, _now(), request)
         else:
-            note = "the state was changed while it waited" if source == "update" else "new input came while it waited"
-            requests.close(tx, _now(), request, "superseded", note)
+            requests.close(tx, _now(), request, "superseded", _NOTES.get(source, "new input came while it waited"))
 
 
 def forgotten(tx: Transaction, thread_id: str) -> None:

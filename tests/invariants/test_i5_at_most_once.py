@@ -4,18 +4,20 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, ToolException
 from langgraph.types import Command, interrupt
 
 from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.effects import idempotency_key, idempotent
+from hitl_graph.errors import DatabaseWriteError
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import Decision, approve, edit, reject, respond
 from hitl_graph.policy import Policy, Rule
@@ -95,6 +97,50 @@ def test_four_processes_race_to_resume_fifty_threads(tmp_path: Path, way: str) -
             assert request.state == "delivered"
             [effect] = checkpointer.ledger.executed(f"t{number}")
             assert effect["state"] == "done"
+        assert checkpointer.ledger.verify_audit().ok
+
+
+def resume_and_fall_asleep(report: Report, path: str, effects: str, interrupt_id: str) -> None:
+    """Carry out the approved call, and be held up before the graph's next checkpoint is stored."""
+    with SqliteCheckpointer(path) as checkpointer:
+        put, asleep = checkpointer.put, list[bool]()
+
+        def sleepy(*args: Any) -> RunnableConfig:
+            if not asleep:
+                asleep.append(True)
+                report("asleep")
+                until = time.monotonic() + 60
+                while not Path(f"{effects}.awake").exists() and time.monotonic() < until:
+                    time.sleep(0.01)
+            return put(*args)
+
+        checkpointer.put = sleepy  # type: ignore[method-assign, assignment]
+        graph = build(checkpointer, effects)
+        graph.invoke(Command(resume={interrupt_id: {"type": "approve"}}), config_of("t"), durability="sync")
+        report("finished")
+
+
+def test_a_run_that_was_overtaken_does_not_run_anything_again(tmp_path: Path) -> None:
+    """Two runs of one thread, one of them late by minutes: its checkpoints become the thread's newest ones."""
+    path, effects = tmp_path / "agent.db", tmp_path / "effects"
+    with SqliteCheckpointer(path) as checkpointer:
+        graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
+        worker = Worker(graph, checkpointer.ledger)
+        interrupt_id = start(graph, "t", [[pay_call(1)], [pay_call(2)]])["__interrupt__"][0].id
+        with child(resume_and_fall_asleep, str(path), str(effects), interrupt_id) as sleeper:
+            sleeper.hear("asleep")
+            graph.invoke(Command(resume={interrupt_id: {"type": "approve"}}), config_of("t"), durability="sync")
+            assert ran(effects) == ["t pay-1 pay 1 bob"]
+            overtaken = _decide_only(inbox, approve())
+            Path(f"{effects}.awake").touch()
+            sleeper.hear("finished")
+        # The late run put its own second message on top: the decision about the other one is over, and said to be so.
+        assert inbox.get(overtaken).state == "superseded"
+        assert [result.status for result in worker.run_once()] == []
+        assert ran(effects) == ["t pay-1 pay 1 bob"]
+        assert _decide_only(inbox, approve()) != overtaken
+        assert [result.status for result in worker.run_once()] == ["finished"]
+        assert ran(effects) == ["t pay-1 pay 1 bob", "t pay-2 pay 2 bob"]
         assert checkpointer.ledger.verify_audit().ok
 
 
@@ -419,6 +465,31 @@ def test_a_tool_that_asks_a_question_of_its_own_runs_to_its_end_once(tmp_path: P
         assert tool_messages(graph, "t") == ["paid 1 to bob for rent", "paid 2 to bob for rent"]
         assert [row["state"] for row in checkpointer.ledger.executed("t")] == ["done", "done"]
         assert checkpointer.ledger.verify_audit().ok
+
+
+def test_an_end_that_could_not_be_recorded_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full at the wrong moment, and the worker lives on."""
+    effects = tmp_path / "effects"
+    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+        graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
+        worker = Worker(graph, checkpointer.ledger)
+        start(graph, "t", [pay_call(1)])
+        _decide_only(inbox, approve())
+
+        def full(*_: Any, **__: Any) -> None:
+            raise DatabaseWriteError("the disk is full")
+
+        monkeypatch.setattr(checkpointer.ledger, "note", full)
+        [result] = worker.run_once()
+        assert isinstance(result.error, DatabaseWriteError)
+        assert len(ran(effects)) == 1
+        monkeypatch.undo()
+        assert [result.status for result in worker.run_once()] == ["paused"]
+        [question] = inbox.pending()
+        assert (question.kind, len(ran(effects))) == ("question", 1)
+        inbox.decide(question.id, respond("it was paid"), reviewer="alice")
+        assert [result.status for result in worker.run_once()] == ["finished"]
+        assert (len(ran(effects)), tool_messages(graph, "t")) == (1, ["it was paid"])
 
 
 # --- the same call again -----------------------------------------------------------------------------------------

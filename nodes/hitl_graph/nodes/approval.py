@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -21,7 +21,7 @@ from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt
 from langgraph.func import task
 from langgraph.prebuilt import ToolNode, ToolRuntime
-from langgraph.prebuilt.tool_node import ToolInvocationError
+from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 from pydantic import BaseModel, ValidationError
@@ -33,6 +33,7 @@ from hitl_graph.ledger.effects import Authority
 from hitl_graph.model import Action, Request
 from hitl_graph.nodes import replies
 from hitl_graph.nodes.asking import Asker
+from hitl_graph.nodes.wrapping import abound, bound
 from hitl_graph.policy import Call, Policy, Verdict
 from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, arun, blocking, run
@@ -67,6 +68,7 @@ class ApprovalNode(ToolNode):
         policy: Which calls are allowed, asked about or denied. Without one, every call is asked about.
         ledger: Where to record it. Not needed with a checkpointer of this library.
         name, tags, handle_tool_errors, messages_key: As for `ToolNode`.
+        wrap_tool_call, awrap_tool_call: As for `ToolNode`; they can run the call as it was permitted, or not at all.
 
     Raises:
         PolicyError: A rule of the policy names none of the tools.
@@ -83,6 +85,10 @@ class ApprovalNode(ToolNode):
         messages_key: str = "messages",
         **options: Any,
     ) -> None:
+        self._wraps = False
+        for option, bind in (("wrap_tool_call", bound), ("awrap_tool_call", abound)):
+            if options.get(option) is not None:
+                self._wraps, options[option] = True, bind(options[option])
         super().__init__(tools, name=name, tags=tags, messages_key=messages_key, **options)
         self.policy = policy or Policy()
         self.policy.check(self.tools_by_name)
@@ -171,7 +177,7 @@ class ApprovalNode(ToolNode):
         Asker.of(config, self.ledger, type(self).__name__)
         judged = []
         for item in items:
-            if item.action is not None and item.call["name"] in self.tools_by_name:
+            if item.action is not None and (self._wraps or item.call["name"] in self.tools_by_name):
                 item = replace(item, verdict=(yield from self.policy.steps(self._call(item, item.action))))
             judged.append(item)
         return judged
@@ -227,7 +233,7 @@ class ApprovalNode(ToolNode):
         authority, questions, notice = Authority(verdict.reason), 0, None
         known = yield blocking(asker.ledger.read, effects.ended, item.key)
         if verdict.outcome == "ask" and known is None:
-            if problem := self._misfit(item):
+            if problem := self._misfit(item, config):
                 yield blocking(asker.dropped, item.key)
                 return problem
             request, decision = yield blocking(asker.ask, questions, self._approval(item, asker.thread_id))
@@ -235,7 +241,7 @@ class ApprovalNode(ToolNode):
             if decision.type in ("reject", "respond"):
                 yield blocking(asker.delivered, request.id)
                 return replies.instead(item.call, decision)
-            if not alike(request.answer_schema, _schema(self.tools_by_name[action.name])):
+            if not alike(request.answer_schema, _schema(self.tools_by_name.get(action.name))):
                 yield blocking(asker.delivered, request.id)
                 return replies.changed(item.call)
             if decision.args is not None:
@@ -283,15 +289,18 @@ class ApprovalNode(ToolNode):
             return replies.denied(item.call, item.verdict.reason)
         return None
 
-    def _misfit(self, item: _Item) -> ToolMessage | None:
+    def _misfit(self, item: _Item, config: RunnableConfig) -> Output | None:
         """Arguments that the tool would refuse: the model is told at once, no person is bothered."""
-        schema = self.tools_by_name[item.call["name"]].tool_call_schema
+        tool = self.tools_by_name.get(item.call["name"])
+        schema = tool and tool.tool_call_schema
         if isinstance(schema, type) and issubclass(schema, BaseModel):
             try:
                 schema.model_validate(item.call["args"])
             except ValidationError as exc:
                 errors = exc.errors(include_url=False)
-                return replies.misfit(item.call, ToolInvocationError(item.call["name"], exc, item.call["args"], errors))
+                refusing: Any = _Refusing(ToolInvocationError(item.call["name"], exc, item.call["args"], errors))
+                request = ToolCallRequest(item.call, refusing, item.runtime.state, item.runtime)
+                return self._execute_tool_sync(request, item.input_type, config)
         return None
 
     def _execution(self, item: _Item, action: Action, config: RunnableConfig, notice: str | None = None) -> Step:
@@ -304,12 +313,12 @@ class ApprovalNode(ToolNode):
         async def awaited() -> Any:
             return replies.with_notice(await self._arun_one(call, item.input_type, runtime), notice)
 
-        return Step(sync, awaited, whole=_runs_in_a_thread(self.tools_by_name[action.name]))
+        return Step(sync, awaited, whole=_runs_in_a_thread(self.tools_by_name.get(action.name)))
 
     def _approval(self, item: _Item, thread_id: str) -> Callable[[str, str], Request]:
         """The question whether a call may run."""
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
-        tool = self.tools_by_name[action.name]
+        tool = self.tools_by_name.get(action.name)
 
         def describe(request_id: str, interrupt_id: str) -> Request:
             return Request(
@@ -321,7 +330,7 @@ class ApprovalNode(ToolNode):
                 allowed=verdict.allowed,
                 editable=verdict.editable,
                 answer_schema=_schema(tool),
-                description=tool.description,
+                description=tool.description if tool else "",
                 reason=verdict.reason,
                 tool_call_id=item.call["id"],
                 action_key=item.key,
@@ -381,18 +390,28 @@ def _model(state: Any, key: str) -> str | None:
     return hashlib.sha256(str(name).encode()).hexdigest() if name else None
 
 
-def _schema(tool: BaseTool) -> dict[str, Any] | None:
-    schema = tool.tool_call_schema
-    if isinstance(schema, dict):
+class _Refusing:
+    """In place of a tool: only says what is wrong with the arguments, so that `handle_tool_errors` words it."""
+
+    def __init__(self, error: ToolInvocationError) -> None:
+        self._error = error
+
+    def invoke(self, *_: object) -> NoReturn:
+        raise self._error
+
+
+def _schema(tool: BaseTool | None) -> dict[str, Any] | None:
+    schema = tool.tool_call_schema if tool else None
+    if schema is None or isinstance(schema, dict):
         return schema
     return schema.model_json_schema() if issubclass(schema, BaseModel) else None
 
 
-def _runs_in_a_thread(tool: BaseTool) -> bool:
+def _runs_in_a_thread(tool: BaseTool | None) -> bool:
     """Whether `ainvoke` only waits for a thread, which no cancellation stops."""
     if isinstance(tool, StructuredTool | Tool):
         return tool.coroutine is None
-    return type(tool)._arun is BaseTool._arun
+    return tool is not None and type(tool)._arun is BaseTool._arun
 
 
 def _outcome(call: Callable[[], Any]) -> Any:

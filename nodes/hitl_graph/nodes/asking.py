@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Interrupt, interrupt
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainValidator, ValidationError, WithJsonSchema
 
 from hitl_graph.errors import HitlError, InvalidDecisionError, LedgerMissingError, StaleRequestError
 from hitl_graph.ledger import Ledger, requests
@@ -108,8 +108,10 @@ class Asker:
                 raise
 
         schema: Any = Annotated[Any, PlainValidator(accept), WithJsonSchema(_answer_schema(asked))]
-        decision = cast(Decision, interrupt(payload(asked), response_schema=schema))
-        return asked, decision
+        try:
+            return asked, cast(Decision, interrupt(payload(asked), response_schema=schema))
+        except ValidationError as exc:  # pydantic wraps what is a ValueError; our own error says more
+            raise exc.errors()[0].get("ctx", {}).get("error", exc) from None
 
     def _decision(self, asked: Request, raw: Any) -> Decision:
         given = parse(raw, asked)
@@ -142,10 +144,10 @@ class Asker:
 
         Only a checkpointer of this library tells. LangGraph stores such a value while the node already runs.
         """
-        for _ in range(20 if self.reports else 0):
+        for _ in range(25 if self.reports else 0):
             if self.ledger.read(requests.is_hailed, own):
                 return True
-            time.sleep(0.05)
+            time.sleep(0.02)
         return False
 
     def dropped(self, action_key: str) -> None:

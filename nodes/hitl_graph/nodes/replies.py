@@ -3,7 +3,6 @@
 from typing import Any
 
 from langchain_core.messages import InvalidToolCall, ToolCall, ToolMessage
-from langgraph.prebuilt.tool_node import ToolInvocationError
 from langgraph.types import Command
 
 from hitl_graph.model import Action, Decision, canonical
@@ -14,7 +13,6 @@ __all__ = [
     "edited",
     "found_out",
     "instead",
-    "misfit",
     "not_json",
     "not_plain",
     "text",
@@ -71,11 +69,6 @@ def found_out(call: ToolCall, decision: Decision) -> ToolMessage:
         return _message(call, text(decision), failed=False)
     why = f' They said: "{decision.message}".' if decision.message else ""
     return _message(call, f"{call['name']} was interrupted; a person checked that it was not done.{why}")
-
-
-def misfit(call: ToolCall, error: ToolInvocationError) -> ToolMessage:
-    """The arguments do not fit the tool."""
-    return _message(call, error.message)
 
 
 def not_plain(call: ToolCall) -> ToolMessage:

@@ -1,0 +1,245 @@
+"""`hitl approve`, `edit`, `reject`, `respond`."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from pydantic import ValidationError
+from rich.text import Text
+
+from hitl_graph.cli import queries, views
+from hitl_graph.cli.app import (
+    REFUSED,
+    USAGE,
+    As,
+    Command,
+    Db,
+    Failure,
+    app,
+    note,
+    on_terminal,
+    open_ledger,
+    reviewer_name,
+)
+from hitl_graph.cli.editing import Draft, assigned, difference, parsed
+from hitl_graph.errors import AlreadyDecidedError, HitlError, InvalidDecisionError, StaleRequestError
+from hitl_graph.inbox import Inbox
+from hitl_graph.ledger import Ledger
+from hitl_graph.model import Decision, Request, approve, edit, reject, respond
+from hitl_graph.wire import validate
+
+__all__: list[str] = []
+
+P = ParamSpec("P")
+
+_Id = Annotated[str, typer.Argument(metavar="ID", help="The request's id, or the beginning of it.")]
+_Digest = Annotated[
+    str | None, typer.Option(metavar="HEX", help="Only if the request still has this digest (or beginning of it).")
+]
+
+
+@app.command("approve", cls=Command)
+def approve_request(
+    request_id: _Id,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="A comment for the record.")] = None,
+    reviewer: As = None,
+    digest: _Digest = None,
+    db: Db = "agent.db",
+) -> None:
+    """Go ahead exactly as shown."""
+    who = reviewer_name(reviewer)
+    with open_ledger(db) as ledger:
+        request = _asked(ledger, request_id, digest)
+        _record(ledger, request, _made(approve, message), who)
+
+
+@app.command("reject", cls=Command)
+def reject_request(
+    request_id: _Id,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="Why. The agent is told.")] = None,
+    reviewer: As = None,
+    digest: _Digest = None,
+    db: Db = "agent.db",
+) -> None:
+    """Do not do it."""
+    who = reviewer_name(reviewer)
+    with open_ledger(db) as ledger:
+        request = _asked(ledger, request_id, digest)
+        why = _text(message, request, 'say why: -m "..." (-m "" for no reason)', "Why (the agent is told): ")
+        _record(ledger, request, _made(reject, why), who)
+
+
+@app.command("respond", cls=Command)
+def respond_to_request(
+    request_id: _Id,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="The text that the agent gets.")] = None,
+    value: Annotated[str | None, typer.Option("--json", metavar="VALUE", help="A structured answer.")] = None,
+    reviewer: As = None,
+    digest: _Digest = None,
+    db: Db = "agent.db",
+) -> None:
+    """Do not do it; give this as its result. Or: answer a question."""
+    who = reviewer_name(reviewer)
+    if message is not None and value is not None:
+        raise Failure(USAGE, "give -m TEXT or --json VALUE, not both; nothing was recorded")
+    answer: Any = parsed(value, "--json") if value is not None else None
+    if value is not None and answer is None:
+        raise Failure(USAGE, "null is no answer; nothing was recorded")
+    with open_ledger(db) as ledger:
+        request = _asked(ledger, request_id, digest)
+        if value is None:
+            answer = _text(message, request, "give the answer: -m TEXT or --json VALUE", "Answer: ")
+            if not answer:
+                raise Failure(USAGE, "the answer is empty (--json '\"\"' if that is meant); nothing was recorded")
+        _record(ledger, request, _made(respond, answer), who)
+
+
+@app.command("edit", cls=Command)
+def edit_request(
+    request_id: _Id,
+    args: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="All arguments, as a JSON object; - reads it from standard input."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One argument; may be given again.")
+    ] = None,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="A comment for the record.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask again after the editor.")] = False,
+    reviewer: As = None,
+    digest: _Digest = None,
+    db: Db = "agent.db",
+) -> None:
+    """Go ahead with other arguments.
+
+    Without --args and --set it opens $VISUAL or $EDITOR.
+    """
+    who = reviewer_name(reviewer)
+    if args is not None and changes:
+        raise Failure(USAGE, "give --args or --set, not both; nothing was recorded")
+    with open_ledger(db) as ledger:
+        request = _asked(ledger, request_id, digest)
+        validated = _open(request)
+        if args is None and not changes:
+            _edit_in_editor(ledger, validated, message, who, ask=on_terminal() and not yes)
+            return
+        new = (
+            assigned(request, changes) if changes else parsed(sys.stdin.read() if args == "-" else str(args), "--args")
+        )
+        if not isinstance(new, dict):
+            raise Failure(USAGE, "--args takes a JSON object {...} with all arguments; nothing was recorded")
+        _record(ledger, request, _fitting(request, new, message), who)
+
+
+def _asked(ledger: Ledger, request_id: str, digest: str | None) -> Request:
+    request = queries.find(ledger, request_id)
+    if digest is not None and not (len(digest) >= 8 and request.digest.startswith(digest.lower())):
+        raise StaleRequestError(
+            request.id,
+            f"its digest is {request.digest}, not {digest}; look again (`hitl show`) and answer what is asked now",
+        )
+    return request
+
+
+def _text(given: str | None, request: Request, missing: str, prompt: str) -> str:
+    if given is not None:
+        return given
+    _open(request)
+    if not on_terminal():
+        raise Failure(USAGE, f"{missing}; nothing was recorded")
+    print(views.what(request))
+    try:
+        return input(prompt)
+    except EOFError:
+        raise Failure(REFUSED, "\nnothing was recorded") from None
+
+
+def _open(request: Request) -> Request:
+    """The request, if it still waits: before a person types an answer in vain."""
+    if request.decision is not None:
+        raise AlreadyDecidedError(request.id, str(request.reviewer), request.decision.type)
+    if request.state != "pending":
+        raise StaleRequestError(request.id, f"it is {request.state} ({request.note or 'no longer asked'})")
+    return request
+
+
+def _fitting(request: Request, args: dict[str, Any], comment: str | None) -> Decision:
+    """An edit that the request accepts and that changes something."""
+    decision = validate(_made(edit, args, comment), request)
+    if request.action is not None and decision.args == request.action.args:
+        raise InvalidDecisionError(request.id, "these are the arguments that it has; approve it, or change something")
+    return decision
+
+
+def _made(make: Callable[P, Decision], *args: P.args, **kwargs: P.kwargs) -> Decision:
+    try:
+        return make(*args, **kwargs)
+    except ValidationError as exc:
+        problem = exc.errors(include_url=False)[0]["msg"]
+        raise Failure(USAGE, f"this is no answer: {problem}; nothing was recorded") from exc
+
+
+def _edit_in_editor(ledger: Ledger, request: Request, comment: str | None, who: str, *, ask: bool) -> None:
+    if "edit" not in request.allowed:
+        raise InvalidDecisionError(request.id, f"edit is not offered; it takes {', '.join(request.allowed)}")
+    draft, keep = Draft(request), False
+    try:
+        while True:
+            draft.open()
+            try:
+                keep = True
+                decision = _fitting(request, draft.read(), comment)
+                break
+            except (Failure, InvalidDecisionError) as exc:
+                if isinstance(exc, Failure) and exc.code == REFUSED:
+                    keep = False
+                    raise
+                if not ask:
+                    raise
+                print(exc)
+                if not _agreed("Edit again? [Y/n] ", default=True):
+                    keep = False
+                    raise Failure(REFUSED, "nothing was recorded") from None
+        if ask:
+            out = views.console()
+            views.show(out, _changes(request, decision))
+            if not _agreed(f"Run {views.visible(draft.name)} with this, as {who}? [y/N] ", default=False):
+                keep = False
+                raise Failure(REFUSED, "nothing was recorded")
+        _record(ledger, request, decision, who, quiet=ask)
+        keep = False
+    except (Failure, HitlError):
+        if keep:
+            note(f"Your text is kept in {draft.path}")
+        raise
+    finally:
+        if not keep:
+            draft.discard()
+
+
+def _agreed(question: str, *, default: bool) -> bool:
+    try:
+        typed = input(question).strip().lower()
+    except EOFError:
+        return False
+    return default if not typed else typed in ("y", "yes")
+
+
+def _changes(request: Request, decision: Decision) -> list[Text | str]:
+    before, after = views.arguments(request), views.arguments(request, decision.args)
+    styles = {"+": "green", "-": "red"}
+    return [Text(f"  {x}", style=styles.get(x[0], "")) for x in difference(before, after)]
+
+
+def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, quiet: bool = False) -> None:
+    decided = Inbox(ledger).decide(request.id, decision, reviewer=who, digest=request.digest, channel="cli")
+    made = decided.decision or decision
+    meaning = decided.labels.get(made.type)
+    short = queries.short_ids(ledger, [decided.id])[decided.id]
+    head = f"{views.DONE[made.type].capitalize()} as {who}: {views.what(decided, made.args)}"
+    lines: list[Text | str] = [head + (f" -> {views.visible(meaning)}" if meaning else "")]
+    if made.type == "edit" and not quiet:
+        lines += _changes(request, made)
+    lines.append(f"Request {short} of thread {views.visible(decided.thread_id)}; a worker carries it out.")
+    views.show(views.console(), lines)

@@ -1,0 +1,239 @@
+"""What every command shares: options, the database, the reviewer, exit codes, how errors are told."""
+
+import contextlib
+import getpass
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from hitl_graph.errors import (
+    AlreadyDecidedError,
+    HitlError,
+    InvalidDecisionError,
+    StaleRequestError,
+    StorageError,
+    UnknownRequestError,
+)
+from hitl_graph.ledger import Ledger
+
+__all__ = [
+    "DATABASE",
+    "FAILED",
+    "REFUSED",
+    "TAMPERED",
+    "UNKNOWN",
+    "USAGE",
+    "As",
+    "Command",
+    "Db",
+    "Failure",
+    "Json",
+    "answers_at",
+    "app",
+    "check_database",
+    "debugging",
+    "emit",
+    "note",
+    "on_terminal",
+    "open_ledger",
+    "reviewer_name",
+    "run",
+]
+
+FAILED, USAGE, UNKNOWN, REFUSED, DATABASE, TAMPERED = 1, 2, 3, 4, 5, 6
+
+_EPILOG = """\b
+Exit codes:
+  0  done
+  1  the graph or hitl itself failed, or doctor found something
+  2  the command line is wrong
+  3  no such request or thread, or several begin so
+  4  refused: already decided, no longer asked, or not a valid answer; nothing was recorded
+  5  the database cannot be used
+  6  the audit log does not verify
+
+\b
+Environment:
+  HITL_DB        the database, in place of --db
+  HITL_REVIEWER  who decides, in place of --as
+  HITL_DEBUG     1: errors with their traceback
+  NO_COLOR       1: no colours"""
+
+_COMMANDS = ("looking", "answering", "history", "working", "audit", "doctor", "demo")
+_debugging = False
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return _debugging
+
+
+class Failure(Exception):
+    """A command that ends here: what to say, and the exit code."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        super().__init__(code, message)
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class Command(TyperCommand):
+    """A command whose errors are one or two lines on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # `hitl inbox | head`: who reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except Exception as exc:
+            if isinstance(exc, typer.Exit | typer.Abort) or type(exc).__module__.startswith(("typer", "click")):
+                raise
+            if _debugging:
+                traceback.print_exc()
+            code = _code(exc)
+            message = str(exc) if isinstance(exc, HitlError | Failure) else _unexpected(exc)
+            print(f"hitl: {message}", file=sys.stderr)
+            raise typer.Exit(code) from exc
+
+
+def _code(exc: Exception) -> int:
+    match exc:
+        case Failure():
+            return exc.code
+        case UnknownRequestError():
+            return UNKNOWN
+        case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError():
+            return REFUSED
+        case StorageError():
+            return DATABASE
+        case UnicodeEncodeError():
+            return USAGE
+    return FAILED
+
+
+def _unexpected(exc: Exception) -> str:
+    if isinstance(exc, UnicodeEncodeError):
+        return f"{exc.object!a} is not valid text in this locale; nothing was recorded"
+    told = "" if _debugging else "\nhitl --debug shows where; please report it"
+    return f"{type(exc).__name__}: {exc}{told}"
+
+
+app = typer.Typer(
+    name="hitl",
+    help="Approve what agents want to do: look at what waits, decide, carry it out, check the record.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: its boxes would also be drawn into a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Db = Annotated[str, typer.Option("--db", envvar="HITL_DB", metavar="FILE", help="The agent's database.")]
+As = Annotated[
+    str | None, typer.Option("--as", envvar="HITL_REVIEWER", metavar="NAME", help="Who decides. Default: the OS user.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"hitl-graph {version('hitl-graph')}")
+        except PackageNotFoundError:
+            print("hitl-graph (not installed as a package)")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", envvar="HITL_DEBUG", help="Errors with their traceback.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    global _debugging
+    _debugging = debug
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that knows no such letter must not hide the rest
+            stream.reconfigure(errors="backslashreplace")
+    for name in _COMMANDS:
+        import_module(f"hitl_graph.cli.{name}")
+    try:
+        app(list(argv), prog_name="hitl")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+@contextlib.contextmanager
+def open_ledger(path: str) -> Iterator[Ledger]:
+    """The ledger of a database that exists: a misspelt name never becomes an empty database."""
+    check_database(path)
+    with Ledger.open(path) as ledger:
+        yield ledger
+
+
+def check_database(path: str) -> None:
+    """Refuse what can be no database of an agent."""
+    hint = "name the agent's database with --db FILE or HITL_DB"
+    if os.path.isdir(path):
+        raise Failure(DATABASE, f"{path} is a folder; {hint}")
+    if not os.path.exists(path):
+        raise Failure(DATABASE, f"there is no database {os.path.abspath(path)}; {hint}")
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        raise Failure(DATABASE, f"{path} is an empty file, no agent has used it yet; {hint}")
+
+
+def reviewer_name(given: str | None) -> str:
+    """Who decides: `--as`, `HITL_REVIEWER` or the user of the operating system."""
+    if given is not None:
+        if not given.strip():
+            raise Failure(USAGE, "--as (or HITL_REVIEWER) is empty; give the name of who decides")
+        return given.strip()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise Failure(USAGE, "this user has no name; say who decides with --as NAME or HITL_REVIEWER") from None
+
+
+def answers_at(ctx: typer.Context, db: str) -> str:
+    """What to add to a command so that it finds the same database."""
+    source = ctx.get_parameter_source("db")
+    if source is None or source.name != "COMMANDLINE":
+        return ""
+    return f" --db {shlex.quote(db)}"
+
+
+def on_terminal() -> bool:
+    """Whether a person types and reads here."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def emit(row: dict[str, Any]) -> None:
+    """One line of JSON."""
+    print(json.dumps(row), flush=True)
+
+
+def note(text: str) -> None:
+    """Something for people, out of the way of what scripts read."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,137 @@
+"""One request in full, as a card for people and as JSON for scripts."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from hitl_graph.cli import views
+from hitl_graph.model import Request, Word
+
+__all__ = ["card", "facts"]
+
+_MEANING: dict[Word, str] = {
+    "approve": "{it} runs once, exactly as shown",
+    "edit": "{it} runs once, with your arguments; the agent is told",
+    "reject": "{it} does not run; the agent is told why",
+    "respond": "{it} does not run; the agent gets your text as its result",
+}
+_TYPED: dict[Word, str] = {
+    "approve": "hitl approve {id}",
+    "edit": "hitl edit {id}    (or: --set NAME=VALUE, --args JSON)",
+    "reject": 'hitl reject {id} -m "why"',
+    "respond": 'hitl respond {id} -m "text"    (or: --json VALUE)',
+}
+
+
+def facts(request: Request) -> dict[str, Any]:
+    """A request as JSON for scripts: the same keys for every request."""
+    told = request.model_dump(mode="json")
+    first = ("id", "kind", "thread_id", "state", "action", "question", "draft", "allowed", "labels", "editable")
+    then = ("reason", "description", "digest", "created_at", "decided_at", "decision", "reviewer", "channel", "note")
+    return {name: request.digest if name == "digest" else told[name] for name in (*first, *then)} | {
+        name: told[name] for name in ("interrupt_id", "tool_call_id", "answer_schema", "checkpoint_id")
+    }
+
+
+def card(
+    out: Console, request: Request, ran: list[dict[str, Any]], now: datetime, short: str, db: str
+) -> list[Text | str]:
+    """All that a person needs to decide, in the order in which it is needed."""
+    lines: list[Text | str] = [Text(_sentence(request), style="bold"), ""]
+    if request.description and request.kind == "question":
+        lines += [*views.quoted(out, [views.visible(request.description)], ""), ""]
+    lines += _contents(out, request)
+    about = [
+        ("why", views.visible(request.reason) or "-"),
+        ("request", request.id),
+        ("thread", views.visible(request.thread_id)),
+        ("asked", f"{views.clock(request.created_at)} ({views.age(request.created_at, now)} ago)"),
+        ("state", request.state + (f": {views.visible(request.note)}" if request.note else "")),
+        ("digest", request.digest),
+    ]
+    lines += ["", *views.pairs(about)]
+    lines += _decided(out, request, ran, now)
+    if request.state == "pending":
+        lines += ["", Text("Answers", style="bold")]
+        it = views.visible(request.action.name) if request.action else "it"
+        for word in request.allowed:
+            means = views.visible(request.labels[word]) if word in request.labels else _meaning(word, request, it)
+            lines.append(Text.assemble("  ", (f"{word:<9}", "cyan"), means))
+            typed, hint, other = _TYPED[word].format(id=short).partition("    ")
+            lines.append(Text.assemble("             ", f"{typed}{db}", (hint + other, "dim")))
+    return lines
+
+
+def _sentence(request: Request) -> str:
+    thread = views.visible(request.thread_id)
+    if request.action is not None and request.kind != "question":
+        wants = "wants" if request.state == "pending" else "wanted"
+        return f"The agent of thread {thread} {wants} to call {views.visible(request.action.name)}:"
+    if request.action is not None:
+        return f"The agent of thread {thread} needs to know what became of {views.visible(request.action.name)}:"
+    return f"The agent of thread {thread} asks:"
+
+
+def _meaning(word: Word, request: Request, it: str) -> str:
+    if request.answer_shape == "raw":
+        return "the graph gets your answer and goes on"
+    if request.answer_shape == "middleware" and request.action is None:
+        return {"approve": "all of these calls run", "reject": "none of these calls runs"}.get(word, "")
+    if word == "edit" and request.editable is not None:
+        return f"{_MEANING[word].format(it=it)}. Only these may change: {', '.join(request.editable) or 'none'}"
+    return _MEANING[word].format(it=it)
+
+
+def _contents(out: Console, request: Request) -> list[Text]:
+    if request.action is None:
+        shown = request.question if request.question is not None else request.draft
+        whole = isinstance(shown, str)
+        lines = views.block(str(shown)) if whole else json.dumps(shown, ensure_ascii=False, indent=2).split("\n")
+        return views.quoted(out, lines if whole else list(map(views.visible, lines)), "  ")
+    if not request.action.args:
+        return [Text("  (no arguments)")]
+    told: list[Text] = []
+    properties = (request.answer_schema or {}).get("properties")
+    known = properties if isinstance(properties, dict) else {}
+    for name, value in views.arguments(request).items():
+        first, *rest = views.value_lines(value)
+        locked = "edit" in request.allowed and request.editable is not None and name not in request.editable
+        label, fixed = (views.visible(name), "cyan"), ("  (may not be edited)" if locked else "", "dim")
+        if rest or first.startswith("| "):
+            told += [Text.assemble("  ", label, fixed), *views.quoted(out, [first, *rest], "      ")]
+        else:
+            told.append(Text.assemble("  ", label, " = ", first, fixed))
+    if missing := [views.visible(name) for name in known if name not in request.action.args]:
+        told.append(Text(f"  (not given: {', '.join(missing)})", style="dim"))
+    return told
+
+
+def _decided(out: Console, request: Request, ran: list[dict[str, Any]], now: datetime) -> list[Text | str]:
+    decision, lines = request.decision, list[Text | str]()
+    if decision is not None:
+        label = f" [{request.labels[decision.type]}]" if decision.type in request.labels else ""
+        lines += [
+            "",
+            Text(
+                f"{views.DONE[decision.type].capitalize()} by {views.visible(request.reviewer or '?')}{label},"
+                f" {views.clock(request.decided_at)} ({views.age(request.decided_at, now)} ago),"
+                f" through {views.visible(request.channel or '?')}",
+                style="bold",
+            ),
+        ]
+        if decision.args is not None:
+            lines += views.quoted(out, views.lines_of(views.arguments(request, decision.args)), "  ")
+        if decision.message:
+            lines += views.quoted(out, views.block(decision.message), "  ")
+        if decision.value is not None:
+            lines += views.quoted(out, views.value_lines(decision.value), "  ")
+        if request.state == "decided":
+            lines.append("No worker has carried it out yet: hitl worker MODULE:GRAPH --once")
+    for row in ran:
+        took = f", took {row['ended_ms'] - row['started_ms']} ms" if row["ended_ms"] else ""
+        error = f": {views.visible(row['error'])}" if row["error"] else ""
+        lines.append(f"{views.visible(row['tool'])} ran {views.clock(row['started_ms'])}: {row['state']}{took}{error}")
+    return lines

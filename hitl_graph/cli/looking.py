@@ -1,0 +1,133 @@
+"""`hitl inbox` and `hitl show`."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from hitl_graph.cli import queries, views
+from hitl_graph.cli.app import USAGE, Command, Db, Failure, Json, answers_at, app, emit, note, open_ledger
+from hitl_graph.cli.cards import card, facts
+from hitl_graph.inbox import Inbox
+from hitl_graph.ledger import Ledger
+from hitl_graph.model import Kind, Request
+
+__all__: list[str] = []
+
+
+@app.command(cls=Command)
+def inbox(
+    ctx: typer.Context,
+    db: Db = "agent.db",
+    thread: Annotated[str | None, typer.Option(help="Only of this thread.")] = None,
+    kind: Annotated[str | None, typer.Option(help="approval, review, escalation or question.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 50,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="Go on after this request.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show what changes. Ctrl-C ends it.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks of --watch.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """What waits for a person, oldest first.
+
+    With --watch --json each request is one line, once, as it comes.
+    """
+    if kind is not None and kind not in (kinds := Kind.__args__):  # type: ignore[attr-defined]
+        raise Failure(USAGE, f"--kind is one of {', '.join(kinds)}, not {kind!r}")
+    out = views.console()
+    if watch and not as_json and not out.is_terminal:
+        raise Failure(USAGE, "--watch draws on a terminal; for a program use --watch --json")
+    with open_ledger(db) as ledger:
+        cursor = queries.find(ledger, after).id if after else None
+
+        def look(rows: int) -> list[Request]:
+            return Inbox(ledger).pending(kind=kind, thread_id=thread, limit=rows, after=cursor)
+
+        if watch:
+            try:
+                (_stream if as_json else _watch)(ledger, out, look, limit, interval)
+            except KeyboardInterrupt:
+                return
+        waiting = look(limit + 1)
+        if as_json:
+            for request in waiting[:limit]:
+                emit(facts(request))
+        elif waiting:
+            views.show(out, [_listing(ledger, out, waiting[:limit])])
+        else:
+            note("Nothing waits." if not (thread or kind or after) else "Nothing waits that fits these options.")
+        if len(waiting) > limit and not as_json:
+            last = queries.short_ids(ledger, [waiting[limit - 1].id])[waiting[limit - 1].id]
+            note(f"There are more: hitl inbox --after {last}{answers_at(ctx, db)}")
+
+
+def _listing(ledger: Ledger, out: Console, waiting: list[Request]) -> Text:
+    now, short = ledger.clock(), queries.short_ids(ledger, [request.id for request in waiting])
+    rows = [
+        (
+            short[r.id],
+            views.age(r.created_at, now),
+            views.visible(r.thread_id),
+            r.kind,
+            views.what(r),
+            views.visible(r.reason) or "-",
+        )
+        for r in waiting
+    ]
+    return views.table(out, ("ID", "AGE", "THREAD", "KIND", "WANTS", "WHY"), rows, whole=(0, 1, 3), main=4)
+
+
+def _watch(ledger: Ledger, out: Console, look: Callable[[int], list[Request]], limit: int, interval: float) -> None:
+    def screen() -> Group:
+        room = min(limit, max(1, out.height - 4))  # title, header, what is left out, and the cursor's line
+        waiting = look(limit + 1)
+        title = Text(f"{len(waiting)} waiting" if len(waiting) <= limit else f"more than {limit} waiting", style="bold")
+        title.append(f"   {views.clock(ledger.clock())}   Ctrl-C ends", style="dim")
+        title.truncate(out.width, overflow="ellipsis")
+        if not waiting:
+            return Group(title, Text("Nothing waits."))
+        left = len(waiting) - room
+        return Group(
+            title,
+            _listing(ledger, out, waiting[:room]),
+            *([Text(f"... and {left} more", style="dim")] if left > 0 else []),
+        )
+
+    with Live(screen(), console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            time.sleep(interval)
+            live.update(screen(), refresh=True)
+
+
+def _stream(ledger: Ledger, out: Console, look: Callable[[int], list[Request]], limit: int, interval: float) -> None:
+    del ledger, out, limit
+    told = set[str]()
+    while True:
+        waiting = look(1_000_000)
+        for request in waiting:
+            if request.id not in told:
+                emit(facts(request))
+        told = {request.id for request in waiting}
+        time.sleep(interval)
+
+
+@app.command(cls=Command)
+def show(
+    ctx: typer.Context,
+    request_id: Annotated[str, typer.Argument(metavar="ID")],
+    db: Db = "agent.db",
+    as_json: Json = False,
+) -> None:
+    """One request in full: what will happen, every argument, and how to answer."""
+    with open_ledger(db) as ledger:
+        request = queries.find(ledger, request_id)
+        ran = [row for row in ledger.executed(request.thread_id) if row["request_id"] == request.id]
+        if as_json:
+            emit(facts(request) | {"executed": ran})
+            return
+        out = views.console()
+        short = queries.short_ids(ledger, [request.id])[request.id]
+        views.show(out, card(out, request, ran, ledger.clock(), short, answers_at(ctx, db)))

@@ -1,0 +1,97 @@
+"""What the command line reads from the ledger beyond its public questions. Nothing here writes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hitl_graph.errors import UnknownRequestError
+from hitl_graph.ledger import Ledger, requests
+from hitl_graph.model import Request
+from hitl_graph.storage import Transaction
+
+__all__ = ["audit_rows", "closings", "find", "short_ids", "thread"]
+
+_SHORTEST, _TYPED = 6, 4
+_AUDIT = ("seq", "at_ms", "event", "thread_id", "subject", "actor", "body", "hash")
+
+
+def find(ledger: Ledger, prefix: str) -> Request:
+    """The request that an id, or at least four digits of one, names.
+
+    Raises:
+        UnknownRequestError: None or several, which it lists.
+    """
+    clean = prefix.strip().lower()
+    if len(clean) < _TYPED:
+        raise UnknownRequestError(prefix, f"give at least {_TYPED} digits of the id; `hitl inbox` lists them")
+    try:
+        return ledger.read(requests.find, clean)
+    except UnknownRequestError as exc:
+        several = ledger.read(requests.select, "substr(id, 1, ?) = ? ORDER BY id LIMIT 5", (len(clean), clean))
+        if len(several) < 2:
+            raise
+        known = short_ids(ledger, [request.id for request in several])
+        names = ", ".join(f"{known[r.id]} ({r.state})" for r in several)
+        raise UnknownRequestError(prefix, f"several begin so: {names}; give more digits") from exc
+
+
+def short_ids(ledger: Ledger, ids: Sequence[str]) -> dict[str, str]:
+    """The shortest beginnings, all of one length, that name these requests and no other one of the database."""
+
+    def work(tx: Transaction) -> int:
+        longest = _SHORTEST
+        for own in ids:
+            below = tx.execute("SELECT max(id) FROM requests WHERE id < ?", (own,)).fetchone()[0]
+            above = tx.execute("SELECT min(id) FROM requests WHERE id > ?", (own,)).fetchone()[0]
+            for other in filter(None, (below, above)):
+                longest = max(longest, 1 + next(i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b))
+        return longest
+
+    length = ledger.read(work)
+    return {own: own[:length] for own in ids}
+
+
+def thread(ledger: Ledger, name: str) -> str | None:
+    """The thread of this name, or the only one whose name begins so; None if there is no such thread."""
+
+    def work(tx: Transaction) -> list[str]:
+        rows: list[Any] = []
+        for where, parameters in (("thread_id = ?", (name,)), ("substr(thread_id, 1, ?) = ?", (len(name), name))):
+            rows = tx.execute(
+                f"SELECT thread_id FROM requests WHERE {where} UNION"
+                f" SELECT thread_id FROM permits WHERE {where} LIMIT 2",
+                parameters * 2,
+            ).fetchall()
+            if rows:
+                break
+        return [row[0] for row in rows]
+
+    found = ledger.read(work) if name else []
+    return found[0] if len(found) == 1 else None
+
+
+def closings(ledger: Ledger, thread_id: str) -> list[tuple[int, str, str]]:
+    """When requests of a thread were delivered or given up: (at_ms, state, request id)."""
+
+    def work(tx: Transaction) -> list[tuple[int, str, str]]:
+        rows = tx.execute(
+            "SELECT at_ms, substr(event, 9), subject FROM audit WHERE thread_id = ? AND event LIKE 'request.%'"
+            " AND event NOT IN ('request.opened', 'request.decided') ORDER BY seq",
+            (thread_id,),
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    return ledger.read(work)
+
+
+def audit_rows(ledger: Ledger, thread_id: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
+    """The rows of the log, oldest first; of them the last `limit`."""
+
+    def work(tx: Transaction) -> list[Any]:
+        return tx.execute(
+            f"SELECT * FROM (SELECT {', '.join(_AUDIT)} FROM audit WHERE ?1 IS NULL OR thread_id = ?1"
+            " OR (subject = ?1 AND event = 'audit.redacted') ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
+            (thread_id, -1 if limit is None else limit),
+        ).fetchall()
+
+    for row in ledger.read(work):
+        yield dict(zip(_AUDIT, row, strict=True))
