@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -32,13 +32,19 @@ from hitl_graph.policy import Policy, Rule
 TEXT = "The invoice of the twelfth is paid, the one of the nineteenth is not. " * 8
 
 
-@tool
-def look_up(number: int) -> str:
+def _look_up(number: int) -> str:
     """Look up an invoice."""
     return f"{number}: {TEXT}"
 
 
-def build(node: ToolNode, saver: BaseCheckpointSaver[Any], turns: int, calls: int) -> Any:
+async def _alook_up(number: int) -> str:
+    return _look_up(number)
+
+
+look_up = StructuredTool.from_function(_look_up, _alook_up, name="look_up")
+
+
+def build(node: ToolNode, saver: BaseCheckpointSaver[Any], turns: int, calls: int, is_async: bool) -> Any:
     def said(state: MessagesState) -> dict[str, Any]:
         turn = sum(isinstance(message, AIMessage) for message in state["messages"])
         if turn == turns:
@@ -50,7 +56,7 @@ def build(node: ToolNode, saver: BaseCheckpointSaver[Any], turns: int, calls: in
         return said(state)
 
     builder = StateGraph(MessagesState)
-    builder.add_node("agent", asaid if isinstance(saver, AsyncSqliteSaver) else said)
+    builder.add_node("agent", asaid if is_async else said)
     builder.add_node("tools", node)
     builder.add_edge(START, "agent")
     builder.add_conditional_edges("agent", tools_condition)
@@ -76,7 +82,7 @@ async def measure(options: argparse.Namespace, folder: str, *, is_async: bool) -
     allowed = Policy([Rule("*", "allow")])
     async with savers(folder, is_async=is_async) as opened:
         contestants = {
-            (saver_name, node_name): build(node, saver, options.turns, options.calls)
+            (saver_name, node_name): build(node, saver, options.turns, options.calls, is_async)
             for saver_name, (saver, ledger) in opened.items()
             for node_name, node in (
                 ("ToolNode", ToolNode([look_up])),

@@ -73,6 +73,7 @@ class Effect:
         key: Names the action: the same call of the same message of the same thread.
         attempt: From 1; another one only after a person, or the tool's idempotence, allowed it.
         patience: How many seconds to wait for another process that runs this very attempt.
+        alone: Its LangGraph task runs nothing else, so that answers to questions which the tool asks cannot go astray.
     """
 
     ledger: Ledger
@@ -82,6 +83,7 @@ class Effect:
     authority: Authority
     attempt: int = 1
     patience: float = 60.0
+    alone: bool = True
 
     def steps(self, execute: Step) -> Steps[Outcome | Lost | Asked]:
         """Take the permit, run `execute`, record its end; or find what an earlier run left.
@@ -137,10 +139,10 @@ class Effect:
     def _take(self, tx: Transaction) -> Any:
         now_ms = self.ledger.now_ms()
         wanted = (now_ms, self.key, self.attempt, self.thread_id, self.action, self.authority)
-        begun = effects.start(tx, *wanted)
+        begun = effects.start(tx, *wanted, alone=self.alone)
         if isinstance(begun, Busy) and begun.owner == owner.current() and self._name(begun) not in _running:
             effects.settle(tx, now_ms, begun.permit_id, "unknown", error="its end could not be recorded")
-            begun = effects.start(tx, *wanted)
+            begun = effects.start(tx, *wanted, alone=self.alone)
         if isinstance(begun, Begun):
             _running.add(self._name(begun))
         return begun

@@ -8,7 +8,7 @@ import json
 from datetime import datetime
 from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, model_validator
 
 __all__ = [
     "WORDS",
@@ -41,7 +41,7 @@ def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII.
 
     Raises:
-        TypeError: The value is not plain JSON (a set, an object, a key that is no string, NaN, half a surrogate pair ...).
+        TypeError: The value is not plain JSON (a set, an object, a key that is no string, NaN, half a surrogate ...).
     """
     try:
         plain = _JSON.validate_python(value)

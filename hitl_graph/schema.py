@@ -6,10 +6,19 @@ Text that stands for a number or a truth value becomes one, as the clients that 
 A keyword that is not understood here is left to the tool, which checks again before it runs.
 """
 
-from functools import reduce
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+from pydantic_core import SchemaError
 
 __all__ = ["SchemaMismatch", "alike", "check"]
 
@@ -85,30 +94,41 @@ def _type(schema: Any, root: dict[str, Any], seen: tuple[str, ...]) -> Any:
         return _one_of([schema["const"]])
     if isinstance(schema.get("enum"), list):
         return _one_of(schema["enum"])
-    if options := schema.get("anyOf") or schema.get("oneOf"):
+    options = schema.get("anyOf") or schema.get("oneOf")
+    if isinstance(options, list):
         return _union([_type(option, root, seen) for option in options])
     if isinstance(kinds := schema.get("type"), list):
         return _union([_type({**schema, "type": kind}, root, seen) for kind in kinds])
-    if kinds == "object" or "properties" in schema:
+    if kinds == "object" or isinstance(schema.get("properties"), dict):
         return _object(schema, root, seen)
     limits = {ours: schema[theirs] for theirs, ours in _LIMITS.items() if theirs in schema}
     if kinds == "array":
         plain: Any = list[_type(schema.get("items"), root, seen)]  # type: ignore[misc]
-    elif kinds in _PLAIN:
+    elif isinstance(kinds, str) and kinds in _PLAIN:
         plain = _PLAIN[kinds]
         if kinds == "string" and isinstance(schema.get("pattern"), str):
             limits["pattern"] = schema["pattern"]
     else:
         return Any
-    return Annotated[plain, Field(**limits)] if limits and plain is not None else plain
+    return _limited(plain, limits) if limits and plain is not None else plain
+
+
+def _limited(plain: Any, limits: dict[str, Any]) -> Any:
+    try:
+        limited = Annotated[plain, Field(**limits)]
+        TypeAdapter(limited)
+    except (TypeError, ValueError, PydanticUserError, SchemaError):  # a minimum for text, a pattern that is none ...
+        return plain
+    return limited
 
 
 def _object(schema: dict[str, Any], root: dict[str, Any], seen: tuple[str, ...]) -> Any:
     extra = schema.get("additionalProperties")
     properties = schema.get("properties")
-    if properties is None:
+    if not isinstance(properties, dict):
         return dict[str, _type(extra, root, seen)] if isinstance(extra, dict) else dict[str, Any]  # type: ignore[misc]
-    required = set(schema.get("required", ()))
+    required = schema.get("required")
+    required = required if isinstance(required, list) else []
     fields: dict[str, Any] = {  # aliases, because a property may have a name that Python or pydantic keeps for itself
         f"p{i}": (
             _type(sub, root, seen),
@@ -120,10 +140,10 @@ def _object(schema: dict[str, Any], root: dict[str, Any], seen: tuple[str, ...])
 
 
 def _union(types: list[Any]) -> Any:
-    return reduce(lambda left, right: left | right, types) if Any not in types else Any
+    return Union[tuple(types)] if types and Any not in types else Any  # noqa: UP007 - None | None is no type
 
 
 def _one_of(values: list[Any]) -> Any:
-    if all(isinstance(v, str | int | bool | None) for v in values):
+    if values and all(isinstance(v, str | int | bool | None) for v in values):
         return Literal[tuple(values)]
     return Any

@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from hitl_graph.errors import InvalidDecisionError, StaleRequestError
-from hitl_graph.model import WORDS, Action, Decision, Request, Word, canonical, reject, request_id, respond
+from hitl_graph.model import WORDS, Action, Decision, Request, Word, canonical, reject, request_id
 from hitl_graph.schema import SchemaMismatch, check
 
 __all__ = ["parse", "payload", "recognise", "resume_value", "validate"]
@@ -152,7 +152,7 @@ def parse(raw: Any, request: Request) -> Decision | None:
             if not isinstance(decisions, list) or len(decisions) != 1:
                 count = len(decisions) if isinstance(decisions, list) else "no"
                 raise InvalidDecisionError(request.id, f"asks about one action, the answer has {count} decisions")
-            raw = decisions[0] if isinstance(decisions[0], Mapping) else {"type": decisions[0]}
+            raw = decisions[0] if isinstance(decisions[0], Mapping) else {}
             _names_this(raw, request)
         if "type" in raw:
             return validate(_typed(raw, request), request)
@@ -172,7 +172,8 @@ def _names_this(raw: Mapping[str, Any], request: Request) -> None:
     for key, mine in (("request_id", request.id), ("digest", request.digest)):
         if key in raw and raw[key] != mine:
             raise StaleRequestError(
-                request.id, f"the answer was made for {key} {_show(raw[key])}; look at what is asked now and answer that"
+                request.id,
+                f"the answer was made for {key} {_show(raw[key])}; look at what is asked now and answer that",
             )
 
 
@@ -228,10 +229,13 @@ def _typed(raw: Mapping[str, Any], request: Request) -> Decision:
 def _edit(name: Any, args: Any, request: Request, comment: Any = None) -> Decision:
     if request.action is not None and name is not None and name != request.action.name:
         raise InvalidDecisionError(
-            request.id, f"an edit cannot turn {request.action.name} into {_show(name)}; reject it and say what to do instead"
+            request.id,
+            f"an edit cannot turn {request.action.name} into {_show(name)}; reject it and say what to do instead",
         )
     if not isinstance(args, Mapping):
         raise InvalidDecisionError(request.id, "an edit needs all arguments of the action")
+    if name is not None and request.action is not None:  # these clients were not shown the nulls (see payload)
+        args = {key: None for key, value in request.action.args.items() if value is None} | {**args}
     try:
         return Decision(type="edit", args=dict(args), message=comment)
     except ValidationError as exc:
@@ -282,7 +286,9 @@ def _edited(args: dict[str, Any], request: Request) -> dict[str, Any]:
         raise InvalidDecisionError(request.id, f"the edited arguments are {exc}") from exc
     if request.editable is not None:
         before = request.action.args
-        changed = sorted(k for k in before.keys() | args.keys() if before.get(k) != args.get(k))
+        given = {key: canonical(value) for key, value in args.items()}  # for Python 1 and True are the same
+        shown = {key: canonical(value) for key, value in before.items()}
+        changed = sorted(key for key in shown.keys() | given.keys() if shown.get(key) != given.get(key))
         if locked := [name for name in changed if name not in request.editable]:
             may = ", ".join(request.editable) or "nothing"
             raise InvalidDecisionError(request.id, f"{', '.join(locked)} may not be edited; only {may}")

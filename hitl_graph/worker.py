@@ -10,6 +10,7 @@ from threading import Event, Thread
 from typing import Any, Literal, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import UnknownInterruptError
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
@@ -131,16 +132,18 @@ class Worker:
 
     def _resume(self, thread_id: str) -> Steps[Resumed | None]:
         """Resume one claimed thread with all that is decided in it by now, or from where another worker left it."""
-        decided: list[Request] = yield blocking(
-            self.ledger.read, requests.select, "thread_id = ? AND state = 'decided' AND parked = 1", (thread_id,)
-        )
+        unfinished: list[Request] = yield blocking(
+            self.ledger.read, requests.select, "thread_id = ? AND state IN ('pending', 'decided') AND parked = 1",
+            (thread_id,),
+        )  # fmt: skip
+        decided = [request for request in unfinished if request.state == "decided"]
         names = tuple(request.id for request in decided)
         config = self._thread_config(thread_id)
         try:
             state = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
             waiting = {interrupt.id for interrupt in state.interrupts}
             deliverable = [request for request in decided if request.interrupt_id in waiting]
-            if not decided and (waiting or not state.next):
+            if not decided and (not state.next or any(request.interrupt_id in waiting for request in unfinished)):
                 return None
             if decided and not deliverable:
                 raise DeliveryError(
@@ -155,12 +158,17 @@ class Worker:
             )
             after = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
         except Exception as exc:
+            if isinstance(exc, UnknownInterruptError) and not (yield blocking(self._decided, thread_id)):
+                return None  # whoever resumes the graph without a worker was faster
             log.warning(
                 "thread %s could not be resumed: %s", thread_id, exc, exc_info=not isinstance(exc, DeliveryError)
             )
             return Resumed(thread_id, names, "failed", exc)
         handed = tuple(request.id for request in deliverable)
         return Resumed(thread_id, handed, "paused" if after.interrupts else "finished")
+
+    def _decided(self, thread_id: str) -> list[Request]:
+        return self.ledger.read(requests.select, "thread_id = ? AND state = 'decided' AND parked = 1", (thread_id,))
 
     def _thread_config(self, thread_id: str) -> RunnableConfig:
         configurable = {

@@ -10,11 +10,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from json import JSONDecodeError
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperCommand
 
+from hitl_graph.cli.views import visible
 from hitl_graph.errors import (
     AlreadyDecidedError,
     HitlError,
@@ -47,6 +50,7 @@ __all__ = [
     "open_ledger",
     "reviewer_name",
     "run",
+    "told",
 ]
 
 FAILED, USAGE, UNKNOWN, REFUSED, DATABASE, TAMPERED = 1, 2, 3, 4, 5, 6
@@ -69,6 +73,7 @@ Environment:
   NO_COLOR       1: no colours"""
 
 _COMMANDS = ("looking", "answering", "history", "working", "audit", "doctor", "demo")
+_NEWLINE = "\n"
 _debugging = False
 
 
@@ -105,32 +110,32 @@ class Command(TyperCommand):
                 raise
             if _debugging:
                 traceback.print_exc()
-            code = _code(exc)
-            message = str(exc) if isinstance(exc, HitlError | Failure) else _unexpected(exc)
-            print(f"hitl: {message}", file=sys.stderr)
+            code, message = told(exc)
+            print(f"hitl: {visible(message, keep=_NEWLINE)}", file=sys.stderr)
             raise typer.Exit(code) from exc
 
 
-def _code(exc: Exception) -> int:
+def told(exc: Exception) -> tuple[int, str]:
+    """The exit code of an error, and what to say of it."""
     match exc:
         case Failure():
-            return exc.code
+            return exc.code, str(exc)
         case UnknownRequestError():
-            return UNKNOWN
+            return UNKNOWN, str(exc)
         case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError():
-            return REFUSED
+            return REFUSED, str(exc)
         case StorageError():
-            return DATABASE
+            return DATABASE, str(exc)
+        case HitlError():
+            return FAILED, str(exc)
         case UnicodeEncodeError():
-            return USAGE
-    return FAILED
-
-
-def _unexpected(exc: Exception) -> str:
-    if isinstance(exc, UnicodeEncodeError):
-        return f"{exc.object!a} is not valid text in this locale; nothing was recorded"
-    told = "" if _debugging else "\nhitl --debug shows where; please report it"
-    return f"{type(exc).__name__}: {exc}{told}"
+            return USAGE, f"{exc.object!a} is not valid text; nothing was recorded"
+    if type(exc).__module__ == "sqlite3" or isinstance(exc, JSONDecodeError | ValidationError):
+        # What a person typed is checked where it is read, so this was stored.
+        reason = str(exc).partition("\n")[0]
+        return DATABASE, f"the database has contents that cannot be read ({reason}); see `hitl doctor`"
+    shown = "" if _debugging else "\nhitl --debug shows where; please report it"
+    return FAILED, f"{type(exc).__name__}: {exc}{shown}"
 
 
 app = typer.Typer(

@@ -50,7 +50,7 @@ def card(
         ("thread", views.visible(request.thread_id)),
         ("asked", f"{views.clock(request.created_at)} ({views.age(request.created_at, now)} ago)"),
         ("state", request.state + (f": {views.visible(request.note)}" if request.note else "")),
-        ("digest", request.digest),
+        ("digest", request.digest if request.interrupt_id else "(redacted)"),
     ]
     lines += ["", *views.pairs(about)]
     lines += _decided(out, request, ran, now)
@@ -88,6 +88,8 @@ def _meaning(word: Word, request: Request, it: str) -> str:
 def _contents(out: Console, request: Request) -> list[Text]:
     if request.action is None:
         shown = request.question if request.question is not None else request.draft
+        if shown is None:
+            return views.quoted(out, [views.what(request)], "  ")
         whole = isinstance(shown, str)
         lines = views.block(str(shown)) if whole else json.dumps(shown, ensure_ascii=False, indent=2).split("\n")
         return views.quoted(out, lines if whole else list(map(views.visible, lines)), "  ")

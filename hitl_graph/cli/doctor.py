@@ -12,10 +12,10 @@ import typer
 from rich.text import Text
 
 from hitl_graph.cli import views
-from hitl_graph.cli.app import DATABASE, FAILED, TAMPERED, Command, Db, Failure, Json, app, check_database, emit
+from hitl_graph.cli.app import DATABASE, FAILED, TAMPERED, Command, Db, Failure, Json, app, check_database, emit, told
 from hitl_graph.cli.stuck import Finding, claims, stuck_effects, stuck_requests
 from hitl_graph.cli.working import attached, load_graph
-from hitl_graph.errors import HitlError, StorageError
+from hitl_graph.errors import HitlError
 from hitl_graph.ledger import Ledger
 from hitl_graph.storage import Transaction
 from hitl_graph.storage.sqlite_file import migrations
@@ -53,9 +53,11 @@ def examine(
 
 def _print(out: Any, finding: Finding) -> None:
     style = {"ok": "green", "note": "yellow", "problem": "bold red"}[finding.level]
-    lines: list[Text | str] = [Text.assemble((f"{finding.level:<8} ", style), f"{finding.check}: {finding.text}")]
+    lines: list[Text | str] = [
+        Text.assemble((f"{finding.level:<8} ", style), f"{finding.check}: {views.visible(finding.text)}")
+    ]
     if finding.advice:
-        lines.append(f"         -> {finding.advice}")
+        lines.append(f"         -> {views.visible(finding.advice)}")
     views.show(out, lines)
 
 
@@ -70,8 +72,9 @@ def _all(db: str, graph: str | None, stuck: timedelta) -> Iterator[Finding]:
             yield from stuck_requests(ledger, stuck)
             yield from stuck_effects(ledger)
             yield from claims(ledger)
-    except (Failure, StorageError) as exc:
-        yield Finding("database", "problem", str(exc), code=DATABASE)
+    except Exception as exc:
+        code, message = told(exc)
+        yield Finding("database", "problem", message, code=code)
     if graph is not None:
         yield from _graph(graph, db)
 
@@ -201,7 +204,7 @@ def _graph(spec: str, db: str) -> Iterator[Finding]:
     try:
         graph = load_graph(spec)
     except Failure as exc:
-        yield Finding("graph", "problem", str(exc), code=exc.code)
+        yield Finding("graph", "problem", str(exc))
         return
     yield Finding("graph", "ok", f"{spec} is a {type(graph).__name__}")
     try:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console, Group
@@ -35,7 +35,7 @@ def inbox(
 
     With --watch --json each request is one line, once, as it comes.
     """
-    if kind is not None and kind not in (kinds := Kind.__args__):  # type: ignore[attr-defined]
+    if kind is not None and kind not in (kinds := get_args(Kind)):
         raise Failure(USAGE, f"--kind is one of {', '.join(kinds)}, not {kind!r}")
     out = views.console()
     if watch and not as_json and not out.is_terminal:

@@ -38,7 +38,7 @@ def stuck_requests(ledger: Ledger, stuck: timedelta) -> Iterator[Finding]:
         requests.select, "state = 'decided' AND decided_ms <= ? ORDER BY decided_ms", (before,)
     )
     unparked: list[Request] = ledger.read(
-        requests.select, "state = 'pending' AND parked = 0 AND created_ms <= ? ORDER BY created_ms", (before,)
+        requests.select, "state = 'pending' AND parked <> 1 AND created_ms <= ? ORDER BY created_ms", (before,)
     )
     if undelivered:
         yield Finding(

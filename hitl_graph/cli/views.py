@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from rich.cells import cell_len
-from rich.console import Console, Group
+from rich.console import Console
 from rich.text import Text
 
 from hitl_graph.model import Request, Word
@@ -45,11 +45,8 @@ _HIDING = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # control, format (bidi, zero wi
 
 
 def console() -> Console:
-    """Standard output: as wide as the terminal, or without end where it is none."""
-    out = Console(highlight=False, markup=False, emoji=False)
-    if not out.is_terminal:
-        out = Console(highlight=False, markup=False, emoji=False, color_system=None, width=1_000_000)
-    return out
+    """Standard output. Only what is one counts as a terminal, whatever FORCE_COLOR says."""
+    return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -202,6 +199,10 @@ def quoted(out: Console, lines: Sequence[str], indent: str) -> list[Text]:
 
 
 def show(out: Console, lines: Iterable[Text | str]) -> None:
-    """Print lines; long ones are wrapped by the terminal only, never cut."""
-    out.print(Group(*(Text(line) if isinstance(line, str) else line for line in lines)), soft_wrap=not out.is_terminal)
+    """Print lines; on a terminal they are wrapped, never cut."""
+    for line in lines:
+        if out.is_terminal:
+            out.print(Text(line) if isinstance(line, str) else line)
+        else:  # without rich, which would wrap
+            print(line)
     sys.stdout.flush()

@@ -53,7 +53,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Asked:
-    """The policy would let it run, but people were asked about it: only their answer counts. Nothing was written."""
+    """It needs a task of its own: people were asked about it, or it asked them something. Nothing was written."""
 
     permit_id: str
 
@@ -87,7 +87,15 @@ class Lost:
 
 
 def start(
-    tx: Transaction, now_ms: int, key: str, attempt: int, thread_id: str, action: Action, authority: Authority
+    tx: Transaction,
+    now_ms: int,
+    key: str,
+    attempt: int,
+    thread_id: str,
+    action: Action,
+    authority: Authority,
+    *,
+    alone: bool = True,
 ) -> Asked | Begun | Finished | Busy | Lost:
     """Take the right to run attempt `attempt` (from 1) of an action, or say what became of it.
 
@@ -105,6 +113,8 @@ def start(
         if state in ("done", "not_done"):
             return Finished(permit_id, result_type, bytes(result))
         if state == "paused":
+            if not alone:
+                return Asked(permit_id)
             if digest != signature:
                 raise PermitError(f"{action.name} was permitted with other arguments than these; it did not run")
             tx.execute(

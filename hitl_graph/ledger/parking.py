@@ -2,7 +2,8 @@
 
 Only the root namespace counts: an interrupt of a subgraph surfaces there with the same id. A write may land
 before its checkpoint or after a later one, so a request is parked (can be answered) only while its checkpoint is
-the head of its thread.
+the head of its thread. A task that a node calls (`@task`) pauses and ends before the node does; what counts is the
+node: LangGraph takes an answer once the node has paused, and has no more use for it once the node has gone on.
 """
 
 import time
@@ -16,6 +17,7 @@ from hitl_graph.wire import recognise
 
 __all__ = ["advanced", "finished", "forgotten", "interrupted"]
 
+CALLED = -1
 _HEAD = (
     "SELECT max(c.checkpoint_id) FROM checkpoints c JOIN namespaces n USING (ns)"
     " WHERE n.thread_id = ? AND n.checkpoint_ns = ''"
@@ -32,15 +34,21 @@ def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def interrupted(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str, interrupts: Sequence[Any]) -> None:
+def interrupted(
+    tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str, task_path: str, interrupts: Sequence[Any]
+) -> None:
     """A task of the root graph paused: its questions become requests, its earlier ones are answered."""
-    now = _now()
+    now, called = _now(), task_path.count("~") > 1  # a path within a path: a node called this task
     head = tx.execute(_HEAD, (thread_id,)).fetchone()[0]
     asked = [recognise(thread_id, interrupt.id, interrupt.value, interrupt.response_schema) for interrupt in interrupts]
     for request in asked:
-        requests.open_request(
-            tx, now, request, checkpoint_id=checkpoint_id, task_id=task_id, parked=head == checkpoint_id
-        )
+        parked = CALLED if called else int(head == checkpoint_id)
+        opened = requests.open_request(tx, now, request, checkpoint_id=checkpoint_id, task_id=task_id, parked=parked)
+        if not opened and not called:
+            tx.execute(
+                "UPDATE requests SET task_id = ?, parked = CASE parked WHEN ? THEN ? ELSE parked END WHERE id = ?",
+                (task_id, CALLED, parked, request.id),
+            )
         if head is not None and head > checkpoint_id:
             requests.close(tx, now, request, "superseded", "the thread had moved on before the pause was stored")
     kept = {request.id for request in asked}
@@ -58,7 +66,8 @@ def finished(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) 
 def advanced(tx: Transaction, thread_id: str, checkpoint_id: str, source: str) -> None:
     """The thread has a new head: its pauses are parked from now on, those of older checkpoints are over."""
     tx.execute(
-        "UPDATE requests SET parked = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state IN ('pending', 'decided')",
+        "UPDATE requests SET parked = 1 WHERE thread_id = ? AND checkpoint_id = ? AND parked = 0"
+        " AND state IN ('pending', 'decided')",
         (thread_id, checkpoint_id),
     )
     over = _unfinished(tx, thread_id, "checkpoint_id < ?", (checkpoint_id,))

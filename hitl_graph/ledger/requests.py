@@ -75,7 +75,7 @@ def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]
 
 
 def hail(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
-    """Note that an answer came which names no question: it can mean what is asked now, and nothing that is asked later."""
+    """Note that an answer came which names no question: it can mean what is asked now, nothing that is asked later."""
     tx.execute(
         "UPDATE requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending' AND parked = 1",
         (thread_id, checkpoint_id),
@@ -108,16 +108,16 @@ def pending(
 
 
 def open_request(
-    tx: Transaction, now_ms: int, request: Request, *, checkpoint_id: str | None, task_id: str | None, parked: bool
-) -> None:
-    """Record that a question is asked. Asking it again changes nothing."""
+    tx: Transaction, now_ms: int, request: Request, *, checkpoint_id: str | None, task_id: str | None, parked: int
+) -> bool:
+    """Record that a question is asked. Asking it again changes nothing. Returns whether it is new."""
     inserted = tx.execute(
         "INSERT INTO requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked,"
         " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference)"
         " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
         (
             request.id, request.thread_id, request.interrupt_id, checkpoint_id, task_id, request.action_key,
-            request.kind, int(parked), request.digest, canonical(request.shown()),
+            request.kind, parked, request.digest, canonical(request.shown()),
             request.action.name if request.action else None, now_ms,
             request.score, request.model_digest, request.route, request.propensity, request.reference,
         ),
@@ -125,6 +125,7 @@ def open_request(
     if inserted.rowcount == 1:
         body = {"state": "pending", "digest": request.digest, "kind": request.kind}
         audit.append(tx, now_ms, "request.opened", request.id, body, thread_id=request.thread_id, actor="graph")
+    return inserted.rowcount == 1
 
 
 def decide(
@@ -167,12 +168,11 @@ def decide(
 
 
 def close(tx: Transaction, now_ms: int, request: Request, state: State, note: str) -> None:
-    """End a request that is pending or decided."""
-    tx.execute(
+    """End a request that is pending or decided; one that has ended stays as it is."""
+    changed = tx.execute(
         "UPDATE requests SET state = ?, note = ? WHERE id = ? AND state IN ('pending', 'decided')",
         (state, note, request.id),
     )
-    audit.append(
-        tx, now_ms, f"request.{state}", request.id, {"state": state, "note": note},
-        thread_id=request.thread_id, actor="graph",
-    )  # fmt: skip
+    if changed.rowcount == 1:
+        body = {"state": state, "note": note}
+        audit.append(tx, now_ms, f"request.{state}", request.id, body, thread_id=request.thread_id, actor="graph")

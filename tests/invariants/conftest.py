@@ -23,3 +23,12 @@ def own_scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]
     yield made
     assert made.ledger.verify_audit().ok
     made.close()
+
+
+@pytest.fixture
+def sync_scene(tmp_path: Path) -> Iterator[Scene]:
+    """Sync, on our checkpointer: for long tables of cases."""
+    made = Scene(tmp_path, own=True, mode="sync")
+    yield made
+    assert made.ledger.verify_audit().ok
+    made.close()

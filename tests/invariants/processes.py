@@ -18,7 +18,7 @@ __all__ = ["Barrier", "Child", "Report", "child", "race"]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["hitl_graph.checkpointers", "hitl_graph.inbox", "hitl_graph.nodes", "hitl_graph.worker", "langgraph.graph"]
+    ["asyncio", "pytest", "hitl_graph.checkpointers", "hitl_graph.inbox", "hitl_graph.nodes", "hitl_graph.worker"]
 )
 _PATIENCE = 120.0
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import permutations
+from typing import Any
 
 import pytest
-from langchain_core.tools import tool
-from langgraph.types import Command
+from langchain_core.tools import BaseTool, tool
+from langgraph.types import Command, interrupt
 
 from hitl_graph.errors import InvalidDecisionError
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
@@ -40,10 +41,10 @@ def test_each_call_has_its_own_question_its_own_answer_and_runs_once(scene: Scen
 
 @pytest.mark.parametrize("order", list(permutations((1, 2, 3))))
 def test_answers_in_any_order_one_at_a_time_reach_the_call_they_were_given_to(
-    own_scene: Scene, order: tuple[int, ...]
+    sync_scene: Scene, order: tuple[int, ...]
 ) -> None:
     """A plain ToolNode matches answers by arrival, runs approved tools again, and can pay 3 for the approval of 1."""
-    scene = own_scene
+    scene = sync_scene
     graph = scene.agent()
     asked = by_amount(scene.start(graph, [pay_call(1), pay_call(2), pay_call(3)]))
     expected: list[str] = []
@@ -146,3 +147,48 @@ def test_a_bad_answer_to_one_does_not_touch_the_good_answer_to_another(scene: Sc
     scene.work(graph)
     assert scene.ran() == ["pay 1 bob", "pay 2 bob"]
     assert graph.get_state(config_of("t")).next == ()
+
+
+def quiz(scene: Scene) -> BaseTool:
+    @tool
+    def quiz(topic: str) -> str:
+        """Ask two questions, and note each answer as soon as it came."""
+        for number in (1, 2):
+            write_effect(scene.effects, f"t x {topic}{number}: {interrupt(f'{topic}{number}')}")
+        return topic
+
+    return quiz
+
+
+def quiz_calls(*topics: str) -> list[dict[str, Any]]:
+    return [{"name": "quiz", "args": {"topic": topic}, "id": topic} for topic in topics]
+
+
+@pytest.mark.parametrize("outcome", ["allow", "ask"])
+def test_questions_that_tools_ask_themselves_get_each_its_own_answer(own_scene: Scene, outcome: Any) -> None:
+    """Under a plain ToolNode the answer to one tool's question is handed to another tool."""
+    scene = own_scene
+    graph = scene.agent(tools=[quiz(scene)], policy=Policy([Rule("quiz", outcome)]))
+    scene.start(graph, quiz_calls("a", "b"))
+    for request in [request for request in scene.asked() if request.kind == "approval"]:
+        scene.decide(request, approve())
+        scene.work(graph)
+    for _ in range(4):
+        question = scene.asked()[0]
+        scene.decide(question, respond(f"to {question.question}"))
+        assert [result.error for result in scene.work(graph)] == [None]
+    assert set(scene.ran()) == {f"{question}: to {question}" for question in ("a1", "a2", "b1", "b2")}
+    assert graph.get_state(config_of("t")).next == ()
+
+
+def test_a_bare_answer_to_a_tool_s_second_question_does_not_reach_its_first(own_scene: Scene) -> None:
+    scene = own_scene
+    graph = scene.agent(tools=[quiz(scene)], policy=Policy([Rule("quiz", "allow")]))
+    scene.start(graph, quiz_calls("a", "b"))
+    by_question = {request.question: request for request in scene.asked()}
+    for question in ("b1", "b2", "a1"):
+        by_question |= {request.question: request for request in scene.asked()}
+        scene.go(graph, Command(resume={by_question[question].interrupt_id: f"to {question}"}))
+    assert [request.question for request in scene.asked()] == ["a2"]
+    scene.go(graph, Command(resume="to a2"))
+    assert set(scene.ran()) == {f"{question}: to {question}" for question in ("a1", "a2", "b1", "b2")}

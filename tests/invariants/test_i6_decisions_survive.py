@@ -26,6 +26,7 @@ from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.worker import Worker
+from tests.invariants import agents
 from tests.invariants.agents import Durability, Graph, build, config_of, pay_call, ran, start, write_effect
 from tests.invariants.processes import Report, child
 
@@ -253,6 +254,85 @@ def test_a_hundred_kills(tmp_path: Path, mode: Durability) -> None:
     found = kill_at_random(tmp_path, mode, 100, seed=7)
     assert found.problems == []
     assert found.seen["kills"] == 100
+
+
+def live_to_the_nth_write(report: Report, path: str, effects: str, mode: Durability, way: str, last: int) -> None:
+    """One thread with two calls, from its start to its end, killed just before write number `last`."""
+    with SqliteCheckpointer(path) as checkpointer:
+        write, done = checkpointer.ledger.database.write, count(1)
+
+        def dying(*args: Any, **kwargs: Any) -> Any:
+            if next(done) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return write(*args, **kwargs)
+
+        checkpointer.ledger.database.write = dying  # type: ignore[method-assign]
+        graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
+        start(graph, "t", [pay_call(1), pay_call(2)], mode)
+        asked = inbox.pending()
+        report("paused", "t", [request.id for request in asked], way)
+        for request, decision in zip(asked, [approve(), edit({"eur": 99, "to": "carol"})], strict=True):
+            inbox.decide(request.id, decision, reviewer="alice")
+            report("decided", request.id, decision)
+            if way == "worker":
+                Worker(graph, checkpointer.ledger).run_once()
+            else:
+                answer = {request.interrupt_id: {"request_id": request.id, "digest": request.digest}}
+                graph.invoke(Command(resume=answer), config_of("t"), durability=mode)
+        report("resumed", "t")
+
+
+@pytest.mark.parametrize(
+    ("mode", "way"),
+    [
+        ("sync", "worker"),
+        ("async", "invoke"),
+        ("exit", "invoke"),
+        pytest.param("sync", "invoke", marks=pytest.mark.slow),
+        pytest.param("async", "worker", marks=pytest.mark.slow),
+        pytest.param("exit", "worker", marks=pytest.mark.slow),
+    ],
+)
+def test_a_kill_before_each_single_write(tmp_path: Path, mode: Durability, way: str) -> None:
+    resumed, last, found = False, 0, Findings()
+    while not resumed:
+        last += 1
+        path, effects = tmp_path / f"{last}.db", tmp_path / f"{last}.effects"
+        with child(live_to_the_nth_write, str(path), str(effects), mode, way, last) as process:
+            told = process.end()
+        resumed = ("resumed", "t") in told
+        carry_on(path, effects, told, found)
+        assert found.problems == [], f"killed before write {last}, after {told}"
+    print(mode, way, last, dict(found.seen))
+    assert last > 10
+    assert found.seen["unknown outcomes"] >= 2  # for each call, when its effect had happened and was not recorded
+
+
+def test_a_thread_whose_model_fails_after_the_action_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decision is carried out and delivered by then: the worker must not forget the thread for that."""
+    effects, model, faults = tmp_path / "effects", agents._model, [ConnectionError("500"), ConnectionError("500")]
+
+    def failing(state: Any) -> Any:
+        if len(state["messages"]) > 2 and faults:
+            raise faults.pop()
+        return model(state)
+
+    monkeypatch.setattr(agents, "_model", failing)
+    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+        graph, worker = build(checkpointer, effects), Worker(build(checkpointer, effects), checkpointer.ledger)
+        start(graph, "t", [pay_call(1)])
+        [request] = Inbox(checkpointer.ledger).pending()
+        Inbox(checkpointer.ledger).decide(request.id, approve(), reviewer="alice")
+        for _ in range(2):
+            [result] = worker.run_once()
+            assert (result.status, type(result.error)) == ("failed", ConnectionError)
+        [result] = Worker(graph, checkpointer.ledger).run_once()
+        assert (result.status, result.request_ids) == ("finished", ())
+        assert worker.run_once() == []
+        assert ran(effects) == ["t pay-1 pay 1 bob"]
+        assert graph.get_state(config_of("t")).values["messages"][-1].content == "finished"
 
 
 # The harness can see what it looks for: each of these breaks one promise on purpose.

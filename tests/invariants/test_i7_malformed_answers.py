@@ -20,7 +20,11 @@ EDITED = {"eur": "7", "to": "eve"}  # clients that edit in text fields send ever
 PAID, EDITED_IT, REFUSED, ANSWERED = "paid 1 to bob", "paid 7 to eve", "A person rejected", "ask me tomorrow"
 UNDERSTOOD: list[tuple[str, Any, str]] = [
     ("Agent Inbox: accept", [{"type": "accept", "args": None}], PAID),
-    ("Agent Inbox: accept where an edit is offered", [{"type": "accept", "args": {"action": "pay", "args": SHOWN}}], PAID),
+    (
+        "Agent Inbox: accept where an edit is offered",
+        [{"type": "accept", "args": {"action": "pay", "args": SHOWN}}],
+        PAID,
+    ),
     ("Agent Inbox: edit", [{"type": "edit", "args": {"action": "pay", "args": EDITED}}], EDITED_IT),
     ("Agent Inbox: respond", [{"type": "response", "args": ANSWERED}], ANSWERED),
     ("Agent Inbox: ignore", [{"type": "ignore", "args": None}], REFUSED),
@@ -43,8 +47,10 @@ UNDERSTOOD: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("answer", "told"), [case[1:] for case in UNDERSTOOD], ids=[case[0] for case in UNDERSTOOD])
 @pytest.mark.parametrize("addressed", [False, True], ids=["bare", "by id"])
-def test_every_shape_that_clients_send_is_understood(own_scene: Scene, answer: Any, told: str, addressed: bool) -> None:
-    scene = own_scene
+def test_every_shape_that_clients_send_is_understood(
+    sync_scene: Scene, answer: Any, told: str, addressed: bool
+) -> None:
+    scene = sync_scene
     graph = scene.agent()
     request = scene.start(graph, [pay_call(1)])[0]
     scene.go(graph, Command(resume={request.interrupt_id: answer} if addressed else answer))
@@ -62,7 +68,8 @@ MALFORMED: list[tuple[Any, str]] = [
     ({"decisions": []}, "asks about one action, the answer has 0 decisions"),
     ({"decisions": [APPROVE, APPROVE]}, "asks about one action, the answer has 2 decisions"),
     ({"decisions": "approve"}, "the answer has no decisions"),
-    ({"decisions": [[APPROVE]]}, "is not one of approve, edit, reject, respond"),
+    ({"decisions": [[APPROVE]]}, "this is no answer"),
+    ({"decisions": ["approve"]}, "this is no answer"),
     ({"decisions": [{"decisions": [APPROVE]}]}, "this is no answer"),
     ({"type": "yes"}, "'yes' is not one of approve, edit, reject, respond"),
     ({"type": "approve", "args": {"eur": 1_000_000, "to": "eve"}}, "approve takes no arguments; use edit"),
@@ -74,7 +81,10 @@ MALFORMED: list[tuple[Any, str]] = [
     ({"type": "edit"}, "an edit needs all arguments"),
     ({"type": "edit", "args": []}, "an edit needs all arguments"),
     ({"type": "edit", "args": {}}, "eur: Field required; to: Field required"),
-    ({"type": "edit", "args": {"eur": "seven", "to": "eve"}}, "does not fit the arguments of pay: eur: Input should be"),
+    (
+        {"type": "edit", "args": {"eur": "seven", "to": "eve"}},
+        "does not fit the arguments of pay: eur: Input should be",
+    ),
     ({"type": "edit", "args": {"eur": 1.5, "to": "eve"}}, "eur: Input should be a valid integer"),
     ({"type": "edit", "args": {"eur": 7, "to": None}}, "to: Input should be a valid string"),
     ({"type": "edit", "args": {"eur": 7, "to": "eve", "bcc": "mallory"}}, "bcc: Extra inputs are not permitted"),
@@ -89,9 +99,9 @@ MALFORMED: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("answer", "problem"), MALFORMED, ids=[json.dumps(case[0])[:70] for case in MALFORMED])
 def test_a_malformed_answer_says_what_is_wrong_and_the_right_one_still_works(
-    own_scene: Scene, answer: Any, problem: str
+    sync_scene: Scene, answer: Any, problem: str
 ) -> None:
-    scene = own_scene
+    scene = sync_scene
     graph = scene.agent()
     request = scene.start(graph, [pay_call(1)])[0]
     rows = scene.ledger.verify_audit().rows
@@ -147,8 +157,8 @@ def test_a_bare_malformed_answer_does_not_get_in_the_way_of_the_worker(scene: Sc
     ],
     ids=["type", "missing", "extra", "NaN", "half a character", "half a character in an edit"],
 )
-def test_the_inbox_refuses_it_at_once_and_takes_the_right_one(own_scene: Scene, decision: Any, problem: str) -> None:
-    scene = own_scene
+def test_the_inbox_refuses_it_at_once_and_takes_the_right_one(sync_scene: Scene, decision: Any, problem: str) -> None:
+    scene = sync_scene
     graph = scene.agent()
     request = scene.start(graph, [pay_call(1)])[0]
     with pytest.raises(InvalidDecisionError, match=problem):

@@ -32,13 +32,13 @@ SILENCE = """
 
 
 @pytest.mark.parametrize("silence", json.loads(f"[{SILENCE}]"), ids=json.dumps)
-def test_what_is_not_a_decision_is_not_a_yes(own_scene: Scene, silence: Any) -> None:
-    graph = own_scene.agent()
-    request = own_scene.start(graph, [pay_call(1)])[0]
+def test_what_is_not_a_decision_is_not_a_yes(sync_scene: Scene, silence: Any) -> None:
+    graph = sync_scene.agent()
+    request = sync_scene.start(graph, [pay_call(1)])[0]
     with pytest.raises(InvalidDecisionError):
-        own_scene.go(graph, Command(resume={request.interrupt_id: silence}))
-    assert own_scene.ran() == []
-    assert own_scene.states() == ["pending"]
+        sync_scene.go(graph, Command(resume={request.interrupt_id: silence}))
+    assert sync_scene.ran() == []
+    assert sync_scene.states() == ["pending"]
 
 
 def test_no_answer_at_all_is_an_error_of_langgraph_and_no_yes(scene: Scene) -> None:

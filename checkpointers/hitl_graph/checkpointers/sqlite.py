@@ -290,7 +290,7 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
             replace = all(channel in WRITES_IDX_MAP for channel, _ in writes)
             rows.put_writes(tx, ns, checkpoint_id, encoded, replace=replace)
             if not checkpoint_ns and interrupts:
-                parking.interrupted(tx, thread_id, checkpoint_id, task_id, interrupts)
+                parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
             if not checkpoint_ns and task_id == _NULL_TASK and any(channel == RESUME for channel, _ in writes):
                 requests.hail(tx, thread_id, checkpoint_id)
             if not checkpoint_ns and is_output:

@@ -115,7 +115,7 @@ class ApprovalNode(ToolNode):
         items = await arun(self._judge(items, config))
         outputs: list[Output] | None = None
         if self._is_quiet(items):
-            runs = [arun(self._allowed(item, config)) for item in items]
+            runs = [arun(self._allowed(item, config, len(items) == 1)) for item in items]
             outputs = _together(await asyncio.gather(*runs, return_exceptions=True))
         if outputs is None:
             items = await arun(self._remember(items, config))
@@ -125,7 +125,7 @@ class ApprovalNode(ToolNode):
 
     def _run_together(self, items: list[_Item], config: RunnableConfig) -> list[Any]:
         def ended(item: _Item) -> Any:
-            return _outcome(lambda: run(self._allowed(item, config)))
+            return _outcome(lambda: run(self._allowed(item, config, len(items) == 1)))
 
         if len(items) == 1:
             return [ended(items[0])]
@@ -212,14 +212,14 @@ class ApprovalNode(ToolNode):
 
     # --- one call ------------------------------------------------------------------------------------------------
 
-    def _allowed(self, item: _Item, config: RunnableConfig) -> Steps[Output | None]:
+    def _allowed(self, item: _Item, config: RunnableConfig, alone: bool) -> Steps[Output | None]:
         """A call that no person is asked about. None: it needs a task of its own after all."""
         asker = Asker.of(config, self.ledger, type(self).__name__)
         if refusal := self._refusal(item):
             yield blocking(asker.dropped, item.key)
             return refusal
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
-        effect = Effect(asker.ledger, item.key, asker.thread_id, action, Authority(verdict.reason))
+        effect = Effect(asker.ledger, item.key, asker.thread_id, action, Authority(verdict.reason), alone=alone)
         ended = yield from effect.steps(self._execution(item, action, config))
         return cast(Output, ended.result) if isinstance(ended, Outcome) else None
 

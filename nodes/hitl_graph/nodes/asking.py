@@ -100,7 +100,12 @@ class Asker:
             try:
                 if number and not (isinstance(raw, dict) and raw.get("request_id") == own):
                     raise StaleRequestError(own, "this question takes only an answer with its request_id")
-                if not addressed and _mark(raw) == asked.ignored and asked.decision is None and not self._sent_since(own):
+                if (
+                    not addressed
+                    and _mark(raw) == asked.ignored
+                    and asked.decision is None
+                    and not self._sent_since(own)
+                ):
                     self._pause(asked)
                 return self._decision(asked, raw)
             except HitlError as exc:
@@ -173,7 +178,7 @@ def _open(tx: Transaction, now_ms: int, request: Request) -> None:
         (request.action_key, request.kind, request.id),
     ):
         requests.close(tx, now_ms, older, "superseded", "it is asked anew")
-    requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=True)
+    requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=1)
 
 
 def _delivered(tx: Transaction, now_ms: int, own: str) -> None:

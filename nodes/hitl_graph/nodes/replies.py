@@ -51,7 +51,8 @@ def denied(call: ToolCall, reason: str) -> ToolMessage:
 def changed(call: ToolCall) -> ToolMessage:
     """The tool takes other arguments than it did when people were asked."""
     return _message(
-        call, f"{call['name']} changed after people were asked about this call; it did not run. Call it again to ask anew."
+        call,
+        f"{call['name']} changed after people were asked about this call; it did not run. Call it again to ask anew.",
     )
 
 

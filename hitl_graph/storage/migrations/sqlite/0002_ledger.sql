@@ -10,7 +10,7 @@ CREATE TABLE requests (
     action_key    TEXT,
     kind          TEXT NOT NULL,
     state         TEXT NOT NULL,
-    parked        INTEGER NOT NULL,     -- 1: the pause itself is stored, so an answer can be delivered
+    parked        INTEGER NOT NULL,     -- 1: the pause itself is stored, so an answer can be delivered; 0, -1: not yet
     hailed        INTEGER NOT NULL DEFAULT 0, -- 1: while it waited, an answer came that names no question
     digest        TEXT NOT NULL,        -- over `shown`
     shown         TEXT,                 -- NULL once redacted

@@ -1,0 +1,1 @@
+"""The main job, shown: an e-mail assistant that asks before it sends, archives or deletes."""
