@@ -95,7 +95,8 @@ class _Show:
         rows = [(request.id[:6], request.thread_id, brief(request), request.reason) for request in waiting]
         self.table(("ID", "THREAD", "WANTS", "WHY"), rows, main=2)
         if not self.asks:
-            self.act("No terminal: a scripted reviewer answers in place of a person")
+            why = "A" if sys.stdin.isatty() else "No terminal: a"
+            self.act(f"{why} scripted reviewer answers in place of a person")
         else:
             self.act("You decide")
         for request in waiting:
