@@ -49,6 +49,13 @@ def run(steps: Steps[T]) -> T:
         return done.value  # type: ignore[no-any-return]
 
 
+def _in_thread(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except StopIteration as exc:  # asyncio cannot carry it, and would wait for ever
+        raise RuntimeError("a step raised StopIteration") from exc
+
+
 async def arun(steps: Steps[T]) -> T:
     """Drive the steps in this event loop.
 
@@ -70,7 +77,7 @@ async def arun(steps: Steps[T]) -> T:
             if step.awaited is not None and cancelled is not None:
                 failed = cancelled
             elif step.awaited is None or step.whole:
-                work = asyncio.ensure_future(step.awaited() if step.awaited else asyncio.to_thread(step.sync))
+                work = asyncio.ensure_future(step.awaited() if step.awaited else asyncio.to_thread(_in_thread, step.sync))
                 while not work.done():
                     try:
                         await asyncio.shield(work)

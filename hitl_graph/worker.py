@@ -50,6 +50,7 @@ class Worker:
         graph: The compiled graph, with the checkpointer that has the paused threads.
         ledger: `checkpointer.ledger`, or the ledger that was given to the nodes.
         config: Merged into each run's config (callbacks, tags, configurable ...).
+        context: The runtime context of each run, where the graph has a `context_schema`. LangGraph does not store it.
         lease: Seconds for which a claim holds where the claiming process cannot be seen to be alive. A live worker
             renews it.
     """
@@ -60,6 +61,7 @@ class Worker:
         ledger: Ledger,
         *,
         config: RunnableConfig | None = None,
+        context: Any = None,
         lease: float = 60,
     ) -> None:
         if not graph.checkpointer:
@@ -67,6 +69,7 @@ class Worker:
         self.graph = graph
         self.ledger = ledger
         self.config = config or {}
+        self.context = context
         self.lease = lease
         self._name = f"{owner.current()}|{os.urandom(4).hex()}"
 
@@ -153,8 +156,8 @@ class Worker:
             answers = {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in deliverable}
             command: Command[Any] | None = Command(resume=answers) if answers else None
             yield Step(
-                lambda: self.graph.invoke(command, config, durability="sync"),
-                lambda: self.graph.ainvoke(command, config, durability="sync"),
+                lambda: self.graph.invoke(command, config, context=self.context, durability="sync"),
+                lambda: self.graph.ainvoke(command, config, context=self.context, durability="sync"),
             )
             after = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
         except Exception as exc:

@@ -1,6 +1,6 @@
 """The agent of test_cli.py, copied into an empty folder as `my_agent.py`: its database is `agent.db` there.
 
-`python my_agent.py THREAD CALLS` runs a thread to its first pause; CALLS is JSON, a list of tool calls.
+`python my_agent.py THREADS` runs threads to their first pause; THREADS is JSON, {thread: list of tool calls}.
 """
 
 import json
@@ -99,9 +99,9 @@ async def coroutine() -> Any:
 
 
 if __name__ == "__main__":
-    thread, calls = sys.argv[1:]
-    config: Any = {"configurable": {"thread_id": thread}}
-    if calls == "question":
-        question().invoke({}, config)
-    else:
-        make().invoke({"messages": [HumanMessage(calls)]}, config)
+    for thread, calls in json.loads(sys.argv[1]).items():
+        config: Any = {"configurable": {"thread_id": thread}}
+        if calls == "question":
+            question().invoke({}, config)
+        else:
+            make().invoke({"messages": [HumanMessage(json.dumps(calls))]}, config)

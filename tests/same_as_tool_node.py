@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, InjectedToolCallId
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -89,10 +89,10 @@ class Scene:
     def run(self, gate: Gate | None, colour: Colour, checkpointer: BaseCheckpointSaver[Any], **config: Any) -> Run:
         """Run it to its end, approving whatever is asked. No gate: plain `ToolNode`."""
         graph = self.build(gate, checkpointer)
-        return asyncio.run(self._drive(graph, colour, cast(RunnableConfig, config)))
+        return asyncio.run(self.drive(graph, colour, cast(RunnableConfig, config)))
 
     def build(self, gate: Gate | None, checkpointer: BaseCheckpointSaver[Any]) -> Graph:
-        return self._outer(self._node(gate)).compile(checkpointer=checkpointer, store=InMemoryStore())
+        return self.outer(self._node(gate)).compile(checkpointer=checkpointer, store=InMemoryStore())
 
     def _node(self, gate: Gate | None) -> ToolNode:
         options = {"messages_key": self.messages_key, **self.node}
@@ -101,7 +101,7 @@ class Scene:
         policy = Policy([Rule("*", "allow" if gate == "allowed" else "ask")])
         return ApprovalNode(self.tools(), policy=policy, **options)
 
-    def _outer(self, node: ToolNode) -> "StateGraph[Any, Any, Any, Any]":
+    def outer(self, node: ToolNode) -> "StateGraph[Any, Any, Any, Any]":
         schema: Any = Annotated[list[BaseMessage], add_messages] if self.state is list else self.state
         context = {} if self.context is None else {"context_schema": type(self.context)}
         builder: StateGraph[Any, Any, Any, Any] = StateGraph(schema, **context)
@@ -140,7 +140,7 @@ class Scene:
     def _messages(self, state: Any) -> list[BaseMessage]:
         return cast(list[BaseMessage], state if isinstance(state, list) else read(state, self.messages_key))
 
-    async def _drive(self, graph: Graph, colour: Colour, config: RunnableConfig) -> Run:
+    async def drive(self, graph: Graph, colour: Colour, config: RunnableConfig) -> Run:
         config = {**config, "configurable": {"thread_id": "1", **config.get("configurable", {})}}
         question = [HumanMessage("go", id="h1")]
         given: Any = question if self.state is list else {self.messages_key: question, **self.given}
@@ -220,6 +220,16 @@ def plain(message: BaseMessage) -> dict[str, Any]:
 
 def call(name: str, /, id: str = "c1", **args: Any) -> dict[str, Any]:
     return {"name": name, "args": args, "id": id}
+
+
+def add(a: int, b: int = 1) -> int:
+    """Add."""
+    return a + b
+
+
+def rename(user: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+    """Rename the user."""
+    return Command(update={"user": user, "messages": [ToolMessage(f"now {user}", tool_call_id=tool_call_id)]})
 
 
 def coloured(colour: Colour, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -76,10 +76,9 @@ class Cli:
             text=True,
         )
 
-    def agent(self, thread: str, *calls: dict[str, Any] | str) -> None:
-        """Run a thread to its pause, in a process that ends."""
-        told = calls[0] if isinstance(calls[0], str) else json.dumps(calls)
-        subprocess.run([sys.executable, "my_agent.py", thread, told], cwd=self.folder, check=True, timeout=120)
+    def agent(self, **threads: list[dict[str, Any]] | str) -> None:
+        """Run threads to their pause, in a process that ends."""
+        subprocess.run([sys.executable, "my_agent.py", json.dumps(threads)], cwd=self.folder, check=True, timeout=300)
 
     def effects(self) -> list[str]:
         file = self.folder / "effects.txt"
@@ -142,10 +141,12 @@ def sql(*statements: str, path: str = "agent.db") -> None:
 
 
 def test_the_agent_ends_people_decide_a_worker_goes_on(hitl: Cli) -> None:
-    hitl.agent("a", call("send_email", "1", **MAIL), call("pay", "2", iban="FR76", eur=5))
-    hitl.agent("b", call("pay", "3", iban="FR76", eur=7))
-    hitl.agent("c", call("send_email", "4", **MAIL))
-    hitl.agent("q", "question")
+    hitl.agent(
+        a=[call("send_email", "1", **MAIL), call("pay", "2", iban="FR76", eur=5)],
+        b=[call("pay", "3", iban="FR76", eur=7)],
+        c=[call("send_email", "4", **MAIL)],
+        q="question",
+    )
 
     listed = hitl.process("inbox")
     assert listed.code == 0
@@ -533,7 +534,7 @@ class Terminal:
         os.close(slave)
         self.seen = ""
 
-    def until(self, text: str, seconds: float = 60) -> str:
+    def until(self, text: str, seconds: float = 120) -> str:
         """Read until `text` appears after what was read before; gives what was read now."""
         start, deadline = len(self.seen), time.monotonic() + seconds
         while text not in self.seen[start:]:
@@ -590,7 +591,7 @@ def test_watch_for_programs(hitl: Cli) -> None:
     asked("bbbbbb")
     assert json.loads(process.stdout.readline())["id"].startswith("bbbbbb")
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60) == ("", "")
+    assert process.communicate(timeout=120) == ("", "")
     assert process.returncode == 0
 
 
@@ -653,17 +654,16 @@ def test_redaction_asks_first(hitl: Cli) -> None:
 
 
 def test_sigterm_lets_the_thread_end_and_begins_no_other(hitl: Cli) -> None:
-    for number in range(1, 4):
-        hitl.agent(f"t{number}", call("pay", "1", iban="FR76", eur=number, seconds=2))
+    hitl.agent(**{f"t{number}": [call("pay", "1", iban="FR76", eur=number, seconds=2)] for number in range(1, 4)})
     for own in hitl.by_thread().values():
         assert hitl("approve", own).code == 0
     worker = hitl.start("worker", "my_agent:make")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not hitl.effects():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     worker.send_signal(signal.SIGTERM)
-    out, err = worker.communicate(timeout=60)
+    out, err = worker.communicate(timeout=120)
     assert worker.returncode == 0
     assert "Stopping when this thread is done" in err
     assert hitl.effects() == ["begin 1.0", "paid 1.0"]
@@ -673,7 +673,7 @@ def test_sigterm_lets_the_thread_end_and_begins_no_other(hitl: Cli) -> None:
 
 
 def test_a_worker_serves_until_it_is_stopped(hitl: Cli) -> None:
-    hitl.agent("a", call("pay", "1", iban="FR76", eur=1))
+    hitl.agent(a=[call("pay", "1", iban="FR76", eur=1)])
     worker = hitl.start("worker", "my_agent:make", "--json", "--interval", "0.1")
     assert worker.stderr
     assert "Ctrl-C ends it" in worker.stderr.readline()
@@ -682,14 +682,13 @@ def test_a_worker_serves_until_it_is_stopped(hitl: Cli) -> None:
     row = json.loads(worker.stdout.readline())
     assert (row["thread_id"], row["status"], row["error"]) == ("a", "finished", None)
     worker.send_signal(signal.SIGINT)
-    worker.communicate(timeout=60)
+    worker.communicate(timeout=120)
     assert worker.returncode == 0
     assert hitl.effects() == ["begin 1.0", "paid 1.0"]
 
 
 def test_a_crash_and_an_error_become_questions(hitl: Cli) -> None:
-    hitl.agent("crash", call("pay", "1", iban="FR76", eur=13))
-    hitl.agent("error", call("pay", "1", iban="FR76", eur=14))
+    hitl.agent(crash=[call("pay", "1", iban="FR76", eur=13)], error=[call("pay", "1", iban="FR76", eur=14)])
     ids = hitl.by_thread()
     hitl("approve", ids["crash"])
     assert hitl.process("worker", "my_agent:make", "--once").code == 9
@@ -714,7 +713,7 @@ def test_a_crash_and_an_error_become_questions(hitl: Cli) -> None:
 
 
 def test_a_graph_without_checkpointer_gets_the_one_that_is_named(hitl: Cli) -> None:
-    hitl.agent("a", call("pay", "1", iban="FR76", eur=1))
+    hitl.agent(a=[call("pay", "1", iban="FR76", eur=1)])
     hitl("approve", hitl.by_thread()["a"])
     alone = hitl.process("worker", "my_agent:without_checkpointer", "--once")
     assert alone.code == 2
@@ -894,7 +893,7 @@ def test_looking_works_on_a_file_that_may_not_be_written(hitl: Cli) -> None:
 
     def run(*args: str) -> Done:
         done = subprocess.run(
-            _without_root_powers(*args), cwd=folder, capture_output=True, text=True, check=False, timeout=60
+            _without_root_powers(*args), cwd=folder, capture_output=True, text=True, check=False, timeout=120
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
@@ -926,6 +925,17 @@ def test_the_doctor_finds_what_is_stuck(hitl: Cli) -> None:
     assert "-> start a worker" in done.out
     findings = hitl("doctor", "--minutes", "0", "--json").rows()
     assert [f["code"] for f in findings if f["level"] == "problem"] == [1]
+
+
+def test_the_doctor_knows_the_versions(hitl: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked("abcdef")
+    monkeypatch.setattr(
+        "hitl_graph.cli.doctor.requires", lambda _: ["langgraph<1", "pydantic>=2", "typer<0; extra == 'cli'"]
+    )
+    done = hitl("doctor")
+    assert done.code == 1
+    assert "-> pip install 'langgraph<1'" in done.out
+    assert "1 to mend" in done.out
 
 
 def test_the_doctor_looks_at_the_graph(hitl: Cli) -> None:

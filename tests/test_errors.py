@@ -24,7 +24,9 @@ def test_every_error_is_caught_by_the_root(of: type[HitlError]) -> None:
 
 
 def test_every_error_is_public_and_drawn_in_the_tree() -> None:
-    defined = {name for name, item in vars(errors).items() if isinstance(item, type) and item.__module__ == errors.__name__}
+    defined = {
+        name for name, item in vars(errors).items() if isinstance(item, type) and item.__module__ == errors.__name__
+    }
     drawn = re.findall(r"^[ │├└─]*(\w+Error)\b", str(errors.__doc__), re.MULTILINE)
     assert defined == set(errors.__all__) == set(drawn)
     assert len(drawn) == len(set(drawn))

@@ -73,14 +73,12 @@ def test_canonical_json_is_json_that_means_the_value(value: Any) -> None:
     assert same(json.loads(text), value)
     assert canonical(json.loads(text)) == text
     assert text.isascii()
-    assert " " not in text or any(" " in part for part in [json.dumps(value)])
 
 
 @pytest.mark.parametrize(
     "value",
-    [float("nan"), float("inf"), {1: 2}, {"a": {1, 2}}, object(), b"bytes", "\ud800", ["\udfff"], {"\ud800": 1}]
-    + [10**5000, (object(),)],
-    ids=lambda value: f"{type(value).__name__}",
+    [float("nan"), float("inf"), {1: 2}, {"a": {1, 2}}, object(), b"by", "\ud800", ["\udfff"], {"\ud800": 1}, 10**5000],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_plain_json_has_no_digest(value: Any) -> None:
     with pytest.raises(TypeError, match="not plain JSON"):
@@ -209,9 +207,10 @@ def test_a_decision_and_a_request_cannot_be_changed() -> None:
         request.state = "decided"
 
 
-@given(st.text(max_size=6), st.text(max_size=6), st.text(max_size=6), st.text(max_size=6))
+IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=6)
+
+
+@given(IDS, IDS, IDS, IDS)
 def test_a_request_id_belongs_to_one_interrupt_of_one_thread(thread: str, own: str, thread2: str, own2: str) -> None:
-    ids = {text: "".join(c for c in text if c not in "\0" and not "\ud800" <= c <= "\udfff") for text in (own, own2)}
-    one, two = (thread.encode(errors="replace").decode(), ids[own]), (thread2.encode(errors="replace").decode(), ids[own2])
-    assert (request_id(*one) == request_id(*two)) == (one == two)
-    assert len(request_id(*one)) == 20
+    assert (request_id(thread, own) == request_id(thread2, own2)) == ((thread, own) == (thread2, own2))
+    assert len(request_id(thread, own)) == 20

@@ -83,7 +83,11 @@ def test_an_async_predicate_can_be_judged_from_inside_a_running_loop() -> None:
 
 
 def test_the_first_of_equally_strict_rules_gives_the_reason() -> None:
-    rules = [Rule("pay", "allow", reason="small"), Rule("pay", "ask", reason="first"), Rule("*", "ask", reason="second")]
+    rules = [
+        Rule("pay", "allow", reason="small"),
+        Rule("pay", "ask", reason="first"),
+        Rule("*", "ask", reason="second"),
+    ]
     assert Policy(rules).judge(Call("pay", {})).reason == "first"
 
 
@@ -109,7 +113,12 @@ def test_a_predicate_cannot_change_the_arguments() -> None:
 def test_a_predicate_sees_state_metadata_and_id() -> None:
     seen: list[Call] = []
     call = Call("pay", {"eur": 1}, "c1", {"vip": True}, {"owner": "x"})
-    Policy([Rule("pay", "ask", when=lambda given: seen.append(given) is None)]).judge(call)
+
+    def look(given: Call) -> bool:
+        seen.append(given)
+        return True
+
+    Policy([Rule("pay", "ask", when=look)]).judge(call)
     assert seen == [call]
 
 

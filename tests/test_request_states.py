@@ -53,9 +53,7 @@ class Requests(RuleBasedStateMachine):
     def ask(self, number: int, allowed: Any) -> Request:
         request = make(number, allowed)
         known = self.ledger.read(requests.get, request.id)
-        self.ledger.write(
-            requests.open_request, self.now(), request, checkpoint_id="c", task_id="k", parked=True
-        )
+        self.ledger.write(requests.open_request, self.now(), request, checkpoint_id="c", task_id="k", parked=True)
         self.state.setdefault(request.id, "pending")
         return known or request
 
@@ -105,9 +103,7 @@ class Requests(RuleBasedStateMachine):
         begun = self.ledger.write(effects.start, *arguments)
         assert isinstance(begun, Finished if ran else Begun)
         if isinstance(begun, Begun):
-            self.ledger.write(
-                effects.settle, self.now(), begun.permit_id, "done", type_="msgpack", result=b"x"
-            )
+            self.ledger.write(effects.settle, self.now(), begun.permit_id, "done", type_="msgpack", result=b"x")
 
     @rule(request=consumes(asked))
     def forget(self, request: Request) -> None:

@@ -40,7 +40,9 @@ TYPES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=4,
 )
 VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.sampled_from([None, True, False, 0, 1, 2, 3, 7, -1, 1.0, 1.5, "", "a", "b", "ab", "abcd", "1", "7", "1.5", "true"]),
+    st.sampled_from(
+        [None, True, False, 0, 1, 2, 3, 7, -1, 1.0, 1.5, "", "a", "b", "ab", "abcd", "1", "7", "1.5", "true"]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=5,
 )
@@ -97,7 +99,9 @@ def test_text_that_stands_for_a_value_becomes_one(of: Any, typed: Any, meant: An
     assert (checked, type(checked)) == (meant, type(meant))
 
 
-@pytest.mark.parametrize(("of", "wrong"), [(int, "seven"), (int, 1.5), (bool, "perhaps"), (str, 7), (int, None)], ids=str)
+@pytest.mark.parametrize(
+    ("of", "wrong"), [(int, "seven"), (int, 1.5), (bool, "perhaps"), (str, 7), (int, None)], ids=str
+)
 def test_text_that_does_not_is_refused_with_the_name_of_the_argument(of: Any, wrong: Any) -> None:
     with pytest.raises(SchemaMismatch, match=r"^x: Input should be"):
         check(create_model("Tool", x=(of, ...)).model_json_schema(), {"x": wrong})
@@ -151,7 +155,20 @@ def test_what_it_does_not_understand_it_leaves_to_the_tool(schema: Any) -> None:
 
 
 WORDS = [
-    *("type", "properties", "required", "items", "enum", "const", "anyOf", "oneOf", "$ref", "$defs", "minimum", "pattern"),
+    *(
+        "type",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "const",
+        "anyOf",
+        "oneOf",
+        "$ref",
+        "$defs",
+        "minimum",
+        "pattern",
+    ),
     *("object", "array", "string", "integer", "null", "#/$defs/a", "#", "a", "additionalProperties", "maxLength", "(["),
 ]
 SCHEMAS: st.SearchStrategy[Any] = st.recursive(

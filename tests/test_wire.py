@@ -33,20 +33,55 @@ def a_request(**more: Any) -> Request:
 
 REQUEST = a_request()
 KEYS = st.sampled_from(
-    ["type", "args", "message", "value", "decisions", "edited_action", "action", "name", "request_id", "digest", "eur", "to"]
+    [
+        "type",
+        "args",
+        "message",
+        "value",
+        "decisions",
+        "edited_action",
+        "action",
+        "name",
+        "request_id",
+        "digest",
+        "eur",
+        "to",
+    ]
 )
 LEAVES = st.sampled_from(
-    [*WORDS, "accept", "response", "ignore", "pay", "bob", 1, 7, "7", True, None, 1.5, float("nan"), "\ud800", ""]
-    + [REQUEST.id, REQUEST.digest]
+    [
+        *WORDS,
+        "accept",
+        "response",
+        "ignore",
+        "pay",
+        "bob",
+        1,
+        7,
+        "7",
+        True,
+        None,
+        float("nan"),
+        "\ud800",
+        "",
+        REQUEST.id,
+    ]
 )
 ANSWERS: st.SearchStrategy[Any] = st.recursive(
     LEAVES | st.text(max_size=3) | st.integers() | st.floats(),
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(KEYS, inner, max_size=4)
-        | st.fixed_dictionaries({"type": st.sampled_from([*WORDS, "accept", "response", "ignore"])}, optional={
-            "args": inner, "message": inner, "value": inner, "edited_action": inner, "request_id": inner,
-        })  # fmt: skip
+        | st.fixed_dictionaries(
+            {"type": st.sampled_from([*WORDS, "accept", "response", "ignore"])},
+            optional={
+                "args": inner,
+                "message": inner,
+                "value": inner,
+                "edited_action": inner,
+                "request_id": inner,
+            },
+        )
         | st.fixed_dictionaries({"decisions": st.lists(inner, max_size=2)})
     ),
     max_leaves=8,
@@ -54,7 +89,7 @@ ANSWERS: st.SearchStrategy[Any] = st.recursive(
 
 
 def names_this(raw: dict[str, Any]) -> bool:
-    return raw.get("request_id", REQUEST.id) == REQUEST.id and raw.get("digest", REQUEST.digest) == REQUEST.digest
+    return bool(raw.get("request_id", REQUEST.id) == REQUEST.id and raw.get("digest", REQUEST.digest) == REQUEST.digest)
 
 
 def is_documented_approval(raw: Any) -> bool:
@@ -63,7 +98,9 @@ def is_documented_approval(raw: Any) -> bool:
         shown = raw[0].get("args")
         return names_this(raw[0]) and (shown is None or shown.get("args") == {"eur": 1, "to": "bob"})
     if isinstance(raw, list):
-        return len(raw) == 1 and isinstance(raw[0], dict) and "decisions" not in raw[0] and is_documented_approval(raw[0])
+        return (
+            len(raw) == 1 and isinstance(raw[0], dict) and "decisions" not in raw[0] and is_documented_approval(raw[0])
+        )
     if not isinstance(raw, dict) or not names_this(raw):
         return False
     if "decisions" in raw:
@@ -108,7 +145,11 @@ def test_no_edit_gets_past_what_may_be_edited(raw: Any) -> None:
 
 @given(ANSWERS)
 def test_every_interrupt_is_recognised_as_something_that_can_be_stored(value: Any) -> None:
-    for shape in (value, {"hitl": {"request": value, "digest": value}}, {"action_requests": value, "review_configs": value}):
+    for shape in (
+        value,
+        {"hitl": {"request": value, "digest": value}},
+        {"action_requests": value, "review_configs": value},
+    ):
         request = recognise("t", INTERRUPT, shape, value)
         assert (request.id, request.thread_id, request.interrupt_id) == (REQUEST.id, "t", INTERRUPT)
         assert len(request.digest) == 64
@@ -143,7 +184,9 @@ def test_a_copy_in_another_place_or_with_other_contents_is_not_taken_for_ours(
 
 
 def test_the_payload_is_what_both_pages_render() -> None:
-    request = a_request(action=Action(name="pay", args={"eur": 1, "to": "bob", "cc": None}), allowed=("approve", "reject"))
+    request = a_request(
+        action=Action(name="pay", args={"eur": 1, "to": "bob", "cc": None}), allowed=("approve", "reject")
+    )
     shown = payload(request)
     [action], [config] = shown["action_requests"], shown["review_configs"]
     assert action["args"] == action["arguments"] == {"eur": 1, "to": "bob"}  # Agent Inbox crashes on a null
@@ -168,7 +211,7 @@ def test_the_middleware_gets_its_own_words(decision: Any) -> None:
         one["message"] = decision.message
     assert resume_value(a_request(answer_shape="tool_approval"), decision) == one
     assert resume_value(a_request(answer_shape="middleware"), decision) == {"decisions": [one]}
-    two = {"action_requests": [{}, {}], "review_configs": []}
+    two: dict[str, Any] = {"action_requests": [{}, {}], "review_configs": []}
     batch = a_request(answer_shape="middleware", action=None, question=two)
     assert resume_value(batch, decision)["decisions"][0] == resume_value(batch, decision)["decisions"][1]
 

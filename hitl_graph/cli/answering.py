@@ -241,5 +241,7 @@ def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, q
     lines: list[Text | str] = [head + (f" -> {views.visible(meaning)}" if meaning else "")]
     if made.type == "edit" and not quiet:
         lines += _changes(request, made)
-    lines.append(f"Request {short} of thread {views.visible(decided.thread_id)}; a worker carries it out.")
+    refused = decided.kind == "approval" and made.type in ("reject", "respond")
+    then = "it does not run, and a worker tells the agent" if refused else "a worker carries it out"
+    lines.append(f"Request {short} of thread {views.visible(decided.thread_id)}; {then}.")
     views.show(views.console(), lines)

@@ -75,7 +75,7 @@ def closings(ledger: Ledger, thread_id: str) -> list[tuple[int, str, str]]:
     def work(tx: Transaction) -> list[tuple[int, str, str]]:
         rows = tx.execute(
             "SELECT at_ms, substr(event, 9), subject FROM audit WHERE thread_id = ? AND event LIKE 'request.%'"
-            " AND event NOT IN ('request.opened', 'request.decided') ORDER BY seq",
+            " AND event NOT IN ('request.opened', 'request.parked', 'request.hailed', 'request.decided') ORDER BY seq",
             (thread_id,),
         )
         return [(row[0], row[1], row[2]) for row in rows]

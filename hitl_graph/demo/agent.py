@@ -20,7 +20,7 @@ from hitl_graph.nodes import ApprovalNode
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.testing import ScriptedChatModel, tool_call
 
-__all__ = ["build_graph", "chat_model"]
+__all__ = ["build_graph", "chat_model", "message_id"]
 
 ME = "kim@larsen.example"
 TASK = (
@@ -32,8 +32,8 @@ POLICY = Policy(
     [
         Rule("list_mails", "allow"),
         Rule("read_mail", "allow"),
-        Rule("send_email", "ask", when=lambda call: call.args["to"].endswith(".test"), reason="an unknown domain"),
-        Rule("send_email", "ask", reason="leaves the house"),
+        Rule("send_email", "ask", when=lambda call: call.args["to"].endswith(".test"), reason="unknown domain"),
+        Rule("send_email", "ask", reason="outgoing mail"),
         Rule("archive", "ask", reason="moves mail"),
         Rule("delete", "ask", reason="cannot be undone"),
     ]
@@ -65,6 +65,11 @@ def build_graph(
     return builder.compile(checkpointer=checkpointer)
 
 
+def message_id(key: str) -> str:
+    """The Message-ID of the mail that the action with this idempotency key sends: the same for every attempt."""
+    return f"<{key}@larsen.example>"
+
+
 def chat_model() -> Any:
     """`ChatOpenAI` if OPENAI_API_KEY is set (OPENAI_BASE_URL and OPENAI_MODEL are heeded), else a scripted model."""
     if not os.environ.get("OPENAI_API_KEY"):
@@ -93,7 +98,7 @@ def _tools(mails: Mailbox, smtp_port: int) -> list[BaseTool]:
         """Send an e-mail."""
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = ME, to, subject
-        message["Message-ID"] = f"<{idempotency_key()}@larsen.example>"  # the same for every attempt
+        message["Message-ID"] = message_id(idempotency_key())
         message.set_content(body)
         with smtplib.SMTP("127.0.0.1", smtp_port, timeout=30) as server:
             server.send_message(message)
@@ -128,14 +133,13 @@ def _script(messages: list[BaseMessage]) -> str | list[ToolCall]:
 
 
 def _next_call(mail_id: str, mail: str) -> ToolCall:
-    if "mailing list" in mail:
-        return tool_call("archive", mail_id=mail_id)
-    if re.search(r"won|winner|prize|lottery", mail, re.IGNORECASE):
+    head = mail.partition("\n\n")[0]
+    fields = dict(re.findall(r"^(From|Address|Subject): (.*)$", head, re.MULTILINE))
+    address, subject = fields.get("Address", ""), fields.get("Subject", "")
+    if re.search(r"\b(you have won|winner|prize|lottery)\b", mail, re.IGNORECASE):
         return tool_call("delete", mail_id=mail_id)
-    if "?" not in mail:
+    if "This is a mailing list." in head or "?" not in mail or "@" not in address:
         return tool_call("archive", mail_id=mail_id)
-    fields = dict(re.findall(r"^(From|Address|Subject): (.*)$", mail, re.MULTILINE))
-    name = fields.get("From", "").partition(" ")[0].strip('"') or "there"
     if "invoices" in mail:
         body = "Attached are all invoices of this year, with bank details."
     elif re.search(r"yes\s+or\s+no", mail):
@@ -144,7 +148,7 @@ def _next_call(mail_id: str, mail: str) -> ToolCall:
         body = "Yes, that suits me. I confirm it herewith."
     return tool_call(
         "send_email",
-        to=fields.get("Address", ""),
-        subject=f"Re: {fields.get('Subject', '')}",
-        body=f"Dear {name},\n\n{body}\n\nKim Larsen",
+        to=address,
+        subject=subject if subject.lower().startswith("re:") else f"Re: {subject}",
+        body=f"Dear {fields['From'].partition(' ')[0].strip(chr(34))},\n\n{body}\n\nKim Larsen",
     )

@@ -1,5 +1,6 @@
 """Where decisions come from in the demo: a person at the terminal, or a script."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from rich.prompt import Prompt
 
 from hitl_graph.cli import views
 from hitl_graph.cli.app import Failure
-from hitl_graph.cli.editing import assigned
+from hitl_graph.cli.editing import Draft, assigned
 from hitl_graph.errors import InvalidDecisionError
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.wire import validate
@@ -63,7 +64,27 @@ def _decision(word: str, request: Request) -> Decision:
         return reject(Prompt.ask("  why", default="", show_default=False))
     if word == "respond":
         return respond(Prompt.ask("  what the assistant is told"))
-    changes = []
-    while change := Prompt.ask("  name=value (empty: done)", default="", show_default=False):
+    return edit(_edited(request))
+
+
+def _edited(request: Request) -> dict[str, Any]:
+    editor = bool(os.environ.get("VISUAL") or os.environ.get("EDITOR"))
+    changes: list[str] = []
+    while change := Prompt.ask(_hint(editor, changes), default="", show_default=False):
         changes.append(change)
-    return edit(assigned(request, changes))
+    if changes:
+        return assigned(request, changes)
+    if not editor:
+        raise InvalidDecisionError(request.id, "nothing was changed; choose approve to let it run as shown")
+    draft = Draft(request)
+    try:
+        draft.open()
+        return draft.read()
+    finally:
+        draft.discard()
+
+
+def _hint(editor: bool, changes: Sequence[str]) -> str:
+    if changes or not editor:
+        return "  name=value (empty: done)"
+    return "  name=value (empty: open your editor)"

@@ -2,15 +2,17 @@
 
 import email
 import mailbox
-import shutil
 from dataclasses import dataclass
 from email import policy
 from email.message import EmailMessage
 from email.utils import parseaddr
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Mail", "Mailbox"]
+
+_LONGEST = 20_000  # characters of a mail that the model gets to read
 
 
 @dataclass(frozen=True)
@@ -37,34 +39,25 @@ class Mailbox:
         self.inbox, self.archived = folder / "inbox", folder / "archive"
 
     @classmethod
-    def copy(cls, source: Path | None, folder: Path, limit: int = 20) -> "Mailbox":
+    def copy(cls, source: Path | None, folder: Path, limit: int = 20) -> tuple["Mailbox", int]:
         """Copy mails into `folder`: the last `limit` of `source`, or the samples that ship with the demo.
 
+        Returns:
+            The copy, and how many mails the source has.
+
         Raises:
-            ValueError: There is no mail in `source`.
+            ValueError: There is no mail in `source`, or it cannot be read.
         """
         own = cls(folder)
         own.inbox.mkdir(parents=True)
         own.archived.mkdir()
-        if source is None:
-            with as_file(files("hitl_graph.demo") / "samples") as samples:
-                shutil.copytree(samples, own.inbox, dirs_exist_ok=True)
-            return own
-        if source.is_dir():
-            found = [path.read_bytes() for path in sorted(source.glob("*.eml"))]
-        elif source.is_file():
-            box = mailbox.mbox(source, create=False)
-            try:
-                found = [box.get_bytes(key) for key in box.keys()]
-            finally:
-                box.close()
-        else:
-            raise ValueError(f"{source} does not exist; give an mbox file or a folder of .eml files")
-        if not found:
-            raise ValueError(f"{source} has no mails; give an mbox file or a folder of .eml files")
-        for number, data in enumerate(found[-limit:], 1):
-            (own.inbox / f"{number:02}.eml").write_bytes(data)
-        return own
+        try:
+            found, count = _last(source, limit)
+        except OSError as exc:
+            raise ValueError(f"{source} cannot be read: {exc.strerror or exc}") from exc
+        for name, data in found:
+            (own.inbox / f"{name}.eml").write_bytes(data)
+        return own, count
 
     def list(self) -> list[Mail]:
         """The mails in the inbox."""
@@ -78,12 +71,11 @@ class Mailbox:
         """
         message = email.message_from_bytes(self._path(mail_id).read_bytes(), policy=policy.default)
         assert isinstance(message, EmailMessage)
-        body = message.get_body(("plain", "html"))
         return Mail(
             id=mail_id,
-            sender=str(message["From"] or "unknown"),
-            subject=str(message["Subject"] or "(no subject)"),
-            text=body.get_content().strip() if body is not None else "",
+            sender=_header(message, "From") or "unknown",
+            subject=_header(message, "Subject") or "(no subject)",
+            text=_text(message)[:_LONGEST],
             attachments=tuple(part.get_filename() or "unnamed" for part in message.iter_attachments()),
             is_list="List-Unsubscribe" in message,
         )
@@ -102,3 +94,42 @@ class Mailbox:
         if "/" in mail_id or not path.is_file():
             raise KeyError(f"no mail {mail_id!r} in the inbox")
         return path
+
+
+def _last(source: Path | None, limit: int) -> tuple[list[tuple[str, bytes]], int]:
+    """The last mails of a source with a name for each, and how many there are in all."""
+    if source is None:
+        samples = sorted((files("hitl_graph.demo") / "samples").iterdir(), key=lambda entry: entry.name)
+        named = [(s.name.removesuffix(".eml"), s.read_bytes()) for s in samples if s.name.endswith(".eml")]
+        return named, len(named)
+    if source.is_dir():
+        paths = sorted(source.glob("*.eml"))
+        found, count = [path.read_bytes() for path in paths[-limit:]], len(paths)
+    elif source.is_file():
+        box = mailbox.mbox(source, create=False)
+        try:
+            keys = box.keys()
+            found, count = [box.get_bytes(key) for key in keys[-limit:]], len(keys)
+        finally:
+            box.close()
+    else:
+        raise ValueError(f"{source} does not exist; give an mbox file or a folder of .eml files")
+    if not found:
+        raise ValueError(f"{source} has no mails; give an mbox file or a folder of .eml files")
+    return [(f"{number:02}", data) for number, data in enumerate(found, 1)], count
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    return " ".join(str(message[name] or "").split())
+
+
+def _text(message: EmailMessage) -> str:
+    """The text of a mail; as much of it as can be decoded, because mails in the wild say wrong things of themselves."""
+    body: Any = message.get_body(("plain", "html"))
+    if body is None:
+        return ""
+    try:
+        return str(body.get_content()).strip()
+    except (LookupError, ValueError):
+        raw = body.get_payload(decode=True)
+        return raw.decode(errors="replace").strip() if isinstance(raw, bytes) else ""

@@ -16,7 +16,7 @@ __all__ = ["MailServer"]
 
 
 class MailServer:
-    """Listens on a free loopback port and stores each mail in a folder.
+    """Listens on a free loopback port, from the first moment on, and stores each mail in a folder.
 
     With `hold()`, the next mail is stored but not acknowledged: its sender hangs in the middle of sending.
     """
@@ -28,17 +28,28 @@ class MailServer:
         """Set once a mail is stored and its sender waits for the answer."""
         self._hold = False
         self._count = 0
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self._controller = self._listening()
+        self.port: int = self._controller.port
 
     def __enter__(self) -> Self:
-        self._controller.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._controller.stop()
+
+    def _listening(self) -> Controller:
+        for left in reversed(range(5)):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            controller = Controller(self, hostname="127.0.0.1", port=port)
+            try:
+                controller.start()
+                return controller
+            except OSError:  # somebody else took the port in between
+                if not left:
+                    raise
+        raise AssertionError
 
     def hold(self) -> None:
         """Leave the sender of the next mail without an answer."""
@@ -67,7 +78,7 @@ class MailServer:
 
     def copies(self) -> Counter[str]:
         """How often each mail arrived, by its Message-ID."""
-        return Counter(str(message["Message-ID"]) for message in self.received())
+        return Counter(str(message["Message-ID"]).strip() for message in self.received())
 
 
 def _store(path: Path, content: bytes) -> None:

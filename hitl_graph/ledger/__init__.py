@@ -90,7 +90,10 @@ class Ledger:
         return self.read(audit.verify, anchor)
 
     def redact(self, thread_id: str, *, actor: str, reason: str) -> int:
-        """Remove what a thread's requests, decisions and log rows say; that they happened stays provable.
+        """Remove what a thread's requests, decisions, effects and log rows say; that they happened stays provable.
+
+        The messages are in the checkpoints: `checkpointer.delete_thread`. SQLite overwrites what was removed when the
+        file is next vacuumed.
 
         Returns:
             Number of log rows whose body was removed.
@@ -104,6 +107,7 @@ class Ledger:
                 "UPDATE votes SET decision = NULL WHERE request_id IN (SELECT id FROM requests WHERE thread_id = ?)",
                 (thread_id,),
             )
+            effects.redact(tx, thread_id)
             return audit.redact(tx, self.now_ms(), thread_id, actor=actor, reason=reason)
 
         return self.database.write(work)

@@ -1,7 +1,8 @@
 """The hash-chained log: one row a transition, each row sealed with the hash of the one before.
 
 A row's hash covers a commitment to its body (SHA-256 of a random salt and the body), not the body itself, so a
-body can be redacted and the chain still verifies; a body that is missing without a redaction row does not.
+body can be redacted and the chain still verifies; a body that is missing without a redaction row does not. A body
+has a fingerprint of the request or effect as the transition left it, so that no column of those changes unseen.
 """
 
 import hashlib
@@ -18,6 +19,19 @@ __all__ = ["AuditReport", "append", "head", "redact", "verify"]
 
 GENESIS = "0" * 64
 _COLUMNS = "seq, at_ms, event, thread_id, subject, actor, commitment, hash, body, salt"
+# What a fingerprint covers. A later column goes to the end and is NULL where it is not used: then old ones still hold.
+_REQUEST = (
+    "SELECT thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked, hailed, digest, shown,"
+    " tool, created_ms, decided_ms, decision, reviewer, channel, note, priority, quorum, deadline_ms, score,"
+    " model_digest, route, propensity, reference FROM requests WHERE id = ?"
+)
+_VOTES = "SELECT reviewer, decision, channel, at_ms FROM votes WHERE request_id = ? ORDER BY reviewer"
+_EFFECT = (
+    "SELECT p.action_key, p.attempt, p.thread_id, p.request_id, p.tool, p.digest, p.reason, p.issued_ms, e.state,"
+    " e.owner, e.started_ms, e.ended_ms, e.result_type, e.result, e.error, e.pauses"
+    " FROM permits p LEFT JOIN effects e ON e.permit_id = p.id WHERE p.id = ?"
+)
+_ROWS = {"request": (_REQUEST, _VOTES), "effect": (_EFFECT,)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,9 @@ class AuditReport:
 def append(
     tx: Transaction, at_ms: int, event: str, subject: str, body: dict[str, Any], *, thread_id: str | None, actor: str
 ) -> None:
-    """Add one row to the chain."""
+    """Add one row to the chain, after the change that it tells of."""
+    if _table(event) in _ROWS:
+        body = {**body, "row": _fingerprint(tx, _table(event), subject)}
     text, salt = canonical(body), os.urandom(16)
     commitment = hashlib.sha256(salt + text.encode()).hexdigest()
     last = tx.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
@@ -62,6 +78,18 @@ def _seal(previous: str, *fields: object) -> str:
     return hashlib.sha256("\0".join([previous, *map(repr, fields)]).encode()).hexdigest()
 
 
+def _fingerprint(tx: Transaction, table: str, subject: str) -> str:
+    """SHA-256 over all that is stored of a request (with its votes) or of an effect (with its permit)."""
+    hashed = hashlib.sha256()
+    for query in _ROWS[table]:
+        for row in tx.execute(query, (subject,)).fetchall():
+            for number, value in enumerate(row):
+                if value is not None:
+                    hashed.update(f"{number}\0{value!r}\0".encode())
+            hashed.update(b"\n")
+    return hashed.hexdigest()
+
+
 def head(tx: Transaction) -> tuple[int, str]:
     """Number and hash of the last row."""
     last = tx.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
@@ -74,7 +102,15 @@ def redact(tx: Transaction, at_ms: int, thread_id: str, *, actor: str, reason: s
     numbers = [row[0] for row in rows]
     if numbers:
         tx.execute("UPDATE audit SET body = NULL, salt = NULL WHERE thread_id = ? AND body IS NOT NULL", (thread_id,))
-        append(tx, at_ms, "audit.redacted", thread_id, {"seqs": numbers, "reason": reason}, thread_id=None, actor=actor)
+        left = {
+            table: {row[0]: _fingerprint(tx, table, row[0]) for row in tx.execute(query, (thread_id,)).fetchall()}
+            for table, query in (
+                ("request", "SELECT id FROM requests WHERE thread_id = ?"),
+                ("effect", "SELECT id FROM permits WHERE thread_id = ?"),
+            )
+        }
+        body = {"seqs": numbers, "reason": reason, "left": left}
+        append(tx, at_ms, "audit.redacted", thread_id, body, thread_id=None, actor=actor)
     return len(numbers)
 
 
@@ -104,13 +140,17 @@ def verify(tx: Transaction, anchor: str | None = None) -> AuditReport:
             gone.add(seq)
             last[_table(event), subject] = {}
             continue
-        if hashlib.sha256(bytes(salt or b"") + body.encode()).hexdigest() != commitment:
+        if hashlib.sha256(_bytes(salt) + _bytes(body)).hexdigest() != commitment:
             return report(f"the body of row {seq} ({event}) was changed")
         content = json.loads(body)
         if event == "audit.redacted":
             excused.update(content["seqs"])
+            for table, subjects in content["left"].items():
+                last.update({(table, name): {"row": row} for name, row in subjects.items()})
         last.setdefault((_table(event), subject), {}).update(content, event=event, actor=actor)
     highest = tx.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone()
+    if highest is None and count:
+        return report("how many rows the log had was wiped out")
     if highest and highest[0] != count:
         return report(f"rows {count + 1} to {highest[0]} were cut off the end")
     if gone - excused:
@@ -124,8 +164,15 @@ def _table(event: str) -> str:
     return event.partition(".")[0]
 
 
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000).astimezone().isoformat(timespec="seconds")
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _time(at_ms: object) -> str:
+    try:
+        return datetime.fromtimestamp(int(str(at_ms)) / 1000).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # it was changed, to what is no time
+        return repr(at_ms)
 
 
 def _disagreement(tx: Transaction, last: dict[tuple[str, str], dict[str, Any]]) -> str | None:
@@ -138,27 +185,28 @@ def _disagreement(tx: Transaction, last: dict[tuple[str, str], dict[str, Any]]) 
         seen.add(("request", row_id))
         if said is None:
             return f"request {row_id} is not in the log"
-        if not said:  # redacted
-            continue
-        if shown is None or hashlib.sha256(shown.encode()).hexdigest() != digest or digest != said["digest"]:
+        if shown is None:  # redacted, or else the fingerprint tells
+            pass
+        elif hashlib.sha256(_bytes(shown)).hexdigest() != digest or digest != said.get("digest"):
             return f"what request {row_id} showed was changed"
-        if state != said["state"]:
-            return f"request {row_id} is {state}; the log says {said['state']}"
-        if decision != said.get("decision") or reviewer != said.get("reviewer"):
+        elif state != said.get("state"):
+            return f"request {row_id} is {state}; the log says {said.get('state')}"
+        elif decision != said.get("decision") or reviewer != said.get("reviewer"):
             return f"the decision of request {row_id} was changed"
-    for permit_id, digest, state, result in tx.execute(
-        "SELECT p.id, p.digest, e.state, e.result FROM permits p LEFT JOIN effects e ON e.permit_id = p.id"
-    ):
+        if said.get("row") != _fingerprint(tx, "request", row_id):
+            return f"request {row_id} was changed"
+    for (permit_id,) in tx.execute("SELECT id FROM permits").fetchall():
         said = last.get(("effect", permit_id))
         seen.add(("effect", permit_id))
         if said is None:
             return f"permit {permit_id} is not in the log"
-        if said and (digest != said["digest"] or state != said["state"]):
-            return f"the effect of permit {permit_id} was changed"
-        if said and said.get("result") != (result and hashlib.sha256(result).hexdigest()):
-            return f"the result of permit {permit_id} was changed"
+        if said.get("row") != _fingerprint(tx, "effect", permit_id):
+            return f"permit {permit_id} or its effect was changed"
     for table, subject in last:
-        if table in ("request", "effect") and (table, subject) not in seen and last[table, subject]:
-            if last[table, subject]["event"] != f"{table}.forgotten":
-                return f"{table} {subject} is in the log, but its row is gone"
+        if table in _ROWS and (table, subject) not in seen:
+            return f"{table} {subject} is in the log, but its row is gone"
+    for table, column, owner in (("effects", "permit_id", "permits"), ("votes", "request_id", "requests")):
+        stray = tx.execute(f"SELECT {column} FROM {table} WHERE {column} NOT IN (SELECT id FROM {owner})").fetchone()
+        if stray:
+            return f"a row of {table} belongs to {stray[0]}, which does not exist"
     return None

@@ -24,6 +24,7 @@ __all__ = [
     "authority_of",
     "ended",
     "executed",
+    "redact",
     "resolve",
     "settle",
     "start",
@@ -110,6 +111,8 @@ def start(
     ).fetchone()
     if row is not None:
         digest, state, holder, started_ms, result_type, result, error, pauses = row
+        if state in ("done", "not_done") and result is None:
+            raise PermitError(f"{action.name} came to its end, and its result was redacted; it does not run again")
         if state in ("done", "not_done"):
             return Finished(permit_id, result_type, bytes(result))
         if state == "paused":
@@ -229,6 +232,16 @@ def resolve(
     )
     if changed.rowcount == 1:
         _log_end(tx, now_ms, permit_id, state, result, request=request_id)
+
+
+def redact(tx: Transaction, thread_id: str) -> None:
+    """Remove what a thread's actions gave and why they were let run; the log is told by the caller."""
+    tx.execute("UPDATE permits SET reason = '' WHERE thread_id = ?", (thread_id,))
+    tx.execute(
+        "UPDATE effects SET result_type = NULL, result = NULL, error = NULL"
+        " WHERE permit_id IN (SELECT id FROM permits WHERE thread_id = ?)",
+        (thread_id,),
+    )
 
 
 def states(tx: Transaction, keys: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from hitl_graph.model import Request
 from hitl_graph.storage import Transaction
 from hitl_graph.wire import recognise
 
-__all__ = ["advanced", "finished", "forgotten", "interrupted"]
+__all__ = ["advanced", "finished", "forgotten", "hailed", "interrupted"]
 
 CALLED = -1
 _HEAD = (
@@ -45,10 +45,7 @@ def interrupted(
         parked = CALLED if called else int(head == checkpoint_id)
         opened = requests.open_request(tx, now, request, checkpoint_id=checkpoint_id, task_id=task_id, parked=parked)
         if not opened and not called:
-            tx.execute(
-                "UPDATE requests SET task_id = ?, parked = CASE parked WHEN ? THEN ? ELSE parked END WHERE id = ?",
-                (task_id, CALLED, parked, request.id),
-            )
+            requests.park(tx, now, thread_id, request.id, task_id, parked)
         if head is not None and head > checkpoint_id:
             requests.close(tx, now, request, "superseded", "the thread had moved on before the pause was stored")
     kept = {request.id for request in asked}
@@ -65,11 +62,13 @@ def finished(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) 
 
 def advanced(tx: Transaction, thread_id: str, checkpoint_id: str, source: str) -> None:
     """The thread has a new head: its pauses are parked from now on, those of older checkpoints are over."""
-    tx.execute(
-        "UPDATE requests SET parked = 1 WHERE thread_id = ? AND checkpoint_id = ? AND parked = 0"
+    early = tx.execute(
+        "SELECT id, task_id FROM requests WHERE thread_id = ? AND checkpoint_id = ? AND parked = 0"
         " AND state IN ('pending', 'decided')",
         (thread_id, checkpoint_id),
-    )
+    ).fetchall()
+    for request_id, task_id in early:
+        requests.park(tx, _now(), thread_id, request_id, task_id, 1)
     over = _unfinished(tx, thread_id, "checkpoint_id < ?", (checkpoint_id,))
     parent = tx.execute(_PARENT, (thread_id, checkpoint_id)).fetchone() if over and source == "loop" else None
     for request in over:
@@ -77,6 +76,11 @@ def advanced(tx: Transaction, thread_id: str, checkpoint_id: str, source: str) -
             _settle(tx, _now(), request)
         else:
             requests.close(tx, _now(), request, "superseded", _NOTES.get(source, "new input came while it waited"))
+
+
+def hailed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
+    """An answer came that names no question."""
+    requests.hail(tx, _now(), thread_id, checkpoint_id)
 
 
 def forgotten(tx: Transaction, thread_id: str) -> None:

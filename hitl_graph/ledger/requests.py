@@ -11,7 +11,7 @@ from hitl_graph.model import Decision, Request, State, canonical
 from hitl_graph.storage import Transaction
 from hitl_graph.wire import validate
 
-__all__ = ["close", "decide", "find", "for_actions", "get", "hail", "is_hailed", "open_request", "pending", "select"]
+__all__ = ["close", "decide", "find", "for_actions", "get", "hail", "is_hailed", "open_request", "park", "pending", "select"]
 
 _COLUMNS = "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind"
 
@@ -74,12 +74,27 @@ def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]
     return found
 
 
-def hail(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
+def hail(tx: Transaction, now_ms: int, thread_id: str, checkpoint_id: str) -> None:
     """Note that an answer came which names no question: it can mean what is asked now, nothing that is asked later."""
-    tx.execute(
-        "UPDATE requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending' AND parked = 1",
+    changed = tx.execute(
+        "UPDATE requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending' AND parked = 1"
+        " AND hailed = 0 RETURNING id",
         (thread_id, checkpoint_id),
+    ).fetchall()
+    for (request_id,) in changed:
+        audit.append(tx, now_ms, "request.hailed", request_id, {}, thread_id=thread_id, actor="graph")
+
+
+def park(tx: Transaction, now_ms: int, thread_id: str, request_id: str, task_id: str, parked: int) -> None:
+    """Note that the pause of a request is stored (1), or only its checkpoint is missing (0)."""
+    changed = tx.execute(
+        "UPDATE requests SET task_id = ?1, parked = CASE parked WHEN 1 THEN 1 ELSE ?2 END"
+        " WHERE id = ?3 AND (task_id IS NOT ?1 OR parked < ?2)",
+        (task_id, parked, request_id),
     )
+    if changed.rowcount == 1:
+        body = {"parked": parked, "task": task_id}
+        audit.append(tx, now_ms, "request.parked", request_id, body, thread_id=thread_id, actor="graph")
 
 
 def is_hailed(tx: Transaction, request_id: str) -> bool:

@@ -256,17 +256,21 @@ def test_a_hundred_kills(tmp_path: Path, mode: Durability) -> None:
     assert found.seen["kills"] == 100
 
 
+def _die_before_write(checkpointer: SqliteCheckpointer, last: int) -> None:
+    write, done = checkpointer.ledger.database.write, count(1)
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        if next(done) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(*args, **kwargs)
+
+    checkpointer.ledger.database.write = dying  # type: ignore[method-assign]
+
+
 def live_to_the_nth_write(report: Report, path: str, effects: str, mode: Durability, way: str, last: int) -> None:
     """One thread with two calls, from its start to its end, killed just before write number `last`."""
     with SqliteCheckpointer(path) as checkpointer:
-        write, done = checkpointer.ledger.database.write, count(1)
-
-        def dying(*args: Any, **kwargs: Any) -> Any:
-            if next(done) == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return write(*args, **kwargs)
-
-        checkpointer.ledger.database.write = dying  # type: ignore[method-assign]
+        _die_before_write(checkpointer, last)
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         start(graph, "t", [pay_call(1), pay_call(2)], mode)
         asked = inbox.pending()
@@ -306,6 +310,45 @@ def test_a_kill_before_each_single_write(tmp_path: Path, mode: Durability, way: 
     print(mode, way, last, dict(found.seen))
     assert last > 10
     assert found.seen["unknown outcomes"] >= 2  # for each call, when its effect had happened and was not recorded
+
+
+def pay_and_die(report: Report, path: str, effects: str) -> None:
+    """One approved call, killed when its effect had happened and was not recorded."""
+    with SqliteCheckpointer(path) as checkpointer:
+        graph, ledger = build(checkpointer, effects), checkpointer.ledger
+        start(graph, "t", [pay_call(1)])
+        [request] = Inbox(ledger).pending()
+        report("paused", "t", [request.id], "worker")
+        Inbox(ledger).decide(request.id, approve(), reviewer="alice")
+        report("decided", request.id, approve())
+
+        def die(*_: Any, **__: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        ledger.note = die  # type: ignore[method-assign]
+        Worker(graph, ledger).run_once()
+
+
+def work_to_the_nth_write(report: Report, path: str, effects: str, last: int) -> None:
+    with SqliteCheckpointer(path) as checkpointer:
+        _die_before_write(checkpointer, last)
+        Worker(build(checkpointer, effects), checkpointer.ledger).run_once()
+        report("worked")
+
+
+def test_a_second_kill_before_each_single_write_of_the_worker_that_carries_on(tmp_path: Path) -> None:
+    worked, last, found = False, 0, Findings()
+    while not worked:
+        last += 1
+        path, effects = tmp_path / f"{last}.db", tmp_path / f"{last}.effects"
+        with child(pay_and_die, str(path), str(effects)) as process:
+            told = process.end()
+        with child(work_to_the_nth_write, str(path), str(effects), last) as process:
+            worked = ("worked",) in process.end()
+        carry_on(path, effects, told, found)
+        assert found.problems == [], f"killed before write {last}"
+        assert ran(effects) == ["t pay-1 pay 1 bob"]
+    assert last > 4
 
 
 def test_a_thread_whose_model_fails_after_the_action_is_gone_on_with(
@@ -392,22 +435,6 @@ def test_a_lost_pause_would_be_found(tmp_path: Path) -> None:
         told = process.kill()
     carry_on(path, effects, told, found)
     assert sum(" is lost: " in problem for problem in found.problems) == 2
-
-
-def pay_and_die(report: Report, path: str, effects: str) -> None:
-    with SqliteCheckpointer(path) as checkpointer:
-        graph, ledger = build(checkpointer, effects), checkpointer.ledger
-        start(graph, "t", [pay_call(1)])
-        [request] = Inbox(ledger).pending()
-        report("paused", "t", [request.id], "worker")
-        Inbox(ledger).decide(request.id, approve(), reviewer="alice")
-        report("decided", request.id, approve())
-
-        def die(*_: Any, **__: Any) -> Any:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        ledger.note = die  # type: ignore[method-assign]
-        Worker(graph, ledger).run_once()
 
 
 @pytest.mark.parametrize("idempotent", [False, True])

@@ -32,7 +32,7 @@ from hitl_graph.checkpointers.query import Query, names
 from hitl_graph.checkpointers.recent import Recent, State
 from hitl_graph.checkpointers.rows import Found
 from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, remember, segment_of
-from hitl_graph.ledger import Ledger, parking, requests
+from hitl_graph.ledger import Ledger, parking
 from hitl_graph.storage import Transaction
 from hitl_graph.storage.sqlite import SqliteDatabase, Synchronous
 
@@ -292,7 +292,7 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
             if not checkpoint_ns and interrupts:
                 parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
             if not checkpoint_ns and task_id == _NULL_TASK and any(channel == RESUME for channel, _ in writes):
-                requests.hail(tx, thread_id, checkpoint_id)
+                parking.hailed(tx, thread_id, checkpoint_id)
             if not checkpoint_ns and is_output:
                 parking.finished(tx, thread_id, checkpoint_id, task_id)
 

@@ -83,9 +83,9 @@ class Asker:
             AlreadyDecidedError: The answer that came in lost against another one.
             StaleRequestError: The answer was made for something else.
         """
-        namespace = f"{self.namespace}|{number}" if number else self.namespace
-        interrupt_id = Interrupt.from_ns("", namespace).id
+        interrupt_id, *others = (self._interrupt_id(n) for n in (number, *range(number)))
         own = request_id(self.thread_id, interrupt_id)
+        earlier = {request_id(self.thread_id, other) for other in others}
         request = self.ledger.read(requests.get, own)
         if request is None:
             request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
@@ -98,7 +98,10 @@ class Asker:
 
         def accept(raw: Any) -> Decision:
             try:
-                if number and not (isinstance(raw, dict) and raw.get("request_id") == own):
+                named = raw.get("request_id") if isinstance(raw, dict) else None
+                if named in earlier:  # LangGraph gives a task's answer to its first question to a later one, too
+                    self._pause(asked)
+                if number and named != own:
                     raise StaleRequestError(own, "this question takes only an answer with its request_id")
                 if (
                     not addressed
@@ -117,6 +120,9 @@ class Asker:
             return asked, cast(Decision, interrupt(payload(asked), response_schema=schema))
         except ValidationError as exc:  # pydantic wraps what is a ValueError; our own error says more
             raise exc.errors()[0].get("ctx", {}).get("error", exc) from None
+
+    def _interrupt_id(self, number: int) -> str:
+        return Interrupt.from_ns("", f"{self.namespace}|{number}" if number else self.namespace).id
 
     def _decision(self, asked: Request, raw: Any) -> Decision:
         given = parse(raw, asked)
