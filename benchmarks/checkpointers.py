@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -36,7 +36,7 @@ CONTESTANTS = ("ours", "official", "ours, async", "official, async")
 
 
 @contextlib.asynccontextmanager
-async def opened(name: str, path: str) -> AsyncIterator[Saver]:
+async def opened(name: str, path: str) -> AsyncGenerator[Saver]:
     if name.startswith("ours"):
         with SqliteCheckpointer(path) as ours:
             yield ours

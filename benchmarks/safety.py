@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -67,7 +67,7 @@ def build(node: ToolNode, saver: BaseCheckpointSaver[Any], turns: int, calls: in
 @contextlib.asynccontextmanager
 async def savers(
     folder: str, *, is_async: bool
-) -> AsyncIterator[dict[str, tuple[BaseCheckpointSaver[Any], Ledger | None]]]:
+) -> AsyncGenerator[dict[str, tuple[BaseCheckpointSaver[Any], Ledger | None]]]:
     path = os.path.join(folder, "async-" * is_async)
     with SqliteCheckpointer(path + "ours.db") as ours, Ledger.open(path + "ledger.db") as ledger:
         if is_async:

@@ -4,10 +4,10 @@ from typing import cast
 import pytest
 from hypothesis import settings
 
+from tests.same_as_tool_node import Colour, Gate
+
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
-
-from tests.same_as_tool_node import Colour, Gate
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ class Scene:
         return self.outer(self._node(gate)).compile(checkpointer=checkpointer, store=InMemoryStore())
 
     def _node(self, gate: Gate | None) -> ToolNode:
-        options = {"messages_key": self.messages_key, **self.node}
+        options: dict[str, Any] = {"messages_key": self.messages_key, **self.node}
         if gate is None:
             return ToolNode(self.tools(), **options)
         policy = Policy([Rule("*", "allow" if gate == "allowed" else "ask")])
@@ -169,10 +169,12 @@ class Scene:
     ) -> AsyncIterator[tuple[str, Any]]:
         how: dict[str, Any] = {"stream_mode": ["values", "custom"], "context": self.context, "durability": "sync"}
         if colour == "async":
-            async for part in graph.astream(given, config, **how):
+            parts: Any = graph.astream(given, config, **how)
+            async for part in parts:
                 yield part
         else:  # in a thread without a loop, as sync programs are
-            for part in await asyncio.to_thread(lambda: list(graph.stream(given, config, **how))):
+            seen: Any = await asyncio.to_thread(lambda: list(graph.stream(given, config, **how)))
+            for part in seen:
                 yield part
 
 

@@ -15,7 +15,7 @@ from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, t
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import MessagesState
-from langgraph.prebuilt import ToolNode, ToolRuntime, create_react_agent
+from langgraph.prebuilt import ToolNode, ToolRuntime, create_react_agent  # pyright: ignore[reportDeprecated]
 from langgraph.types import Command
 from langgraph.warnings import LangGraphDeprecatedSinceV10
 
@@ -282,7 +282,9 @@ def test_in_create_react_agent(version: Any, gate: Gate, colour: Colour, db_path
         script: list[Reply] = [[tool_call("add", a=1, id="c1"), tool_call("add", a=2, id="c2")], "done"]
         with SqliteCheckpointer(f"{db_path}-{choice}") as checkpointer:
             with pytest.warns(LangGraphDeprecatedSinceV10):
-                agent = create_react_agent(ScriptedChatModel(script), node, checkpointer=checkpointer, version=version)
+                agent = create_react_agent(  # pyright: ignore[reportDeprecated]
+                    ScriptedChatModel(script), node, checkpointer=checkpointer, version=version
+                )
             config: RunnableConfig = {"configurable": {"thread_id": "1"}}
             given = {"messages": [HumanMessage("go")]}
             worker = Worker(agent, checkpointer.ledger)

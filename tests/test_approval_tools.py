@@ -112,8 +112,8 @@ def test_tool_runtime(gate: Gate, colour: Colour, db_path: str) -> None:
             runtime.tool_call_id,
             runtime.context.tenant,
             runtime.state["user"],
-            runtime.config["configurable"]["thread_id"],
-            runtime.config["metadata"]["colour"],
+            runtime.config.get("configurable", {})["thread_id"],
+            runtime.config.get("metadata", {})["colour"],
             [each.name for each in runtime.tools],
             runtime.execution_info is not None,
             runtime.store.get(("a",), "b") is not None,
@@ -134,7 +134,7 @@ def test_tool_runtime(gate: Gate, colour: Colour, db_path: str) -> None:
 def test_config_and_tool_call_id_are_injected(gate: Gate, colour: Colour, db_path: str) -> None:
     def who(config: RunnableConfig, tool_call_id: Annotated[str, InjectedToolCallId]) -> str:
         """Which call?"""
-        return f"{tool_call_id} in {config['configurable']['thread_id']}"
+        return f"{tool_call_id} in {config.get('configurable', {})['thread_id']}"
 
     calls = [call("who", "c1"), call("who", "c2")]
     run = same(Scene(lambda: [tool(coloured(colour, who))], calls), gate, colour, db_path)

@@ -33,9 +33,9 @@ SAID: Any = {"messages": [("user", "Pay what is due")]}
 class Agent:
     """An agent on one SQLite file; `again` is the same one in another process, as far as it can tell."""
 
-    def __init__(self, db: str, fake: FakeOpenAI, *, max_retries: int = 0, streaming: bool = False) -> None:
+    def __init__(self, db: str, fake: FakeOpenAI, *, max_retries: int = 0, **options: Any) -> None:
         self.fake, self.paid = fake, Path(db).with_name("paid.txt")
-        self.options: dict[str, Any] = {"max_retries": max_retries, "streaming": streaming}
+        self.options = {"max_retries": max_retries, **options}
         self.db = db
         self.open()
 

@@ -312,6 +312,9 @@ def test_who_decides(hitl: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"Approved as {getpass.getuser()}: pay(" in hitl("approve", "aaaaaa").out
     monkeypatch.setenv("HITL_REVIEWER", "carol")
     assert "Approved as carol" in hitl("approve", "bbbbbb").out
+    monkeypatch.setenv("HITL_DB", "elsewhere.db")
+    assert "there is no database" in hitl("approve", "bbbbbb").err
+    monkeypatch.delenv("HITL_DB")
     assert "Rejected as dave" in hitl("reject", "cccccc", "-m", "no", "--as", "dave").out
     assert (hitl.request("bbbbbb").reviewer, hitl.request("bbbbbb").channel) == ("carol", "cli")
     assert hitl("approve", "aaaaaa", "--as", " ").code == 2

@@ -1,14 +1,15 @@
 """The demo checks itself: a mail too many, a changed mail, a mail that moved by itself are found."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 
 from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.demo.agent import build_graph
+from hitl_graph.demo.child import errors
 from hitl_graph.demo.mailbox import Mailbox
-from hitl_graph.demo.promises import broken
+from hitl_graph.demo.promises import Facts, broken
 from hitl_graph.demo.smtp import MailServer
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
@@ -16,15 +17,17 @@ from hitl_graph.model import Decision, approve, edit, reject
 from hitl_graph.worker import Worker
 
 MAILS = ("1-offer", "4-contract", "5-newsletter", "6-lottery")
-THREADS = [f"mail {name}" for name in MAILS]
 
 
 class Scene:
-    def __init__(self, folder: Path, server: MailServer, ledger: Ledger, mails: Mailbox) -> None:
-        self.folder, self.server, self.ledger, self.mails = folder, server, ledger, mails
+    def __init__(self, server: MailServer, ledger: Ledger, mails: Mailbox, failed: Collection[tuple[str, str]]) -> None:
+        self.server, self.ledger, self.mails, self.failed = server, ledger, mails, failed
 
     def broken(self) -> list[str]:
-        return broken(self.ledger, THREADS, self.mails, MAILS, self.server.received())
+        return broken(self.facts(), self.mails)
+
+    def facts(self) -> Facts:
+        return Facts.gather(self.ledger, MAILS, self.server.received(), self.failed)
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def _played(folder: Path, decisions: dict[str, Decision]) -> Iterator[Scene]:
         for request in inbox.pending():
             inbox.decide(request.id, decisions.get(request.thread_id[5:], approve()), reviewer="test")
         assert {result.status for result in Worker(graph, checkpointer.ledger).run_once()} == {"finished"}
-        yield Scene(folder, server, checkpointer.ledger, mails)
+        yield Scene(server, checkpointer.ledger, mails, errors(graph, MAILS))
 
 
 def test_nothing_is_broken(scene: Scene) -> None:
@@ -100,3 +103,4 @@ def test_a_send_that_failed_is_no_broken_promise(tmp_path: Path, monkeypatch: py
     for scene in _played(tmp_path, {"1-offer": nowhere, "5-newsletter": edit({"mail_id": "no-such-mail"})}):
         assert [mail["To"] for mail in scene.server.received()] == ["lena@novak-legal.example"]
         assert scene.broken() == []
+        assert sorted(scene.facts().ended.values()) == ["done", "done", "failed", "failed"]

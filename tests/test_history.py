@@ -16,7 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from hitl_graph.checkpointers import SqliteCheckpointer
-from hitl_graph.checkpointers.codec import Codec
+from hitl_graph.checkpointers.codec import Codec, array
 from hitl_graph.checkpointers.history import Snapshot, compare, fresh
 
 CODEC = Codec(JsonPlusSerializer(allowed_msgpack_modules=None))
@@ -47,7 +47,7 @@ def exact(value: Any) -> Any:
 
 @st.composite
 def messages(draw: st.DrawFn) -> BaseMessage:
-    text, kwargs, identity = draw(st.text(max_size=5)), draw(extras), str(uuid6())
+    text, kwargs, identity = draw(st.text(max_size=5)), draw(extras), str(draw(st.uuids()))
     match draw(st.integers(0, 4)):
         case 0:
             return HumanMessage(text, additional_kwargs=kwargs, id=identity)
@@ -82,7 +82,7 @@ def mutate(message: Any, new: Any, way: int) -> None:
             case 3 if isinstance(message, AIMessage) and message.tool_calls:
                 message.tool_calls[0]["args"]["m"] = new
             case 4:
-                message.name = new
+                message.name = str(new)
             case _:
                 message.extra_note = new  # type: ignore[attr-defined]
 
@@ -120,7 +120,7 @@ def apply(values: list[Any], step: tuple[Any, ...]) -> list[Any]:
     return values
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(messages(), max_size=6), steps)
 def test_the_kept_elements_and_the_tail_are_the_list(start: list[Any], changes: list[tuple[Any, ...]]) -> None:
     values, before, stored = start, None, []  # type: ignore[var-annotated]
@@ -132,7 +132,7 @@ def test_the_kept_elements_and_the_tail_are_the_list(start: list[Any], changes: 
         expected = [element.data for element in map(CODEC.encode, values)]
         assert stored == expected
         again, snapshot = fresh(change.snapshot, CODEC)
-        assert [element.data for element in map(CODEC.encode, again)] == expected
+        assert exact(again) == exact(CODEC.decode_all(array(len(stored), b"".join(stored))))
         before = change.snapshot
         if step[0] == "reload":
             values, before = again, snapshot
@@ -199,7 +199,7 @@ def read(saver: Any, identity: str) -> dict[str, Any]:
     return values
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.lists(messages(), max_size=8), changes=steps, forget_every=st.integers(0, 3))
 def test_any_history_reads_back_as_from_memory(
     tmp_path: Path, start: list[Any], changes: list[tuple[Any, ...]], forget_every: int

@@ -18,7 +18,7 @@ def test_notebook_prints_what_is_stored_in_it(path: Path, tmp_path: Path) -> Non
     where = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources=where).execute()
     assert _printed(notebook) == stored, f"run it again: jupyter nbconvert --to notebook --execute --inplace {path}"
-    assert any("intact: True" in text for text in stored)
+    assert any("the log is intact: True" in text for text in stored)
 
 
 def _printed(notebook: Any) -> list[str]:

@@ -61,6 +61,7 @@ class Server:
                 "LOG_JSON": "true",
                 "HITL_DB": str(self.db),
                 "HITL_OUTBOX": str(self.outbox),
+                "HITL_MAILS": str(self.home / "mails"),
             }
             with open(self.log, "ab") as log:
                 self.process = subprocess.Popen(
@@ -151,18 +152,20 @@ def inbox(studio: Server) -> Iterator[Inbox]:
         yield Inbox(ledger)
 
 
-async def pause(client: LangGraphClient, text: str, **more: Any) -> tuple[str, list[dict[str, Any]]]:
+async def pause(
+    client: LangGraphClient, text: str, agent: str = "email_agent", **more: Any
+) -> tuple[str, list[dict[str, Any]]]:
     """Run a new thread to its pause; its id and what it asks."""
     thread_id = (await client.threads.create(**more))["thread_id"]
     said = {"messages": [{"role": "user", "content": text}]}
-    output = await client.runs.wait(thread_id, "email_agent", input=said, raise_error=False)
+    output = await client.runs.wait(thread_id, agent, input=said, raise_error=False)
     assert isinstance(output, dict)
     return thread_id, output.get("__interrupt__", [])
 
 
-async def resume(client: LangGraphClient, thread_id: str, answer: Any, **more: Any) -> str:
+async def resume(client: LangGraphClient, thread_id: str, answer: Any, agent: str = "email_agent", **more: Any) -> str:
     """Resume as clients do; what came of it: the last message, `paused`, or the name of the error."""
-    output = await client.runs.wait(thread_id, "email_agent", command={"resume": answer}, raise_error=False, **more)
+    output = await client.runs.wait(thread_id, agent, command={"resume": answer}, raise_error=False, **more)
     assert isinstance(output, dict)
     if "__error__" in output:
         return str(output["__error__"]["error"])
@@ -249,6 +252,27 @@ async def test_a_paused_thread_is_found_and_shows_what_it_asks(
         assert action["args"] == action["arguments"] == request.action.args
         assert shown["response_schema"]["properties"]["type"]["enum"] == ["approve", "edit", "reject", "respond"]
     assert studio.bodies(order) == []
+
+
+async def test_the_demo_sends_real_mail_once(client: LangGraphClient, studio: Server) -> None:
+    mails = studio.home / "mails"
+    names = sorted(path.stem for path in (mails / "inbox").glob("*.eml"))
+    threads = await asyncio.gather(*(pause(client, f"Handle the mail {name}", "demo") for name in names))
+    asked = [interrupt["value"]["action_requests"][0]["name"] for _, [interrupt] in threads]
+    assert (len(names), set(asked)) == (6, {"send_email", "archive", "delete"})
+
+    async def answer(thread_id: str, interrupt: dict[str, Any], rejected: bool) -> str:
+        decided = {"type": "reject", "message": "no"} if rejected else {"type": "approve"}
+        return await resume(client, thread_id, {interrupt["id"]: decided}, agent="demo")
+
+    answers = [answer(thread_id, interrupt, not number) for number, (thread_id, [interrupt]) in enumerate(threads)]
+    said = await asyncio.gather(*answers)
+    assert ['They said: "no"' in text for text in said] == [True] + [False] * 5
+    done = list(zip(asked, names, strict=True))[1:]
+    assert len(list((mails / "sent").iterdir())) == sum(tool == "send_email" for tool, _ in done)
+    assert {p.stem for p in (mails / "archive").iterdir()} == {name for tool, name in done if tool == "archive"}
+    left = {path.stem for path in (mails / "inbox").iterdir()}
+    assert left == {names[0], *(name for tool, name in done if tool == "send_email")}
 
 
 async def test_studio_gets_a_graph_and_schemas_for_its_form(client: LangGraphClient, studio: Server) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +111,10 @@ def expected(trace: Trace) -> list[dict[str, Any]]:
     return history
 
 
+def thread_of(config: RunnableConfig) -> str:
+    return str(config.get("configurable", {})["thread_id"])
+
+
 class Replay:
     """One graph for all runs; the thread's id says which run is played.
 
@@ -133,7 +137,7 @@ class Replay:
 
     def _agent(self, state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
         """What the user and the system say next, then the model's turn."""
-        trace = self.traces[config["configurable"]["thread_id"]]
+        trace = self.traces[thread_of(config)]
         said: list[BaseMessage] = []
         here = len(state["messages"])
         while (recorded := trace.at(here + len(said))) is not None and recorded["role"] in ("user", "system"):
@@ -144,7 +148,7 @@ class Replay:
         return {"messages": said}
 
     def _route(self, state: MessagesState, config: RunnableConfig) -> str:
-        following = self.traces[config["configurable"]["thread_id"]].at(len(state["messages"]))
+        following = self.traces[thread_of(config)].at(len(state["messages"]))
         if following is None:
             return END
         return "tools" if following["role"] == "tool" else "agent"  # some calls were never carried out
@@ -160,9 +164,9 @@ class Replay:
             for name, arguments in calls.items()
         ]
 
-    def _play(self, runtime: ToolRuntime, **arguments: Any) -> str:
+    def _play(self, runtime: ToolRuntime[None, dict[str, Any]], **arguments: Any) -> str:
         """The output that was recorded for this call."""
-        trace = self.traces[runtime.config["configurable"]["thread_id"]]
+        trace = self.traces[thread_of(runtime.config)]
         messages = runtime.state["messages"]
         index = [call["id"] for call in messages[-1].tool_calls].index(runtime.tool_call_id)
         self.ran[trace.id, len(messages) + index] += 1
@@ -204,7 +208,7 @@ def play(traces: Sequence[Trace], graph: Graph, ledger: Ledger, patience: float)
 
 
 @contextmanager
-def reviewer(database: str) -> Iterator["subprocess.Popen[bytes]"]:
+def reviewer(database: str) -> Generator["subprocess.Popen[bytes]"]:
     """A process that approves whatever is asked in this database."""
     process = subprocess.Popen([sys.executable, __file__, database], stdin=subprocess.PIPE)
     try:

@@ -7,9 +7,10 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 from json import JSONDecodeError
 from typing import Annotated, Any
 
@@ -130,6 +131,8 @@ def told(exc: Exception) -> tuple[int, str]:
             return FAILED, str(exc)
         case UnicodeEncodeError():
             return USAGE, f"{exc.object!a} is not valid text; nothing was recorded"
+        case _:
+            pass
     if type(exc).__module__ == "sqlite3" or isinstance(exc, JSONDecodeError | ValidationError):
         # What a person typed is checked where it is read, so this was stored.
         reason = str(exc).partition("\n")[0]
@@ -179,7 +182,7 @@ def options(
 def run(argv: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that knows no such letter must not hide the rest
+        if isinstance(stream, TextIOWrapper):  # a terminal that knows no such letter must not hide the rest
             stream.reconfigure(errors="backslashreplace")
     for name in _COMMANDS:
         import_module(f"hitl_graph.cli.{name}")
@@ -191,7 +194,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def open_ledger(path: str) -> Iterator[Ledger]:
+def open_ledger(path: str) -> Generator[Ledger]:
     """The ledger of a database that exists: a misspelt name never becomes an empty database."""
     check_database(path)
     with Ledger.open(path) as ledger:

@@ -69,7 +69,8 @@ def _events(ledger: Ledger, thread: str) -> Iterator[dict[str, Any]]:
         took = f" in {row['ended_ms'] - row['started_ms']} ms" if row["ended_ms"] else ""
         error = f": {views.visible(row['error'])}" if row["error"] else ""
         text = f"{views.visible(row['tool'])} {row['state']}{took}{error}  ({views.visible(row['reason'])})"
-        yield event(row["started_ms"], _HAPPENED.get(row["state"], row["state"]), row["request_id"], None, text)
+        happened = _HAPPENED.get(row["state"], str(row["state"]))
+        yield event(row["started_ms"], happened, row["request_id"], None, text)
 
 
 def _answer(request: Request, decision: Decision | None) -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -81,7 +81,7 @@ def _where(exc: BaseException) -> str:
 
 
 @contextmanager
-def attached(graph: Any, db: str | None, *, explicit: bool) -> Iterator[tuple[Any, Ledger]]:
+def attached(graph: Any, db: str | None, *, explicit: bool) -> Generator[tuple[Any, Ledger]]:
     """The graph with a checkpointer, and the ledger that it reports to.
 
     Args:

@@ -14,15 +14,14 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import tools_condition
 from langgraph.pregel import Pregel
 
-from hitl_graph.demo.mailbox import Mailbox
+from hitl_graph.demo.mailbox import ME, Mailbox, message_id
 from hitl_graph.effects import idempotency_key
 from hitl_graph.nodes import ApprovalNode
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.testing import ScriptedChatModel, tool_call
 
-__all__ = ["build_graph", "chat_model", "message_id"]
+__all__ = ["build_graph", "chat_model"]
 
-ME = "kim@larsen.example"
 TASK = (
     "You are Kim's e-mail assistant. Read the mail that you are given and do the one thing it needs: answer it with"
     " send_email, or put it away with archive or delete. Then say in one sentence what was done."
@@ -63,11 +62,6 @@ def build_graph(
     builder.add_conditional_edges("assistant", tools_condition)
     builder.add_edge("tools", "assistant")
     return builder.compile(checkpointer=checkpointer)
-
-
-def message_id(key: str) -> str:
-    """The Message-ID of the mail that the action with this idempotency key sends: the same for every attempt."""
-    return f"<{key}@larsen.example>"
 
 
 def chat_model() -> Any:

@@ -44,7 +44,9 @@ def scripted(request: Request, answered: Sequence[str], arrived: int) -> Decisio
 def ask_person(out: Console, request: Request) -> Decision:
     """Ask at the terminal until there is an answer that the request takes."""
     out.print()
-    out.print(views.what(request), style="bold")
+    name = views.visible(request.action.name) if request.action else request.kind
+    title = f"did {name} happen?" if request.kind == "question" else name
+    out.print(f"{views.visible(request.thread_id)}: {title}", style="bold")
     args: dict[str, Any] = views.arguments(request)
     views.show(out, views.quoted(out, views.lines_of(args), "  "))
     keys = {key: word for key, word in _KEYS.items() if word in request.allowed}

@@ -3,6 +3,7 @@
 The agent's process ends while people decide. A worker is killed in the middle of a send, and nothing is sent twice.
 """
 
+import json
 import shutil
 import signal
 import sys
@@ -15,11 +16,10 @@ from rich.console import Console
 
 from hitl_graph.cli import views
 from hitl_graph.demo import report
-from hitl_graph.demo.agent import message_id
 from hitl_graph.demo.answers import ask_person, scripted
-from hitl_graph.demo.mailbox import Mailbox
+from hitl_graph.demo.mailbox import Mailbox, message_id
 from hitl_graph.demo.processes import ended_by_signals, run_child
-from hitl_graph.demo.promises import broken, wanted
+from hitl_graph.demo.promises import Facts, broken, wanted
 from hitl_graph.demo.smtp import MailServer
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
@@ -79,7 +79,7 @@ class _Show:
         some = f"the last {len(before)} of {count}" if len(before) < count else f"{count}"
         self.act(f"The assistant reads {some} mail{'s' if count > 1 else ''}")
         self.say(f"It works on copies in {self.folder}; the originals are not touched.")
-        if self.child("start") != 0:
+        if self.child("start", before) != 0:
             return self.fail(["the agent's process failed; its message is above"])
         with Ledger.open(self.db) as ledger:
             inbox, problems = Inbox(ledger), list[str]()
@@ -89,14 +89,13 @@ class _Show:
                 self.review(inbox, waiting)
                 sends = turn == 0 and any(self.sends(inbox.get(request.id)) for request in waiting)
                 if sends:
-                    problems += self.work_and_be_killed()
+                    problems += self.work_and_be_killed(before)
                 self.act("Another worker, in a new process, goes on" if sends else "A worker carries the decisions out")
-                if self.child("work") != 0:
+                if self.child("work", before) != 0:
                     return self.fail(["a worker failed; its message is above"])
-            threads = [f"mail {name}" for name in before]
-            received = self.server.received()
-            problems += broken(ledger, threads, self.mails, before, received)
-            report.show(self.out, ledger, threads, received)
+            facts = Facts.gather(ledger, before, self.server.received(), self.errors())
+            problems += broken(facts, self.mails)
+            report.show(self.out, facts)
         return self.fail(problems) if problems else self.end()
 
     def review(self, inbox: Inbox, waiting: Sequence[Request]) -> None:
@@ -136,11 +135,11 @@ class _Show:
         """Whether carrying out this decision sends a mail."""
         return wanted(request) is not None and request.action is not None and request.action.name == "send_email"
 
-    def work_and_be_killed(self) -> list[str]:
+    def work_and_be_killed(self, names: Sequence[str]) -> list[str]:
         """A worker is killed when the mail server has its mail and has not said so. Returns what went wrong."""
         self.act("A worker carries the decisions out, and is killed in the middle of a send")
         self.server.hold()
-        code = self.child("work", kill=True)
+        code = self.child("work", names, kill=True)
         self.server.release()
         if self.server.holding.is_set() and code == -signal.SIGKILL:
             self.say("Killed by SIGKILL: the mail is out, and no record says so.")
@@ -148,12 +147,17 @@ class _Show:
         self.say("It ended before it could be killed: no mail of it reached the server.")
         return ["no worker was killed in the middle of a send, so that was not shown"]
 
-    def child(self, job: str, *, kill: bool = False) -> int:
+    def child(self, job: str, names: Sequence[str], *, kill: bool = False) -> int:
         """Run a process to its end, or until the mail server has its mail."""
-        arguments = [job, str(self.db), str(self.folder / "mails"), str(self.server.port)]
+        arguments = [job, str(self.db), str(self.folder / "mails"), str(self.server.port), *names]
         return run_child(
             arguments, lambda line: self.say(views.visible(line)), kill_when=self.server.holding if kill else None
         )
+
+    def errors(self) -> set[tuple[str, str]]:
+        """The calls that ended in an error, as the last worker wrote them down."""
+        path = self.folder / "mails" / "errors.json"
+        return set(map(tuple, json.loads(path.read_text()))) if path.exists() else set()
 
     def end(self) -> int:
         """All is well."""

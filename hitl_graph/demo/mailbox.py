@@ -10,7 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Mail", "Mailbox"]
+__all__ = ["ME", "Mail", "Mailbox", "message_id"]
+
+ME = "kim@larsen.example"
 
 _LONGEST = 20_000  # characters of a mail that the model gets to read
 
@@ -94,6 +96,11 @@ class Mailbox:
         if "/" in mail_id or not path.is_file():
             raise KeyError(f"no mail {mail_id!r} in the inbox")
         return path
+
+
+def message_id(key: str) -> str:
+    """The Message-ID of the mail that the action with this idempotency key sends: the same for every attempt."""
+    return f"<{key}@larsen.example>"
 
 
 def _last(source: Path | None, limit: int) -> tuple[list[tuple[str, bytes]], int]:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from hitl_graph.cli import views
 from hitl_graph.cli.editing import difference
-from hitl_graph.ledger import Ledger
+from hitl_graph.demo.promises import Facts
 from hitl_graph.model import Request
 
 __all__ = ["answer", "show", "waiting"]
@@ -19,7 +19,7 @@ def waiting(out: Console, requests: Sequence[Request]) -> None:
     rows = [
         (r.id[:6], r.thread_id, _brief(r), "unknown outcome" if r.kind == "question" else r.reason) for r in requests
     ]
-    views.show(out, [views.table(out, ("ID", "THREAD", "WANTS", "WHY"), rows, whole=(0, 3), main=2)])
+    views.show(out, [views.table(out, ("ID", "THREAD", "WANTS", "WHY"), rows, whole=(0, 1, 3), main=2)])
 
 
 def answer(out: Console, request: Request) -> None:
@@ -37,28 +37,27 @@ def answer(out: Console, request: Request) -> None:
         views.show(out, [f"    {line}" for line in changes if line[0] in "+-"])
 
 
-def show(out: Console, ledger: Ledger, threads: Sequence[str], received: Sequence[EmailMessage]) -> None:
+def show(out: Console, facts: Facts) -> None:
     """What was asked, decided and executed; the mails that arrived; the audit log."""
     rows = []
-    for thread in threads:
-        ran = {row["request_id"]: str(row["state"]) for row in ledger.executed(thread)}
-        for request in ledger.history(thread):
-            word = request.decision.type if request.decision else "-"
-            happened = ran.get(request.id, "-" if request.kind == "question" else "did not run")
-            rows.append((request.thread_id, _brief(request), word, happened))
+    for request in facts.asked:
+        word = request.decision.type if request.decision else "-"
+        otherwise = "-" if request.kind == "question" else "did not run"
+        rows.append(
+            (request.thread_id, _brief(request), word, facts.ended.get(request.id, otherwise).replace("_", " "))
+        )
     out.print("\nWhat was asked, decided and executed", style="bold")
     if rows:
-        views.show(out, [views.table(out, ("THREAD", "ASKED", "DECIDED", "EXECUTED"), rows, whole=(2, 3), main=1)])
+        views.show(out, [views.table(out, ("THREAD", "ASKED", "DECIDED", "EXECUTED"), rows, whole=(0, 2, 3), main=1)])
     out.print("\nWhat the mail server received", style="bold")
-    copies = Counter(str(mail["Message-ID"]).strip() for mail in received)
-    first = {str(mail["Message-ID"]).strip(): mail for mail in reversed(received)}
+    copies = Counter(str(mail["Message-ID"]).strip() for mail in facts.received)
+    first = {str(mail["Message-ID"]).strip(): mail for mail in reversed(facts.received)}
     lines = [
         f"{n} x  to {views.visible(str(first[name]['To']))}: {_subject(first[name])}" for name, n in copies.items()
     ]
     views.show(out, lines or ["nothing"])
-    audit = ledger.verify_audit()
     out.print("\nThe audit log", style="bold")
-    views.show(out, [f"{audit.rows} rows, each sealed with the one before: {audit.problem or 'verified'}"])
+    views.show(out, [f"{facts.audit.rows} rows, each sealed with the one before: {facts.audit.problem or 'verified'}"])
 
 
 def _subject(mail: EmailMessage) -> str:

@@ -1,7 +1,6 @@
 """A chat model that answers by a script."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 from uuid import uuid4
@@ -48,7 +47,9 @@ def render(script: Sequence[Reply] | Reply, messages: list[BaseMessage]) -> AIMe
         return AIMessage(reply, **fresh)
     if isinstance(reply, AIMessage):
         return reply.model_copy(update=fresh, deep=True)
-    calls: list[Any] = [{**call, "id": call["id"] or f"call_{uuid4().hex[:12]}"} for call in cast(list[ToolCall], reply)]
+    calls: list[Any] = [
+        {**call, "id": call["id"] or f"call_{uuid4().hex[:12]}"} for call in cast(list[ToolCall], reply)
+    ]
     return AIMessage("", tool_calls=calls, **fresh)
 
 
@@ -67,7 +68,6 @@ class ScriptedChatModel(BaseChatModel):
     script: Any
     bound_tools: list[str] = Field(default_factory=list)
     _calls: list[list[BaseMessage]] = PrivateAttr(default_factory=list)
-    _lock: Any = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(self, script: Sequence[Reply] | Callable[[list[BaseMessage]], Fixed], **more: Any) -> None:
         super().__init__(script=script, **more)  # type: ignore[call-arg]
@@ -85,15 +85,12 @@ class ScriptedChatModel(BaseChatModel):
         self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool], **_: Any
     ) -> Runnable[Any, AIMessage]:
         """The same model; it remembers the names of the tools in `bound_tools`."""
-        bound = self.model_copy(
-            update={"bound_tools": [getattr(t, "name", getattr(t, "__name__", "?")) for t in tools]}
-        )
-        bound._calls, bound._lock = self._calls, self._lock
+        bound = self.model_copy(update={"bound_tools": [_tool_name(tool) for tool in tools]})
+        bound._calls = self._calls
         return bound
 
     def _reply(self, messages: list[BaseMessage]) -> AIMessage:
-        with self._lock:
-            self._calls.append(list(messages))
+        self._calls.append(list(messages))
         return render(self.script, messages)
 
     def _generate(
@@ -112,20 +109,42 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        message = self._reply(messages)
-        text = message.text
-        pieces: list[AIMessageChunk] = [
-            AIMessageChunk(content=text[at : at + 8], id=message.id) for at in range(0, len(text), 8)
-        ]
-        for index, call in enumerate(message.tool_calls):
-            args = json.dumps(call["args"])
-            half = len(args) // 2
-            for name, id_, part in ((call["name"], call["id"], args[:half]), (None, None, args[half:])):
-                chunk = ToolCallChunk(name=name, args=part, id=id_, index=index, type="tool_call_chunk")
-                pieces.append(AIMessageChunk(content="", id=message.id, tool_call_chunks=[chunk]))
-        pieces.append(AIMessageChunk(content="", id=message.id, chunk_position="last"))
-        for piece in pieces:
+        for piece in _pieces(self._reply(messages)):
             generation = ChatGenerationChunk(message=piece)
             if run_manager is not None:
                 run_manager.on_llm_new_token(str(piece.content), chunk=generation)
             yield generation
+
+
+def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:
+    """A message as a model streams it; together the pieces are the message."""
+    content = message.content
+    contents: list[Any] = (
+        [content[at : at + 8] for at in range(0, len(content), 8)] if isinstance(content, str) else [content]
+    )
+    for part in contents:
+        yield AIMessageChunk(content=part, id=message.id)
+    calls = [(call["name"], call["id"], json.dumps(call["args"])) for call in message.tool_calls]
+    calls += [(call["name"] or "", call["id"], call["args"] or "") for call in message.invalid_tool_calls]
+    for index, (name, id_, args) in enumerate(calls):
+        half = len(args) // 2
+        for chunk in (
+            ToolCallChunk(name=name, args=args[:half], id=id_, index=index, type="tool_call_chunk"),
+            ToolCallChunk(name=None, args=args[half:], id=None, index=index, type="tool_call_chunk"),
+        ):
+            yield AIMessageChunk(content="", id=message.id, tool_call_chunks=[chunk])
+    yield AIMessageChunk(
+        content="",
+        id=message.id,
+        additional_kwargs=message.additional_kwargs,
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
+        chunk_position="last",
+    )
+
+
+def _tool_name(tool: Any) -> str:
+    if isinstance(tool, dict):
+        tool = tool.get("function", tool)
+        return str(tool.get("name") or tool.get("title") or "?")
+    return str(getattr(tool, "name", None) or getattr(tool, "__name__", "?"))

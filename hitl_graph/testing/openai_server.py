@@ -1,6 +1,8 @@
 """A local server that speaks OpenAI's chat completions, for tests with the real `ChatOpenAI`."""
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,31 +41,45 @@ class FakeOpenAI:
         self.requests: list[dict[str, Any]] = []
         """The bodies of the requests, in order."""
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
 
     @property
     def base_url(self) -> str:
-        """What `ChatOpenAI(base_url=...)` takes."""
+        """What `ChatOpenAI(base_url=...)` takes; within the `with`."""
+        if self._server is None:
+            raise RuntimeError("the server runs in `with FakeOpenAI(...) as fake:`")
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        server, self._server = self._server, None
+        if server is not None and self._thread is not None:
+            server.shutdown()
+            server.server_close()
+            self._thread.join()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                data = self.rfile.read(int(self.headers["Content-Length"]))
                 with suppress(ConnectionError):
+                    if self.path != "/v1/chat/completions":
+                        return _send(self, 404, _error(f"there is no {self.path} here, only /v1/chat/completions"))
+                    try:
+                        body = json.loads(data)
+                    except ValueError as exc:
+                        return _send(self, 400, _error(f"not JSON: {exc}"))
+                    if not isinstance(body, dict) or not {"model", "messages"} <= body.keys():
+                        return _send(self, 400, _error("the body needs model and messages"))
                     fake._answer(self, body)
 
             def log_message(self, format: str, *args: object) -> None:
@@ -76,11 +92,11 @@ class FakeOpenAI:
             fault = self.faults.get(len(self.requests))
             self.requests.append(body)
         if fault == "500":
-            return _send(handler, 500, {"error": {"message": "the server had an error", "type": "server_error"}})
+            return _send(handler, 500, _error("the server had an error", "server_error"))
         try:
             message = render(self.script, convert_to_messages(body["messages"]))
         except Exception as exc:
-            return _send(handler, 400, {"error": {"message": str(exc), "type": "invalid_request_error"}})
+            return _send(handler, 400, _error(str(exc)))
         base = {"id": f"chatcmpl-{message.id}", "created": int(time.time()), "model": body["model"]}
         if not body.get("stream"):
             whole = {
@@ -106,6 +122,10 @@ class FakeOpenAI:
         return None
 
 
+def _error(message: str, kind: str = "invalid_request_error") -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind}}
+
+
 def _send(handler: BaseHTTPRequestHandler, status: int, body: dict[str, Any], *, cut: bool = False) -> None:
     data = json.dumps(body).encode()
     handler.send_response(status)
@@ -118,9 +138,6 @@ def _send(handler: BaseHTTPRequestHandler, status: int, body: dict[str, Any], *,
 
 
 def _break(handler: BaseHTTPRequestHandler) -> None:
-    import socket
-    import struct
-
     handler.wfile.flush()  # a reset instead of an orderly end, so that the client cannot take it for the whole
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.close_connection = True

@@ -107,7 +107,7 @@ def test_forging_the_state_as_the_tools_skips_the_call_and_runs_nothing(scene: S
     graph.update_state(config_of("t"), forged, as_node="tools")
     scene.go(graph, None)
     if scene.own:
-        with pytest.raises(StaleRequestError, match="the state was changed"):
+        with pytest.raises(StaleRequestError, match="is superseded"):
             scene.decide(shown, approve())
     else:
         scene.decide(shown, approve())

@@ -104,7 +104,6 @@ def test_a_malformed_answer_says_what_is_wrong_and_the_right_one_still_works(
     scene = sync_scene
     graph = scene.agent()
     request = scene.start(graph, [pay_call(1)])[0]
-    rows = scene.ledger.verify_audit().rows
     for resume in (answer, {request.interrupt_id: answer}):
         with pytest.raises(RequestError) as caught:
             scene.go(graph, Command(resume=resume))
@@ -113,7 +112,6 @@ def test_a_malformed_answer_says_what_is_wrong_and_the_right_one_still_works(
     assert isinstance(caught.value, InvalidDecisionError | StaleRequestError)
     assert scene.ran() == []
     assert scene.the_one() == request
-    assert scene.ledger.verify_audit().rows == rows
     scene.go(graph, Command(resume={request.interrupt_id: APPROVE}))
     assert scene.ran() == ["pay 1 bob"]
 

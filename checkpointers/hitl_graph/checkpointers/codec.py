@@ -11,7 +11,7 @@ in msgpack. Directly restored messages are equal to what the serializer gives, a
 of what was valid when it was stored. With a serializer of the user's own (encryption) everything takes the third form.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import ormsgpack
@@ -49,6 +49,7 @@ _EXACT = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 _FINGERPRINTS = JsonPlusSerializer()
+_ELSEWHERE = b"\xc0"  # nil
 _set = object.__setattr__
 
 
@@ -105,22 +106,22 @@ class Codec:
         return [self.decode(element) for element in ormsgpack.unpackb(data)]
 
 
-    def pack_skeleton(self, rest: dict[str, Any], values: dict[str, bytes]) -> bytes:
+    def pack_skeleton(self, rest: dict[str, Any], channels: Iterable[str], inline: dict[str, bytes]) -> bytes:
         """Encode what a checkpoint has in its own row: all but the values, and small values, encoded already."""
         parts = [self.encode(rest).data]
-        for channel, element in values.items():
-            parts += ormsgpack.packb(channel), element
+        for channel in channels:  # all of them, for their order
+            parts += ormsgpack.packb(channel), inline.get(channel, _ELSEWHERE)
         return array(len(parts), b"".join(parts))
 
     def unpack_skeleton(self, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Decode what `pack_skeleton` made."""
+        """Decode what `pack_skeleton` made. Values that are elsewhere are None."""
         rest, *pairs = ormsgpack.unpackb(data)
         values = zip(pairs[::2], pairs[1::2], strict=True)
-        return self.decode(rest), {channel: self.decode(element) for channel, element in values}
+        return self.decode(rest), {c: None if element is None else self.decode(element) for c, element in values}
 
 
 def skeleton_channels(data: bytes) -> set[str]:
-    """The channels whose values are in a skeleton."""
+    """The channels that have a value in a checkpoint."""
     return set(ormsgpack.unpackb(data)[1::2])
 
 

@@ -111,7 +111,7 @@ def fresh(snapshot: Snapshot, codec: Codec) -> tuple[list[Any], Snapshot]:
     leaves = snapshot._leaves.copy()
     for place, value in zip(snapshot._soft, _unseal(snapshot._sealed, len(snapshot._soft)), strict=True):
         leaves[place] = value
-    values: list[Any] = leaves
+    values: list[Any]
     if snapshot._is_chat:
         values, begin = [], 0
         for index, cls in enumerate(snapshot._types):
@@ -124,8 +124,6 @@ def fresh(snapshot: Snapshot, codec: Codec) -> tuple[list[Any], Snapshot]:
             end = begin + len(names)
             values.append(restore(cls, dict(zip(names, leaves[begin:end], strict=True))))
             begin = end
-    elif snapshot._opaque:
-        values = leaves.copy()
     else:
         values = leaves.copy()
     for index, hole in snapshot._opaque.items():
@@ -155,14 +153,17 @@ def _same(
         masked = leaves.copy()
         for hole in before._opaque.values():
             masked[hole.begin : hole.end] = [None] * (hole.end - hole.begin)
-    if limit == before.size and _agree(values, types, masked, before, limit, ends[limit], before._sealed):
+    if limit == before.size and _agree(values, types, masked, before, before._leaves, limit, ends[limit], before._sealed):
         return limit, before._soft.copy(), before._sealed
     pristine = _unseal(before._sealed, len(before._soft))
+    originals = before._leaves.copy()  # its mutable ones may not be any more what they were
+    for place, value in zip(before._soft, pristine, strict=True):
+        originals[place] = value
     low, high = 0, limit
     while low < high:  # "the first k are unchanged" holds up to some k
         middle = (low + high + 1) // 2
         soft = bisect_left(before._soft, ends[middle])
-        if _agree(values, types, masked, before, middle, ends[middle], _marshal(pristine[:soft])):
+        if _agree(values, types, masked, before, originals, middle, ends[middle], _marshal(pristine[:soft])):
             low = middle
         else:
             high = middle - 1
@@ -171,7 +172,14 @@ def _same(
 
 
 def _agree(
-    values: Sequence[Any], types: list[type], leaves: list[Any], before: Snapshot, size: int, end: int, sealed: bytes
+    values: Sequence[Any],
+    types: list[type],
+    leaves: list[Any],
+    before: Snapshot,
+    originals: list[Any],
+    size: int,
+    end: int,
+    sealed: bytes,
 ) -> bool:
     whole = size == before.size
     if whole and end != len(before._leaves):
@@ -186,7 +194,7 @@ def _agree(
         elif any(extras):
             return False
     try:
-        if leaves[:end] != (before._leaves if whole else before._leaves[:end]):
+        if leaves[:end] != (originals if whole else originals[:end]):
             return False
         soft = before._soft if whole else before._soft[: bisect_left(before._soft, end)]
         return _marshal(_pick(leaves, soft)) == sealed

@@ -47,7 +47,7 @@ class Plan(NamedTuple):
             else:
                 plan._add_value(channel, value, older if isinstance(older, Kept) else None, inline, codec)
         rest = {k: v for k, v in checkpoint.items() if k not in ("id", "channel_values")}
-        return plan._replace(skeleton=codec.pack_skeleton(rest, inline))
+        return plan._replace(skeleton=codec.pack_skeleton(rest, checkpoint["channel_values"], inline))
 
     def store(self, tx: Transaction, ns: int) -> State | None:
         """Store the values.

@@ -53,7 +53,7 @@ def keep_latest(tx: Transaction, thread_id: str) -> None:
         missing = set(json.loads(head.metadata).get("counters_since_delta_snapshot") or ()) if head else set()
         while head is not None:
             kept.add(head.id)
-            missing -= skeleton_channels(head.skeleton) | set(json.loads(head.refs))
+            missing -= skeleton_channels(head.skeleton)
             if not missing or head.parent_id is None:
                 break
             head = rows.find(tx, thread_id, checkpoint_ns, head.parent_id)
