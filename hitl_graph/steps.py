@@ -77,7 +77,9 @@ async def arun(steps: Steps[T]) -> T:
             if step.awaited is not None and cancelled is not None:
                 failed = cancelled
             elif step.awaited is None or step.whole:
-                work = asyncio.ensure_future(step.awaited() if step.awaited else asyncio.to_thread(_in_thread, step.sync))
+                work = asyncio.ensure_future(
+                    step.awaited() if step.awaited else asyncio.to_thread(_in_thread, step.sync)
+                )
                 while not work.done():
                     try:
                         await asyncio.shield(work)

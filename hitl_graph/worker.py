@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Thread
 from typing import Any, Literal, cast
 
@@ -53,6 +54,7 @@ class Worker:
         context: The runtime context of each run, where the graph has a `context_schema`. LangGraph does not store it.
         lease: Seconds for which a claim holds where the claiming process cannot be seen to be alive. A live worker
             renews it.
+        on_resumed: Told of each thread as soon as it is done.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Worker:
         config: RunnableConfig | None = None,
         context: Any = None,
         lease: float = 60,
+        on_resumed: Callable[[Resumed], object] | None = None,
     ) -> None:
         if not graph.checkpointer:
             raise DeliveryError("the graph has no checkpointer, so nothing of it can be resumed; compile it with one")
@@ -71,50 +74,56 @@ class Worker:
         self.config = config or {}
         self.context = context
         self.lease = lease
+        self.on_resumed = on_resumed
+        self._stopping = Event()
+        self._failing: set[str] = set()
         self._name = f"{owner.current()}|{os.urandom(4).hex()}"
 
-    def run_once(self, *, limit: int = 100) -> list[Resumed]:
+    def run_once(self, *, limit: int | None = None) -> list[Resumed]:
         """Resume each thread that has a decision to carry out; returns what became of them.
 
         A thread that fails is reported, logged and left for the next round; the others go on. So is a thread whose
         worker died, or failed, after it had carried out the decisions: the graph goes on from its last checkpoint.
+
+        Args:
+            limit: At most so many threads; those that failed last time come last.
         """
         return run(self._round(limit))
 
-    async def arun_once(self, *, limit: int = 100) -> list[Resumed]:
+    async def arun_once(self, *, limit: int | None = None) -> list[Resumed]:
         """As `run_once`, one thread after the other."""
         return await arun(self._round(limit))
 
-    def run(self, stop: Callable[[], bool] = lambda: False, *, interval: float = 0.5) -> None:
-        """Serve until `stop()` is true; look for decisions every `interval` seconds, less often while threads fail."""
-        pause = interval
-        while not stop():
-            results = self.run_once()
-            failing = any(result.status == "failed" for result in results)
-            pause = min(pause * 2, 60.0) if failing else interval
-            if failing or not results:
-                time.sleep(pause)
+    def run(self, *, interval: float = 0.5) -> None:
+        """Serve until `stop()`; look for decisions every `interval` seconds, less often while threads fail."""
+        run(self._serve(interval))
 
     async def arun(self, *, interval: float = 0.5) -> None:
-        """Serve until cancelled."""
+        """Serve until `stop()`, or until cancelled."""
+        await arun(self._serve(interval))
+
+    def stop(self) -> None:
+        """Begin no other thread; `run` and `arun` return when the current one is done. From any thread, or a signal."""
+        self._stopping.set()
+
+    def _serve(self, interval: float) -> Steps[None]:
         pause = interval
-        while True:
-            results = await self.arun_once()
+        while not self._stopping.is_set():
+            results = yield from self._round(None)
             failing = any(result.status == "failed" for result in results)
             pause = min(pause * 2, 60.0) if failing else interval
-            if failing or not results:
-                await asyncio.sleep(pause)
+            until = time.monotonic() + (pause if failing or not results else 0)
+            while not self._stopping.is_set() and time.monotonic() < until:
+                nap = min(interval, max(0.0, until - time.monotonic()))
+                yield Step(partial(time.sleep, nap), partial(asyncio.sleep, nap))
 
-    def _round(self, limit: int) -> Steps[list[Resumed]]:
-        decided: list[Request] = yield blocking(
-            self.ledger.read,
-            requests.select,
-            "state = 'decided' AND parked = 1 ORDER BY thread_id, created_ms LIMIT ?",
-            (limit,),
-        )
+    def _round(self, limit: int | None) -> Steps[list[Resumed]]:
+        decided = yield blocking(self.ledger.read, requests.decided_threads)
         left = yield blocking(self.ledger.read, claims.left, self.ledger.now_ms())
-        results = []
-        for thread_id in dict.fromkeys([*(request.thread_id for request in decided), *left]):
+        results: list[Resumed] = []
+        for thread_id in sorted(dict.fromkeys([*decided, *left]), key=self._failing.__contains__):
+            if self._stopping.is_set() or len(results) == limit:
+                break
             if not (yield blocking(self._claim, thread_id)):
                 continue
             renewing, ended = _Renewal(self, thread_id), False
@@ -125,8 +134,13 @@ class Worker:
                 renewing.stop()
                 give_back = claims.release if ended else claims.leave
                 yield blocking(self.ledger.write, give_back, thread_id, self._name)
+            self._failing.discard(thread_id)
             if result is not None:
                 results.append(result)
+                if result.status == "failed":
+                    self._failing.add(thread_id)
+                if self.on_resumed is not None:
+                    self.on_resumed(result)
         return results
 
     def _claim(self, thread_id: str) -> bool:

@@ -210,10 +210,11 @@ def test_messages_stream_token_by_token(agent: Callable[..., Agent]) -> None:
     here = agent(TURNS)
 
     def streamed(given: Any) -> list[BaseMessage]:
-        return [message for message, _ in here.graph.stream(given, CONFIG, stream_mode="messages")]
+        pairs: Any = here.graph.stream(given, CONFIG, stream_mode="messages")
+        return [message for message, _ in pairs]
 
     before = streamed(SAID)
-    whole = AIMessageChunk("")
+    whole = AIMessageChunk(content="")
     for message in before:
         if isinstance(message, AIMessageChunk) and message.id == before[-1].id:
             whole += message

@@ -57,6 +57,7 @@ def _thread(number: int) -> str:
     return f"mail {number}-{['offer', 'viewing', 'accounts', 'contract', 'newsletter', 'lottery'][number - 1]}"
 
 
+@pytest.mark.slow
 def test_it_reads_a_users_mbox_and_leaves_it_alone(tmp_path: Path) -> None:
     source = tmp_path / "mails"
     box = mailbox.mbox(source)
@@ -84,6 +85,7 @@ def test_a_mailbox_without_mails_is_an_error_in_one_line(tmp_path: Path, problem
     assert "give an mbox file or a folder of .eml files" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_person_at_a_terminal_decides() -> None:
     ours, theirs = pty.openpty()
     env = {k: v for k, v in os.environ.items() if k not in ("EDITOR", "VISUAL") and not k.startswith("OPENAI_")}
@@ -131,6 +133,7 @@ def test_a_person_at_a_terminal_decides() -> None:
     assert "As promised" in output
 
 
+@pytest.mark.slow
 def test_with_a_key_the_agent_talks_to_an_openai_server(tmp_path: Path) -> None:
     message = EmailMessage()
     message["From"], message["Subject"] = "friend@example.org", "Lunch"

@@ -86,7 +86,8 @@ class Server:
         """End the whole process group, and wait until it is gone."""
         if self.process is None:
             return
-        group, self.process, process = self.process.pid, None, self.process
+        process, group = self.process, self.process.pid
+        self.process = None
         for sent in (how, signal.SIGKILL):
             try:
                 os.killpg(group, sent)
@@ -157,7 +158,7 @@ async def pause(
 ) -> tuple[str, list[dict[str, Any]]]:
     """Run a new thread to its pause; its id and what it asks."""
     thread_id = (await client.threads.create(**more))["thread_id"]
-    said = {"messages": [{"role": "user", "content": text}]}
+    said: Any = {"messages": [{"role": "user", "content": text}]}
     output = await client.runs.wait(thread_id, agent, input=said, raise_error=False)
     assert isinstance(output, dict)
     return thread_id, output.get("__interrupt__", [])
@@ -277,9 +278,9 @@ async def test_the_demo_sends_real_mail_once(client: LangGraphClient, studio: Se
 
 async def test_studio_gets_a_graph_and_schemas_for_its_form(client: LangGraphClient, studio: Server) -> None:
     [assistant] = await client.assistants.search(graph_id="email_agent")
-    schemas = await client.assistants.get_schemas(assistant["assistant_id"])
+    schemas: Any = await client.assistants.get_schemas(assistant["assistant_id"])
     for name in ("input_schema", "output_schema", "state_schema"):
-        assert "messages" in schemas[name]["properties"], name  # type: ignore[literal-required]
+        assert "messages" in schemas[name]["properties"], name
     drawn = await client.assistants.get_graph(assistant["assistant_id"], xray=True)
     assert {"agent", "tools"} <= {node["id"] for node in drawn["nodes"]}
 
@@ -447,8 +448,8 @@ async def test_a_thread_of_another_process_goes_on_in_studio(
 async def test_copied_and_deleted_threads(client: LangGraphClient, studio: Server, inbox: Inbox) -> None:
     order = uuid4().hex
     thread_id, _ = await pause(client, f"answer 1: {order}")
-    copied: Any = await client.threads.copy(thread_id)
-    state = await client.threads.get_state(copied["thread_id"])
+    copied: Any = await client.http.post(f"/threads/{thread_id}/copy", json=None)  # the SDK's copy() drops the answer
+    state: Any = await client.threads.get_state(copied["thread_id"])
     assert [message["type"] for message in state["values"]["messages"]][-1] == "ai"
     await client.threads.delete(thread_id)
     assert await inbox.apending(thread_id=thread_id) == []

@@ -26,7 +26,7 @@ from hitl_graph.nodes import ApprovalNode
 from hitl_graph.testing import FakeClock, FakeOpenAI, ScriptedChatModel, ScriptedReviewer, tool_call
 from hitl_graph.worker import Worker
 
-HELLO = [HumanMessage("hello")]
+HELLO: list[BaseMessage] = [HumanMessage("hello")]
 LONG = "a text that is longer than one piece of the stream"
 
 
@@ -54,8 +54,8 @@ async def ways(model: ScriptedChatModel, messages: list[BaseMessage]) -> list[AI
     return [
         model.invoke(messages),
         await model.ainvoke(messages),
-        whole(streamed),  # type: ignore[arg-type]
-        whole(astreamed),  # type: ignore[arg-type]
+        whole(streamed),
+        whole(astreamed),
     ]
 
 

@@ -21,9 +21,6 @@ from hitl_graph.ledger import Ledger
 
 __all__ = ["attached", "load_graph"]
 
-_MANY = 100_000  # one round takes all that is decided: threads that keep failing must not hide those behind them
-_SLOWEST = 60.0
-
 
 def load_graph(spec: str) -> Any:
     """The compiled graph that `pkg.mod:name` names; a function of that name is called for it.
@@ -181,24 +178,12 @@ async def _serve(
     graph: Any, ledger: Ledger, once: bool, interval: float, sync: bool, tell: Callable[[Any], None]
 ) -> bool:
     """Returns whether a thread failed in the last round."""
-    from hitl_graph.steps import Steps
-    from hitl_graph.worker import Resumed, Worker
+    from hitl_graph.worker import Worker
 
-    stopping = asyncio.Event()
-
-    class Reporting(Worker):
-        """Tells of each thread as it ends, and begins none any more once it is told to stop."""
-
-        def _resume(self, thread_id: str) -> Steps[Resumed | None]:
-            if stopping.is_set():
-                return None
-            result = yield from super()._resume(thread_id)
-            if result is not None:
-                tell(result)
-            return result
+    worker = Worker(graph, ledger, on_resumed=tell)
 
     def stop() -> None:
-        stopping.set()
+        worker.stop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)  # the second one is obeyed even by a tool that does not return
@@ -207,19 +192,10 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    worker, pause, count = Reporting(graph, ledger), interval, 0
-    while not stopping.is_set():
-        results = await (asyncio.to_thread(worker.run_once, limit=_MANY) if sync else worker.arun_once(limit=_MANY))
-        count += len(results)
-        failing = any(result.status == "failed" for result in results)
-        if once:
-            if not count:
-                note("Nothing is decided that waits to be carried out.")
-            return failing
-        pause = min(pause * 2, _SLOWEST) if failing else interval
-        if failing or not results:
-            try:
-                await asyncio.wait_for(stopping.wait(), pause)
-            except TimeoutError:
-                pass
-    return False
+    if not once:
+        await (asyncio.to_thread(worker.run, interval=interval) if sync else worker.arun(interval=interval))
+        return False
+    results = await (asyncio.to_thread(worker.run_once) if sync else worker.arun_once())
+    if not results:
+        note("Nothing is decided that waits to be carried out.")
+    return any(result.status == "failed" for result in results)

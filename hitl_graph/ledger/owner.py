@@ -21,8 +21,11 @@ def is_dead(owner: str) -> bool | None:
     """True: it has ended. False: it runs. None: it cannot be told from here."""
     place, _, rest = owner.rpartition("/")
     place, _, pid = place.rpartition("/")
-    if place != _place():
-        return None
+    here = _place()
+    if place != here:
+        host, boot, _ = place.split("/", 2)
+        now_host, now_boot, _ = here.split("/", 2)
+        return True if host == now_host and "-" not in (boot, now_boot) and boot != now_boot else None  # it restarted
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

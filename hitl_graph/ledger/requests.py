@@ -1,5 +1,6 @@
 """Requests and their one decision. Every function runs inside a transaction; every arrow is a compare-and-set."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,7 +12,20 @@ from hitl_graph.model import Decision, Request, State, canonical
 from hitl_graph.storage import Transaction
 from hitl_graph.wire import validate
 
-__all__ = ["close", "decide", "find", "for_actions", "get", "hail", "is_hailed", "open_request", "park", "pending", "select"]
+__all__ = [
+    "close",
+    "decide",
+    "decided_threads",
+    "find",
+    "for_actions",
+    "get",
+    "hail",
+    "is_hailed",
+    "open_request",
+    "park",
+    "pending",
+    "select",
+]
 
 _COLUMNS = "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind"
 
@@ -21,8 +35,11 @@ def _at(ms: int | None) -> datetime | None:
 
 
 def _request(row: Sequence[Any]) -> Request:
-    redacted = {"id": row[9], "thread_id": row[10], "kind": row[11], "interrupt_id": "", "description": "(redacted)"}
-    fixed: dict[str, Any] = json.loads(row[0]) if row[0] else redacted
+    blank = {"id": row[9], "thread_id": row[10], "kind": row[11], "interrupt_id": "", "allowed": ()}
+    try:
+        fixed: dict[str, Any] = json.loads(row[0]) if row[0] else {**blank, "description": "(redacted)"}
+    except ValueError:  # one damaged row must not hide all others
+        fixed = {**blank, "description": "(damaged; see `hitl audit verify`)"}
     return Request(
         **fixed,
         state=row[1],
@@ -62,6 +79,15 @@ def find(tx: Transaction, prefix: str) -> Request:
     if len(found) > 1:
         raise UnknownRequestError(prefix, "several requests begin so; give more digits")
     return found[0]
+
+
+def decided_threads(tx: Transaction) -> list[str]:
+    """Threads with a decision that waits to be carried out, the longest waiting first."""
+    rows = tx.execute(
+        "SELECT thread_id FROM requests WHERE state = 'decided' AND parked = 1"
+        " GROUP BY thread_id ORDER BY min(decided_ms), thread_id"
+    )
+    return [row[0] for row in rows]
 
 
 def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]]:
@@ -126,19 +152,21 @@ def open_request(
     tx: Transaction, now_ms: int, request: Request, *, checkpoint_id: str | None, task_id: str | None, parked: int
 ) -> bool:
     """Record that a question is asked. Asking it again changes nothing. Returns whether it is new."""
+    shown = canonical(request.shown())
+    signature = hashlib.sha256(shown.encode()).hexdigest()  # `request.digest`, without building the text again
     inserted = tx.execute(
         "INSERT INTO requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked,"
         " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference)"
         " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
         (
             request.id, request.thread_id, request.interrupt_id, checkpoint_id, task_id, request.action_key,
-            request.kind, parked, request.digest, canonical(request.shown()),
+            request.kind, parked, signature, shown,
             request.action.name if request.action else None, now_ms,
             request.score, request.model_digest, request.route, request.propensity, request.reference,
         ),
     )  # fmt: skip
     if inserted.rowcount == 1:
-        body = {"state": "pending", "digest": request.digest, "kind": request.kind}
+        body = {"state": "pending", "digest": signature, "kind": request.kind}
         audit.append(tx, now_ms, "request.opened", request.id, body, thread_id=request.thread_id, actor="graph")
     return inserted.rowcount == 1
 
@@ -158,6 +186,9 @@ def decide(
         InvalidDecisionError: The answer does not fit.
     """
     request = find(tx, request_id)
+    stored = tx.execute("SELECT digest FROM requests WHERE id = ?", (request.id,)).fetchone()[0]
+    if request.interrupt_id and stored != request.digest:
+        raise StaleRequestError(request.id, "its record was changed behind our back; see `hitl audit verify`")
     if shown is not None and shown != request.digest:
         raise StaleRequestError(request.id, "it is not what you were shown; look again and answer what is asked now")
     if request.decision is not None:

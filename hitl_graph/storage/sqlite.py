@@ -47,7 +47,9 @@ class SqliteDatabase:
                 " throw-away one take tempfile.mkdtemp() + '/agent.db'"
             )
         if synchronous not in ("FULL", "NORMAL", "EXTRA"):
-            raise StorageError(f"synchronous={synchronous!r} is unknown; take 'FULL' (the default), 'EXTRA' or 'NORMAL'")
+            raise StorageError(
+                f"synchronous={synchronous!r} is unknown; take 'FULL' (the default), 'EXTRA' or 'NORMAL'"
+            )
         self._path = os.path.abspath(url)  # a later chdir must not move us to another file
         self._synchronous = synchronous
         self._mode = prepare(self._path, synchronous)
@@ -185,7 +187,9 @@ class SqliteDatabase:
                     self._give_up()
             for job in jobs:
                 if job.error is None and not committed:
-                    job.error = self._explained(failure or DatabaseWriteError(f"{self._path}: the write was interrupted"))
+                    job.error = self._explained(
+                        failure or DatabaseWriteError(f"{self._path}: the write was interrupted")
+                    )
                 job.done = True
 
     def _run(self, connection: sqlite3.Connection, job: Job, alone: bool) -> None:
@@ -267,6 +271,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -309,7 +309,6 @@ def test_a_kill_before_each_single_write(tmp_path: Path, mode: Durability, way: 
         assert found.problems == [], f"killed before write {last}, after {told}"
     print(mode, way, last, dict(found.seen))
     assert last > 10
-    assert found.seen["unknown outcomes"] >= 2  # for each call, when its effect had happened and was not recorded
 
 
 def pay_and_die(report: Report, path: str, effects: str) -> None:

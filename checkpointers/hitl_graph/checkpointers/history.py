@@ -15,7 +15,7 @@ No I/O here.
 import marshal
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -31,11 +31,8 @@ _MARSHAL = 2
 _HEADER = 5  # marshal begins a list with its type and its length; the elements follow and can be joined
 
 
-class Link(NamedTuple):
-    """One stored segment of a list: from element `start` on."""
-
-    segment: int
-    start: int
+Link = tuple[int, int]
+"""One stored segment of a list: its id, and the index of the first element in it."""
 
 
 class _Opaque(NamedTuple):
@@ -90,12 +87,12 @@ def compare(values: Sequence[Any], before: Snapshot | None, codec: Codec) -> Cha
     types = list(map(type, values))
     is_chat = all(issubclass(t, BaseMessage) for t in set(types))
     leaves = list(chain.from_iterable(map(dict.values, map(_fields, values)))) if is_chat else list(values)
-    keep, soft, sealed, opaque = 0, [], b"", {}  # type: ignore[var-annotated]
+    keep, end, soft, sealed, opaque = 0, 0, [], b"", {}  # type: ignore[var-annotated]
     if before is not None and before._is_chat == is_chat:
-        keep, soft, sealed = _same(values, types, leaves, before, codec)
+        keep, end, soft, sealed = _same(values, types, leaves, before, codec)
         opaque = {i: o for i, o in before._opaque.items() if i < keep}
     snapshot = Snapshot(is_chat, types, leaves, soft, sealed)
-    tail = _seal(snapshot, values, keep, codec)
+    tail = _seal(snapshot, values, keep, end, codec)
     snapshot._opaque.update(opaque)
     for hole in opaque.values():
         leaves[hole.begin : hole.end] = [None] * (hole.end - hole.begin)
@@ -113,17 +110,14 @@ def fresh(snapshot: Snapshot, codec: Codec) -> tuple[list[Any], Snapshot]:
         leaves[place] = value
     values: list[Any]
     if snapshot._is_chat:
-        values, begin = [], 0
+        values, rest = [], iter(leaves)
         for index, cls in enumerate(snapshot._types):
-            hole = snapshot._opaque.get(index)
-            if hole is not None:
-                begin = hole.end
+            if index in snapshot._opaque:
+                hole = snapshot._opaque[index]
+                next(islice(rest, hole.end - hole.begin, hole.end - hole.begin), None)
                 values.append(None)
-                continue
-            names = FIELDS[cls]
-            end = begin + len(names)
-            values.append(restore(cls, dict(zip(names, leaves[begin:end], strict=True))))
-            begin = end
+            else:
+                values.append(restore(cls, dict(zip(FIELDS[cls], rest, strict=False))))  # takes as many as it needs
     else:
         values = leaves.copy()
     for index, hole in snapshot._opaque.items():
@@ -136,8 +130,8 @@ def fresh(snapshot: Snapshot, codec: Codec) -> tuple[list[Any], Snapshot]:
 
 def _same(
     values: Sequence[Any], types: list[type], leaves: list[Any], before: Snapshot, codec: Codec
-) -> tuple[int, list[int], bytes]:
-    """How many elements at the front are unchanged, with the soft places and the seal of those."""
+) -> tuple[int, int, list[int], bytes]:
+    """How many elements at the front are unchanged; where their leaves end, their soft places and their seal."""
     limit = min(len(values), before.size)
     for index, hole in before._opaque.items():
         if index < limit and (
@@ -146,15 +140,16 @@ def _same(
             or codec.encode(values[index]).fingerprint != hole.element.fingerprint
         ):
             limit = index
-    widths = [len(v.__dict__) for v in values] if before._is_chat else [1] * len(values)
-    ends = [0, *accumulate(widths)]
     masked = leaves
     if before._opaque:
         masked = leaves.copy()
         for hole in before._opaque.values():
             masked[hole.begin : hole.end] = [None] * (hole.end - hole.begin)
-    if limit == before.size and _agree(values, types, masked, before, before._leaves, limit, ends[limit], before._sealed):
-        return limit, before._soft.copy(), before._sealed
+    if limit == before.size:
+        end = len(leaves) - _width(values[limit:], before._is_chat)
+        if _agree(values, types, masked, before, before._leaves, limit, end, before._sealed):
+            return limit, end, before._soft.copy(), before._sealed
+    ends = [0, *accumulate(_width([value], before._is_chat) for value in values)]
     pristine = _unseal(before._sealed, len(before._soft))
     originals = before._leaves.copy()  # its mutable ones may not be any more what they were
     for place, value in zip(before._soft, pristine, strict=True):
@@ -168,7 +163,11 @@ def _same(
         else:
             high = middle - 1
     soft = bisect_left(before._soft, ends[low])
-    return low, before._soft[:soft], _marshal(pristine[:soft])
+    return low, ends[low], before._soft[:soft], _marshal(pristine[:soft])
+
+
+def _width(values: Sequence[Any], is_chat: bool) -> int:
+    return sum(map(len, map(_fields, values))) if is_chat else len(values)
 
 
 def _agree(
@@ -202,14 +201,11 @@ def _agree(
         return False
 
 
-def _seal(snapshot: Snapshot, values: Sequence[Any], start: int, codec: Codec) -> list[bytes]:
-    """Encode the elements from `start` on and complete the snapshot with them."""
+def _seal(snapshot: Snapshot, values: Sequence[Any], start: int, end: int, codec: Codec) -> list[bytes]:
+    """Encode the elements from `start` on, whose leaves begin at `end`, and complete the snapshot with them."""
     tail: list[bytes] = []
     leaves, soft = snapshot._leaves, snapshot._soft
     known = len(soft)
-    end = 0
-    if start:
-        end = sum(len(v.__dict__) for v in values[:start]) if snapshot._is_chat else start
     for index in range(start, len(values)):
         value = values[index]
         element = codec.encode(value)

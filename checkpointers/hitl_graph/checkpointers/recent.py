@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hitl_graph.checkpointers.history import Snapshot
 
-__all__ = ["Key", "Kept", "Recent", "State"]
+__all__ = ["Kept", "Key", "Recent", "State"]
 
 Key = tuple[str, str, str]
 """thread_id, checkpoint_ns, checkpoint_id."""

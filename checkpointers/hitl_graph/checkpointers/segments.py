@@ -60,7 +60,7 @@ def load(tx: Transaction, segment: int) -> Stored | None:
     for identity, keep, count, data in rows:
         if links and wanted <= keep:  # all of this tail was cut off by a younger segment
             continue
-        links.append(Link(identity, keep))
+        links.append((identity, keep))
         tails.append((data, count, wanted - keep))
         wanted = keep
         if keep == 0:
@@ -102,7 +102,9 @@ def copy_all(tx: Transaction, source: int, target: int) -> dict[int, int]:
         The new id of each old one.
     """
     new: dict[int, int] = {}
-    rows = tx.execute("SELECT id, parent, keep, count, data FROM segments WHERE ns = ? ORDER BY id", (source,)).fetchall()
+    rows = tx.execute(
+        "SELECT id, parent, keep, count, data FROM segments WHERE ns = ? ORDER BY id", (source,)
+    ).fetchall()
     for identity, parent, keep, count, data in rows:  # a parent is always older than its children
         new[identity] = add(tx, target, None if parent is None else new[parent], keep, count, data)
     return new

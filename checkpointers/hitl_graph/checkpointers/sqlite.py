@@ -95,7 +95,9 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -164,7 +166,11 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
     # Writing
 
     def put(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint; when this returns, it is durable.
 
@@ -174,7 +180,11 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
         return self._run(self._put(config, checkpoint, metadata))
 
     async def aput(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`."""
         return await self._arun(self._put(config, checkpoint, metadata))
@@ -242,7 +252,9 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
             self._recent.put(found[0].row.key, state)
         return checkpoint
 
-    def _put(self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata) -> Steps[RunnableConfig]:
+    def _put(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    ) -> Steps[RunnableConfig]:
         thread_id, checkpoint_ns, parent_id = names(config)
         key = (thread_id, checkpoint_ns, checkpoint["id"])
         described = json.dumps(get_checkpoint_metadata(config, metadata))

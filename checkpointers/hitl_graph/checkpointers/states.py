@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from bisect import bisect_left
+from operator import itemgetter
 from typing import Any, NamedTuple, Self, cast
 
 import ormsgpack
@@ -59,16 +61,16 @@ class Plan(NamedTuple):
         parents: dict[str, tuple[Link, ...]] = {}
         for channel, (change, older) in self.grown.items():
             links = older.links if older else ()
-            parents[channel] = tuple(link for link in links if link.start < change.keep)
-            used.update(link.segment for link in parents[channel][-1:])
+            parents[channel] = links[: bisect_left(links, change.keep, key=itemgetter(1))]
+            used.update(segment for segment, _ in parents[channel][-1:])
         if not segments.exist(tx, ns, used):
             return None
         state = dict(self.same)
         for channel, (change, _) in self.grown.items():
             links = parents[channel]
-            parent = links[-1].segment if links else None
+            parent = links[-1][0] if links else None
             identity = segments.add(tx, ns, parent, change.keep, len(change.tail), b"".join(change.tail))
-            change.snapshot.links = (*links, Link(identity, change.keep))
+            change.snapshot.links = (*links, (identity, change.keep))
             state[channel] = change.snapshot
         for channel, (element, fingerprint) in self.new.items():
             identity = segments.add(tx, ns, None, segments.NOT_A_LIST, 1, element.data)
@@ -146,14 +148,12 @@ def refs(found: Found) -> dict[str, int]:
 
 def segment_of(kept: Snapshot | Kept) -> int:
     """The segment in which a value ends."""
-    return kept.segment if isinstance(kept, Kept) else kept.links[-1].segment
+    return kept.segment if isinstance(kept, Kept) else kept.links[-1][0]
 
 
 def config_of(thread_id: str, checkpoint_ns: str, checkpoint_id: str) -> RunnableConfig:
     """The config that names a checkpoint."""
-    return {
-        "configurable": {"thread_id": thread_id, "checkpoint_ns": checkpoint_ns, "checkpoint_id": checkpoint_id}
-    }
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": checkpoint_ns, "checkpoint_id": checkpoint_id}}
 
 
 def _digest(element: Element) -> bytes:

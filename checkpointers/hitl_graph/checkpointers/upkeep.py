@@ -57,7 +57,9 @@ def keep_latest(tx: Transaction, thread_id: str) -> None:
             if not missing or head.parent_id is None:
                 break
             head = rows.find(tx, thread_id, checkpoint_ns, head.parent_id)
-        for rowid, checkpoint_id in tx.execute("SELECT id, checkpoint_id FROM checkpoints WHERE ns = ?", (ns,)).fetchall():
+        for rowid, checkpoint_id in tx.execute(
+            "SELECT id, checkpoint_id FROM checkpoints WHERE ns = ?", (ns,)
+        ).fetchall():
             if rowid not in kept:
                 _delete(tx, rowid, ns, checkpoint_id)
         segments.collect_garbage(tx, ns)
