@@ -115,7 +115,7 @@ def _type(schema: Any, root: dict[str, Any], seen: tuple[str, ...]) -> Any:
 
 def _limited(plain: Any, limits: dict[str, Any]) -> Any:
     try:
-        limited = Annotated[plain, Field(**limits)]
+        limited: Any = Annotated[plain, Field(**limits)]
         TypeAdapter(limited)
     except (TypeError, ValueError, PydanticUserError, SchemaError):  # a minimum for text, a pattern that is none ...
         return plain

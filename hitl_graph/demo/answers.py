@@ -11,12 +11,12 @@ from hitl_graph.cli import views
 from hitl_graph.cli.app import Failure
 from hitl_graph.cli.editing import Draft, assigned
 from hitl_graph.errors import InvalidDecisionError
-from hitl_graph.model import Decision, Request, approve, edit, reject, respond
+from hitl_graph.model import Decision, Request, Word, approve, edit, reject, respond
 from hitl_graph.wire import validate
 
 __all__ = ["ask_person", "scripted"]
 
-_KEYS = {"a": "approve", "e": "edit", "r": "reject", "c": "respond"}
+_KEYS: dict[str, Word] = {"a": "approve", "e": "edit", "r": "reject", "c": "respond"}
 
 
 def scripted(request: Request, answered: Sequence[str], arrived: int) -> Decision:
@@ -49,7 +49,7 @@ def ask_person(out: Console, request: Request) -> Decision:
     out.print(f"{views.visible(request.thread_id)}: {title}", style="bold")
     args: dict[str, Any] = views.arguments(request)
     views.show(out, views.quoted(out, views.lines_of(args), "  "))
-    keys = {key: word for key, word in _KEYS.items() if word in request.allowed}
+    keys: dict[str, Word] = {key: word for key, word in _KEYS.items() if word in request.allowed}
     offered = ", ".join(f"{key} = {request.labels.get(word, word)}" for key, word in keys.items())
     while True:
         key = Prompt.ask(f"  {offered}", console=out, choices=list(keys), show_choices=False)

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from threading import Event, current_thread, main_thread
 from typing import Any
@@ -38,7 +38,7 @@ def run_child(arguments: list[str], say: Callable[[str], None], *, kill_when: Ev
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Generator[None]:
     """In here SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that what was started is ended."""
 
     def end(number: int, _: Any) -> None:

@@ -71,6 +71,7 @@ MALFORMED: list[tuple[Any, str]] = [
     ({"decisions": [[APPROVE]]}, "this is no answer"),
     ({"decisions": ["approve"]}, "this is no answer"),
     ({"decisions": [{"decisions": [APPROVE]}]}, "this is no answer"),
+    ({"type": "approve", "request_id": []}, "the answer was made for request_id []"),
     ({"type": "yes"}, "'yes' is not one of approve, edit, reject, respond"),
     ({"type": "approve", "args": {"eur": 1_000_000, "to": "eve"}}, "approve takes no arguments; use edit"),
     ({"type": "approve", "edited_action": {"name": "pay", "args": EDITED}}, "approve takes no arguments; use edit"),

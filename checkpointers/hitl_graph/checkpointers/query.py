@@ -15,7 +15,7 @@ __all__ = ["Query", "names"]
 
 def names(config: RunnableConfig) -> tuple[str, str, str | None]:
     """thread_id, checkpoint_ns and checkpoint_id of a config."""
-    configurable = config["configurable"]
+    configurable = config.get("configurable", {})
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns") or "", configurable.get("checkpoint_id")
 
 
@@ -29,11 +29,11 @@ class Query:
         before: RunnableConfig | None,
         limit: int | None,
     ) -> None:
-        wanted = config["configurable"] if config else {}
+        wanted = config.get("configurable", {}) if config else {}
         self._thread_id = str(wanted["thread_id"]) if config else None
         self._checkpoint_ns: str | None = wanted.get("checkpoint_ns")
         self._checkpoint_id: str | None = wanted.get("checkpoint_id") or None
-        self._before: str | None = before["configurable"].get("checkpoint_id") if before else None
+        self._before: str | None = before.get("configurable", {}).get("checkpoint_id") if before else None
         self._filter = {key: _canonical(value) for key, value in (filter or {}).items()}
         self._left = limit
 

@@ -123,7 +123,8 @@ def load(tx: Transaction, row: Row, *, has: Callable[[str, int], bool] = lambda 
         for channel, segment in json.loads(row.refs).items()
     }
     writes = tx.execute(
-        "SELECT task_id, channel, value FROM writes WHERE ns = ? AND checkpoint_id = ? ORDER BY task_path, task_id, idx",
+        "SELECT task_id, channel, value FROM writes WHERE ns = ? AND checkpoint_id = ?"
+        " ORDER BY task_path, task_id, idx",
         (row.ns, row.checkpoint_id),
     ).fetchall()
     return Found(row, values, writes)

@@ -1,4 +1,4 @@
-"""Segments in SQL: values that several checkpoints share. They are only added, and removed when nothing refers to them."""
+"""Segments in SQL: values that checkpoints share. They are only added, and removed when nothing refers to them."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple

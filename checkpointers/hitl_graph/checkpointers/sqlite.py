@@ -398,7 +398,7 @@ def _derive_allow_lists() -> None:
         from langgraph._internal import _serde
     except ImportError:
         return
-    _serde.STRICT_MSGPACK_ENABLED = True
+    vars(_serde)["STRICT_MSGPACK_ENABLED"] = True
 
 
 _derive_allow_lists()  # at import too: a graph may be compiled before the first checkpointer is opened

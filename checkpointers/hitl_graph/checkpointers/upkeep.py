@@ -73,9 +73,9 @@ def copy_thread(tx: Transaction, source: str, target: str) -> None:
         checkpoints = tx.execute(
             "SELECT checkpoint_id, parent_id, metadata, skeleton, refs FROM checkpoints WHERE ns = ? ORDER BY id", (ns,)
         ).fetchall()
-        for *columns, refs in checkpoints:
+        for checkpoint_id, parent_id, metadata, skeleton, refs in checkpoints:
             renamed = {channel: new[segment] for channel, segment in json.loads(refs).items()}
-            rows.put(tx, into, *columns, json.dumps(renamed))
+            rows.put(tx, into, checkpoint_id, parent_id, metadata, skeleton, json.dumps(renamed))
         tx.execute(
             "INSERT OR REPLACE INTO writes (ns, checkpoint_id, task_id, idx, task_path, channel, value)"
             " SELECT ?, checkpoint_id, task_id, idx, task_path, channel, value FROM writes WHERE ns = ? ORDER BY id",

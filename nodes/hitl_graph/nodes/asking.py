@@ -85,7 +85,7 @@ class Asker:
         """
         interrupt_id, *others = (self._interrupt_id(n) for n in (number, *range(number)))
         own = request_id(self.thread_id, interrupt_id)
-        earlier = {request_id(self.thread_id, other) for other in others}
+        earlier = [request_id(self.thread_id, other) for other in others]  # no set: what names them is a stranger's
         request = self.ledger.read(requests.get, own)
         if request is None:
             request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
