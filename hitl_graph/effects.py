@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.errors import GraphBubbleUp
@@ -122,7 +123,8 @@ class Effect:
             yield blocking(self._settle, begun.permit_id, state, error=f"{type(exc).__name__}: {exc}"[:2000])
             raise
         type_, data = _dump(result, self.action)
-        yield blocking(self._settle, begun.permit_id, "done", type_=type_, result=data)
+        told = result.text[:2000] if isinstance(result, ToolMessage) and result.status == "error" else None
+        yield blocking(self._settle, begun.permit_id, "done", type_=type_, result=data, error=told)
         return result
 
     def resolve(self, lost: Lost, request_id: str, happened: bool, result: Any) -> None:

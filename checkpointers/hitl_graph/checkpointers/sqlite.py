@@ -398,7 +398,8 @@ def _derive_allow_lists() -> None:
         from langgraph._internal import _serde
     except ImportError:
         return
-    vars(_serde)["STRICT_MSGPACK_ENABLED"] = True
+    flag = "STRICT_MSGPACK_ENABLED"  # not exported, hence the detour
+    setattr(_serde, flag, True)
 
 
 _derive_allow_lists()  # at import too: a graph may be compiled before the first checkpointer is opened
