@@ -11,9 +11,10 @@ from threading import Event, Thread
 from typing import Any, Literal, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import UnknownInterruptError
+from langgraph.errors import UnknownInterruptError, is_invalid_resume
 from langgraph.pregel import Pregel
 from langgraph.types import Command
+from pydantic import ValidationError
 
 from hitl_graph.errors import DeliveryError
 from hitl_graph.ledger import Ledger, claims, owner, requests
@@ -167,12 +168,7 @@ class Worker:
                     f"thread {thread_id} does not wait for {', '.join(names)} in this graph; was a node renamed or"
                     " removed, or the wrong graph given? Run the worker with the graph that asked; the decision is kept"
                 )
-            answers = {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in deliverable}
-            command: Command[Any] | None = Command(resume=answers) if answers else None
-            yield Step(
-                lambda: self.graph.invoke(command, config, context=self.context, durability="sync"),
-                lambda: self.graph.ainvoke(command, config, context=self.context, durability="sync"),
-            )
+            yield from self._deliver(deliverable, config)
             after = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
         except Exception as exc:
             if isinstance(exc, UnknownInterruptError) and not (yield blocking(self._decided, thread_id)):
@@ -183,6 +179,30 @@ class Worker:
             return Resumed(thread_id, names, "failed", exc)
         handed = tuple(request.id for request in deliverable)
         return Resumed(thread_id, handed, "paused" if after.interrupts else "finished")
+
+    def _deliver(self, decided: list[Request], config: RunnableConfig) -> Steps[None]:
+        """Run the graph with these answers; one that the graph itself refuses is asked again."""
+        answers = {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in decided}
+        command: Command[Any] | None = Command(resume=answers) if answers else None
+        try:
+            yield Step(
+                lambda: self.graph.invoke(command, config, context=self.context, durability="sync"),
+                lambda: self.graph.ainvoke(command, config, context=self.context, durability="sync"),
+            )
+        except ValidationError as exc:  # how LangGraph refuses an answer; it has not kept it, nor run anything on it
+            foreign = [request for request in decided if request.answer_shape != "hitl"]
+            if not is_invalid_resume(exc) or not foreign:
+                raise
+            if len(decided) == 1:
+                why = f"the graph refused the answer: {exc.errors(include_url=False)[0]['msg']}"
+                yield blocking(self.ledger.write, requests.reopen, self.ledger.now_ms(), decided[0], why)
+                return
+            for request in decided:  # which one was refused is not told
+                if (yield blocking(self._is_open, request)):
+                    yield from self._deliver([request], config)
+
+    def _is_open(self, request: Request) -> bool:
+        return any(request.id == other.id for other in self._decided(request.thread_id))
 
     def _decided(self, thread_id: str) -> list[Request]:
         return self.ledger.read(requests.select, "thread_id = ? AND state = 'decided' AND parked = 1", (thread_id,))

@@ -12,7 +12,7 @@ from langgraph.checkpoint.conformance.capabilities import ALL_CAPABILITIES, Capa
 from hitl_graph.checkpointers import SqliteCheckpointer
 
 
-class SyncBridge(BaseCheckpointSaver[int]):
+class SyncBridge(BaseCheckpointSaver[str]):
     """A checkpointer whose async methods call the sync methods of another one."""
 
     def __init__(self, saver: SqliteCheckpointer) -> None:
@@ -46,14 +46,14 @@ class SyncBridge(BaseCheckpointSaver[int]):
 
 
 @checkpointer_test(name="SqliteCheckpointer")
-async def async_methods() -> AsyncGenerator[BaseCheckpointSaver[int], None]:
+async def async_methods() -> AsyncGenerator[BaseCheckpointSaver[str], None]:
     with tempfile.TemporaryDirectory() as folder:
         async with SqliteCheckpointer(f"{folder}/agent.db") as saver:
             yield saver
 
 
 @checkpointer_test(name="SqliteCheckpointer, sync methods")
-async def sync_methods() -> AsyncGenerator[BaseCheckpointSaver[int], None]:
+async def sync_methods() -> AsyncGenerator[BaseCheckpointSaver[str], None]:
     with tempfile.TemporaryDirectory() as folder, SqliteCheckpointer(f"{folder}/agent.db") as saver:
         yield SyncBridge(saver)
 

@@ -23,9 +23,9 @@ def is_dead(owner: str) -> bool | None:
     place, _, pid = place.rpartition("/")
     here = _place()
     if place != here:
-        host, boot, _ = place.split("/", 2)
-        now_host, now_boot, _ = here.split("/", 2)
-        return True if host == now_host and "-" not in (boot, now_boot) and boot != now_boot else None  # it restarted
+        then, now = place.split("/"), here.split("/")
+        rebooted = then[0] == now[0] and "-" not in (*then[1:2], now[1]) and then[1:2] != now[1:2]
+        return True if rebooted and len(then) > 1 else None
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

@@ -41,11 +41,13 @@ def interrupted(
     now, called = _now(), task_path.count("~") > 1  # a path within a path: a node called this task
     head = tx.execute(_HEAD, (thread_id,)).fetchone()[0]
     asked = [recognise(thread_id, interrupt.id, interrupt.value, interrupt.response_schema) for interrupt in interrupts]
-    for request in asked:
+    for order, request in enumerate(asked):  # a millisecond apart, so that the inbox keeps the order of the calls
         parked = CALLED if called else int(head == checkpoint_id)
-        opened = requests.open_request(tx, now, request, checkpoint_id=checkpoint_id, task_id=task_id, parked=parked)
+        opened = requests.open_request(
+            tx, now + order, request, checkpoint_id=checkpoint_id, task_id=task_id, parked=parked
+        )
         if not opened and not called:
-            requests.park(tx, now, thread_id, request.id, task_id, parked)
+            requests.park(tx, now + order, thread_id, request.id, task_id, parked)
         if head is not None and head > checkpoint_id:
             requests.close(tx, now, request, "superseded", "the thread had moved on before the pause was stored")
     kept = {request.id for request in asked}

@@ -24,6 +24,7 @@ __all__ = [
     "open_request",
     "park",
     "pending",
+    "reopen",
     "select",
 ]
 
@@ -114,9 +115,10 @@ def hail(tx: Transaction, now_ms: int, thread_id: str, checkpoint_id: str) -> No
 def park(tx: Transaction, now_ms: int, thread_id: str, request_id: str, task_id: str, parked: int) -> None:
     """Note that the pause of a request is stored (1), or only its checkpoint is missing (0)."""
     changed = tx.execute(
-        "UPDATE requests SET task_id = ?1, parked = CASE parked WHEN 1 THEN 1 ELSE ?2 END"
+        "UPDATE requests SET task_id = ?1, parked = CASE parked WHEN 1 THEN 1 ELSE ?2 END,"
+        " created_ms = CASE parked WHEN 1 THEN created_ms ELSE ?4 END"
         " WHERE id = ?3 AND (task_id IS NOT ?1 OR parked < ?2)",
-        (task_id, parked, request_id),
+        (task_id, parked, request_id, now_ms),
     )
     if changed.rowcount == 1:
         body = {"parked": parked, "task": task_id}
@@ -211,6 +213,19 @@ def decide(
     body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
     audit.append(tx, now_ms, "request.decided", request.id, body, thread_id=request.thread_id, actor=reviewer)
     return find(tx, request.id)
+
+
+def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
+    """Ask again, because the graph itself refused the answer: it has checks that no schema tells."""
+    changed = tx.execute(
+        "UPDATE requests SET state = 'pending', decided_ms = NULL, decision = NULL, reviewer = NULL, channel = NULL,"
+        " note = ? WHERE id = ? AND state = 'decided'",
+        (note, request.id),
+    )
+    if changed.rowcount == 1:
+        tx.execute("DELETE FROM votes WHERE request_id = ?", (request.id,))
+        body = {"state": "pending", "decision": None, "reviewer": None, "note": note}
+        audit.append(tx, now_ms, "request.reopened", request.id, body, thread_id=request.thread_id, actor="graph")
 
 
 def close(tx: Transaction, now_ms: int, request: Request, state: State, note: str) -> None:

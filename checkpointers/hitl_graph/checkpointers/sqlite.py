@@ -47,7 +47,7 @@ _NULL_TASK = "00000000-0000-0000-0000-000000000000"  # input and update_state wr
 _CONTROL = {ERROR, "__error_source_node__", INTERRUPT, RESUME, SCHEDULED}
 
 
-class SqliteCheckpointer(BaseCheckpointSaver[int]):
+class SqliteCheckpointer(BaseCheckpointSaver[str]):
     """Stores the threads of LangGraph graphs, and everything about their pauses, in one SQLite file.
 
     For sync and async graphs alike, from any number of threads, event loops and processes. Lists such as `messages`
@@ -111,6 +111,15 @@ class SqliteCheckpointer(BaseCheckpointSaver[int]):
     def pending_interrupts(self) -> list[Any]:
         """The rows of the inbox: every pause that waits for an answer, over all threads."""
         return cast("list[Any]", self._ledger.pending_rows())
+
+    def get_next_version(self, current: int | str | None, channel: None) -> str:
+        """The next version of a channel, as LangGraph's own checkpointers and its server write it: text that sorts.
+
+        The server brings a numbering of its own, whatever the checkpointer's; with another one, a thread that it began
+        could not go on elsewhere, nor one begun elsewhere there.
+        """
+        number = int(current.split(".")[0]) if isinstance(current, str) else current or 0
+        return f"{number + 1:032}"
 
     # Reading
 

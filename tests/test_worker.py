@@ -1,0 +1,107 @@
+"""What the worker does with threads that fail, and with answers that a graph itself refuses."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START, StateGraph
+from langgraph.pregel import Pregel
+from langgraph.types import interrupt
+from pydantic import BaseModel, field_validator
+from typing_extensions import TypedDict
+
+from hitl_graph.checkpointers import SqliteCheckpointer
+from hitl_graph.inbox import Inbox
+from hitl_graph.model import respond
+from hitl_graph.worker import Resumed, Worker
+
+
+class State(TypedDict, total=False):
+    answer: object
+    other: object
+
+
+class Even(BaseModel):
+    number: int
+
+    @field_validator("number")
+    @classmethod
+    def is_even(cls, number: int) -> int:
+        if number % 2:
+            raise ValueError("odd numbers are not taken")
+        return number
+
+
+@pytest.fixture
+def saver(db_path: Path) -> Generator[SqliteCheckpointer]:
+    with SqliteCheckpointer(db_path) as opened:
+        yield opened
+
+
+def build(saver: SqliteCheckpointer, *names: str) -> Pregel[State, None, State, State]:
+    builder = StateGraph(State)
+    for name in names:
+
+        def ask(state: State, name: str = name) -> State:
+            answer = interrupt(name, response_schema=Even)
+            return {"answer": answer.number} if name == "answer" else {"other": answer.number}
+
+        builder.add_node(f"ask_{name}", ask)
+        builder.add_edge(START, f"ask_{name}")
+    return builder.compile(checkpointer=saver)
+
+
+def thread(name: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": name}}
+
+
+def test_an_answer_that_the_graph_refuses_is_asked_again(saver: SqliteCheckpointer) -> None:
+    graph, inbox = build(saver, "answer", "other"), Inbox(saver.ledger)
+    graph.invoke({}, thread("1"))
+    first, second = inbox.pending()
+    inbox.decide(first.id, respond({"number": 3}), reviewer="alice")
+    inbox.decide(second.id, respond({"number": 4}), reviewer="alice")
+    [resumed] = Worker(graph, saver.ledger).run_once()
+    assert resumed.status == "paused"
+    [again] = inbox.pending()
+    assert again.id == first.id
+    assert again.note is not None
+    assert "odd numbers are not taken" in again.note
+    inbox.decide(again.id, respond({"number": 2}), reviewer="alice")
+    [resumed] = Worker(graph, saver.ledger).run_once()
+    assert resumed.status == "finished"
+    assert sorted(map(str, graph.get_state(thread("1")).values.values())) == ["2", "4"]
+    assert saver.ledger.verify_audit().ok
+
+
+def test_threads_that_fail_do_not_hide_the_others(saver: SqliteCheckpointer) -> None:
+    good, bad = build(saver, "answer"), build(saver, "other")
+    inbox = Inbox(saver.ledger)
+    for name in ("a0", "a1", "a2"):
+        bad.invoke({}, thread(name))
+    good.invoke({}, thread("z"))
+    for request in inbox.pending():
+        inbox.decide(request.id, respond({"number": 2}), reviewer="alice")
+    worker = Worker(good, saver.ledger)
+    finished = [r.thread_id for _ in range(2) for r in worker.run_once(limit=3) if r.status == "finished"]
+    assert finished == ["z"]
+
+
+def test_it_tells_of_each_thread_and_stops_between_two(saver: SqliteCheckpointer) -> None:
+    graph, inbox, told = build(saver, "answer"), Inbox(saver.ledger), list[Resumed]()
+    for name in ("1", "2"):
+        graph.invoke({}, thread(name))
+    for request in inbox.pending():
+        inbox.decide(request.id, respond({"number": 2}), reviewer="alice")
+
+    def tell(result: Resumed) -> None:
+        told.append(result)
+        worker.stop()
+
+    worker = Worker(graph, saver.ledger, on_resumed=tell)
+    worker.run()
+    assert [result.thread_id for result in told] == ["1"]
+    worker = Worker(graph, saver.ledger, on_resumed=tell)
+    worker.run()
+    assert [result.thread_id for result in told] == ["1", "2"]
