@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Generator
@@ -206,19 +207,18 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Generator[Path]:
+def small_disk() -> Generator[Path]:
     """A file system of 2 MB. Needs root, as CI has."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+    folder = Path(tempfile.mkdtemp())  # not below tmp_path, which pytest could not remove while it is mounted
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     try:
+        if mounted.returncode != 0:
+            pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
         yield folder
-    finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+    finally:
+        folder.rmdir()
 
 
 def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> None:
