@@ -25,7 +25,7 @@ demo: $(STAMP) ## an e-mail assistant that asks before it sends
 	@$(BIN)/hitl demo $(ARGS)
 
 test: $(STAMP) ## the whole suite
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=auto $(ARGS)
 
 check: $(STAMP) ## lint, format, types, arrows between modules
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The checkpointer as LangGraph and its users meet it: sync and async, strict, small, and safe to call from anywhere."""
+"""The checkpointer as LangGraph and its users meet it: sync and async, strict, small, callable from anywhere."""
 
 import asyncio
 import copy
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -159,7 +160,9 @@ def test_a_run_leaves_what_the_memory_saver_would_hold(saver: SqliteCheckpointer
         app.invoke({"messages": [HumanMessage("hello", id="h")]}, config("t"), durability=durability)
         app.invoke(Command(resume="yes"), config("t"), durability=durability)
         history = list(app.get_state_history(config("t")))
-        found.append([(s.next, s.metadata, len(s.values.get("messages", ())), s.values.get("profile")) for s in history])
+        found.append(
+            [(s.next, s.metadata, len(s.values.get("messages", ())), s.values.get("profile")) for s in history]
+        )
     assert found[0] == found[1]
 
 
@@ -242,13 +245,14 @@ def test_two_readers_never_share_an_object(saver: SqliteCheckpointer) -> None:
 
 def test_a_step_costs_what_it_adds(db_path: str) -> None:
     with SqliteCheckpointer(db_path) as saver:
-        history, head, sizes = [], None, []
+        history: list[Any] = []
+        head, sizes = None, []
         for number in range(400):
             history = [*history, HumanMessage(f"{number}" + "x" * 1000, id=str(number))]
             head = put(saver, "t", {"messages": history, "notes": {"of": "y" * 5000}}, head)
             if number % 100 == 99:
                 sizes.append(_stored(saver))
-    steps = [later - earlier for earlier, later in zip(sizes, sizes[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(sizes)]
     assert max(steps) < 1.1 * min(steps)
     assert sizes[-1] < 400 * 2_000 + 10_000
 

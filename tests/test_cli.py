@@ -840,14 +840,21 @@ def _truncated() -> None:
     Path("agent.db").write_bytes(data[: len(data) // 2])
 
 
-def _unreadable_row() -> None:
-    asked("abcdef")
-    sql("UPDATE requests SET shown = '{not json'")
-
-
 def _missing_table() -> None:
     asked("abcdef")
     sql("DROP TABLE requests")
+
+
+def test_one_damaged_row_does_not_hide_the_others_and_cannot_be_approved(hitl: Cli) -> None:
+    asked("abcdef")
+    asked("fedcba")
+    sql("UPDATE requests SET shown = '{not json' WHERE id LIKE 'abcdef%'")
+    listed = hitl("inbox")
+    assert listed.code == 0
+    assert "damaged" in listed.out
+    assert "fedcba" in listed.out
+    assert hitl("approve", "abcdef").code == 4
+    assert hitl("approve", "fedcba").code == 0
 
 
 @pytest.mark.parametrize(
@@ -860,7 +867,6 @@ def _missing_table() -> None:
         (lambda: sql("CREATE TABLE t (x)"), "another program"),
         (_newer, "upgrade hitl-graph"),
         (_truncated, "damaged"),
-        (_unreadable_row, "cannot be read"),
         (_missing_table, "no such table"),
     ],
 )
