@@ -189,7 +189,7 @@ def test_the_digest_does_not_move_with_the_request(moved: dict[str, Any]) -> Non
         {"type": "respond"},
         {"type": "respond", "message": "a", "value": "b"},
         {"type": "approve", "extra": 1},
-        {"type": "edit", "args": {"x": object()}},
+        {"type": "edit", "args": {"x": {1, 2}}},
     ],
     ids=str,
 )
