@@ -206,7 +206,7 @@ def _seal(
 ) -> list[bytes]:
     """Encode the elements from `start` on and complete the snapshot with them."""
     tail: list[bytes] = []
-    added, names, sealed = [], [], []  # type: ignore[var-annotated]
+    added, names, sealed = [], [], []
     for index in range(start, len(values)):
         element = codec.encode(values[index])
         tail.append(element.data)
