@@ -110,6 +110,11 @@ def graph(saver: BaseCheckpointSaver[Any]) -> Any:
     return builder.compile(checkpointer=saver)
 
 
+def named(item: CheckpointTuple, key: str) -> str:
+    """What the config of a checkpoint says."""
+    return str(item.config.get("configurable", {})[key])
+
+
 def plain(tuple_: CheckpointTuple | None) -> Any:
     """What two savers must agree about, without what is theirs to choose."""
     assert tuple_ is not None
@@ -273,7 +278,7 @@ def test_the_loop_over_list_may_use_the_checkpointer(saver: SqliteCheckpointer) 
     heads = [put(saver, "t", {"n": number}, step=number) for number in range(100)]
     seen = []
     for item in saver.list(config("t")):
-        identity = item.config["configurable"]["checkpoint_id"]
+        identity = named(item, "checkpoint_id")
         seen.append(identity)
         saver.put_writes(item.config, [("x", 1)], "task")
         assert saver.get_tuple(item.config) is not None
@@ -406,8 +411,11 @@ def test_pruning_keeps_the_state_of_a_delta_channel(saver: SqliteCheckpointer, t
     class Deltas(TypedDict, total=False):
         items: Annotated[list[Any], DeltaChannel(_append, snapshot_frequency=5)]
 
+    def add(state: Deltas) -> Deltas:
+        return {"items": [{"n": len(state.get("items", [])), "text": "z" * 300}]}
+
     builder = StateGraph(Deltas)
-    builder.add_node("add", lambda state: {"items": [{"n": len(state.get("items", [])), "text": "z" * 300}]})
+    builder.add_node("add", add)
     builder.add_edge(START, "add")
     app = builder.compile(checkpointer=saver)
     for _ in range(turns):
@@ -446,7 +454,7 @@ def test_several_event_loops_may_share_it(saver: SqliteCheckpointer) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(run, range(3)))
-    heads = {item.config["configurable"]["thread_id"] for item in saver.list(None)}
+    heads = {named(item, "thread_id") for item in saver.list(None)}
     assert len(heads) == 30
 
 

@@ -117,6 +117,8 @@ def apply(values: list[Any], step: tuple[Any, ...]) -> list[Any]:
             return values[: size % (len(values) + 1)]
         case ("front", new):
             return [new, *values]
+        case _:
+            pass
     return values
 
 
@@ -208,7 +210,8 @@ def test_any_history_reads_back_as_from_memory(
     memory, heads = InMemorySaver(), []  # type: ignore[var-annotated]
     with SqliteCheckpointer(path, synchronous="NORMAL") as ours:
         values, head = start, None
-        for number, step in enumerate([("append", []), *changes]):
+        every: list[tuple[Any, ...]] = [("append", []), *changes]
+        for number, step in enumerate(every):
             if step[0] == "fork" and heads:
                 head = heads[step[1] % len(heads)]
                 values = read(ours, head)["messages"]
