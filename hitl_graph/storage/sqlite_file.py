@@ -23,12 +23,14 @@ def connect(path: str, mode: str, synchronous: str, *, timeout: float = BUSY_SEC
     connection = sqlite3.connect(
         f"file:{quote(path)}?{options}",
         uri=True,
-        timeout=timeout,
+        timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
     )
-    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute(f"PRAGMA synchronous={synchronous}")  # looks into the file, which another process may recover
+    if timeout != BUSY_SECONDS:
+        connection.execute(f"PRAGMA busy_timeout={timeout * 1000:.0f}")
     return connection
 
 
