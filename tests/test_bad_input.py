@@ -56,7 +56,9 @@ def still_works(scene: Scene, request: Request, graph: Graph) -> None:
 # --- what people send -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nobody", ["0" * 20, "f" * 64, "", "   ", "%", "../x", "nonsense", "'; DROP TABLE requests"])
+@pytest.mark.parametrize(
+    "nobody", ["0" * 20, "f" * 64, "", "   ", "%", "../x", "nonsense", "'; DROP TABLE hitl_requests"]
+)
 def test_an_unknown_request_id_says_where_to_look(asked: tuple[Scene, Request, Graph], nobody: str) -> None:
     scene, request, graph = asked
     for ask in (scene.inbox.get, lambda own: scene.inbox.decide(own, approve(), reviewer=ALICE)):

@@ -266,8 +266,8 @@ def _stored(saver: SqliteCheckpointer) -> int:
     def count(tx: Any) -> int:
         return int(
             tx.execute(
-                "SELECT (SELECT sum(length(data)) FROM segments) + (SELECT sum(length(skeleton) + length(metadata)"
-                " + length(refs)) FROM checkpoints)"
+                "SELECT (SELECT sum(length(data)) FROM hitl_segments) + (SELECT sum(length(skeleton) + length(metadata)"
+                " + length(refs)) FROM hitl_checkpoints)"
             ).fetchone()[0]
         )
 
@@ -291,7 +291,7 @@ def test_the_loop_over_list_may_use_the_checkpointer(saver: SqliteCheckpointer) 
 async def test_a_filter_compares_as_json(saver: SqliteCheckpointer) -> None:
     put(saver, "t", {"n": 1}, flag=1, tags=["a", {"b": None}])
     put(saver, "t", {"n": 2}, flag=True, tags=["a"])
-    put(saver, "u", {"n": 3}, **{"a'b\"; DROP TABLE writes": "x"})
+    put(saver, "u", {"n": 3}, **{"a'b\"; DROP TABLE hitl_writes": "x"})
 
     async def found(filter: dict[str, Any], **kwargs: Any) -> list[Any]:
         listed = [item.checkpoint["channel_values"]["n"] async for item in saver.alist(None, filter=filter, **kwargs)]
@@ -306,7 +306,7 @@ async def test_a_filter_compares_as_json(saver: SqliteCheckpointer) -> None:
     assert await found({"tags": ["a", {"b": None}]}) == [1]
     assert await found({"flag": None}) == [3]
     assert await found({"source": "loop"}, limit=1) == [3]
-    assert await found({"a'b\"; DROP TABLE writes": "x"}) == [3]
+    assert await found({"a'b\"; DROP TABLE hitl_writes": "x"}) == [3]
 
 
 def test_writes_come_in_the_order_in_which_they_are_applied(saver: SqliteCheckpointer) -> None:
@@ -359,7 +359,7 @@ def test_pruning_keeps_what_the_latest_checkpoint_needs(saver: SqliteCheckpointe
     saver.prune(["t"], strategy="delete")
     assert saver.get_tuple(config("t")) is None
     saver.delete_thread("other")
-    assert saver._database.read(lambda tx: tx.execute("SELECT count(*) FROM segments").fetchone()[0]) == 0
+    assert saver._database.read(lambda tx: tx.execute("SELECT count(*) FROM hitl_segments").fetchone()[0]) == 0
     with pytest.raises(ValueError, match="keep_latest"):
         saver.prune(["t"], strategy="everything")
 

@@ -186,7 +186,7 @@ def test_the_agent_ends_people_decide_a_worker_goes_on(hitl: Cli) -> None:
     head = verified.out.split()[-1]
     assert hitl.process("audit", "verify", "--anchor", head).code == 0
 
-    sql("UPDATE requests SET reviewer = 'mallory' WHERE reviewer = 'alice'")
+    sql("UPDATE hitl_requests SET reviewer = 'mallory' WHERE reviewer = 'alice'")
     tampered = hitl.process("audit", "verify")
     assert tampered.code == 6
     assert "the decision of request" in tampered.err
@@ -807,12 +807,12 @@ def test_redaction_removes_and_still_verifies(hitl: Cli) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE requests SET shown = replace(shown, '10', '99')",
-        "UPDATE requests SET state = 'delivered'",
-        "UPDATE audit SET actor = 'eve' WHERE seq = 1",
-        "UPDATE audit SET body = replace(body, 'approve', 'reject')",
-        "DELETE FROM audit WHERE seq = 2",
-        "DELETE FROM requests",
+        "UPDATE hitl_requests SET shown = replace(shown, '10', '99')",
+        "UPDATE hitl_requests SET state = 'delivered'",
+        "UPDATE hitl_audit SET actor = 'eve' WHERE seq = 1",
+        "UPDATE hitl_audit SET body = replace(body, 'approve', 'reject')",
+        "DELETE FROM hitl_audit WHERE seq = 2",
+        "DELETE FROM hitl_requests",
     ],
 )
 def test_a_changed_file_does_not_verify(hitl: Cli, damage: str) -> None:
@@ -842,13 +842,13 @@ def _truncated() -> None:
 
 def _missing_table() -> None:
     asked("abcdef")
-    sql("DROP TABLE requests")
+    sql("DROP TABLE hitl_requests")
 
 
 def test_one_damaged_row_does_not_hide_the_others_and_cannot_be_approved(hitl: Cli) -> None:
     asked("abcdef")
     asked("fedcba")
-    sql("UPDATE requests SET shown = '{not json' WHERE id LIKE 'abcdef%'")
+    sql("UPDATE hitl_requests SET shown = '{not json' WHERE id LIKE 'abcdef%'")
     listed = hitl("inbox")
     assert listed.code == 0
     assert "damaged" in listed.out

@@ -134,7 +134,7 @@ def test_an_unknown_or_ambiguous_id_is_refused(db_path: str) -> None:
         for number in range(40):
             request = make(number, ("approve",))
             ledger.write(requests.open_request, 1, request, checkpoint_id=None, task_id=None, parked=True)
-        for nobody in ("", "zz", "0" * 20, request.id + "0", "%", "g", "'; DROP TABLE requests; --"):
+        for nobody in ("", "zz", "0" * 20, request.id + "0", "%", "g", "'; DROP TABLE hitl_requests; --"):
             with pytest.raises(UnknownRequestError, match="hitl inbox"):
                 ledger.read(requests.find, nobody)
         with pytest.raises(UnknownRequestError, match="give more digits"):

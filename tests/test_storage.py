@@ -27,7 +27,7 @@ from hitl_graph.errors import (
 from hitl_graph.storage import Transaction
 from hitl_graph.storage.sqlite import SqliteDatabase
 
-WRITE = "INSERT INTO thread_claims (thread_id, owner, until_ms) VALUES (?, 'x', 0)"
+WRITE = "INSERT INTO hitl_thread_claims (thread_id, owner, until_ms) VALUES (?, 'x', 0)"
 
 
 def write(name: str) -> Any:
@@ -35,7 +35,7 @@ def write(name: str) -> Any:
 
 
 def names(database: SqliteDatabase) -> set[str]:
-    return database.read(lambda tx: {row[0] for row in tx.execute("SELECT thread_id FROM thread_claims")})
+    return database.read(lambda tx: {row[0] for row in tx.execute("SELECT thread_id FROM hitl_thread_claims")})
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ def short_ids(ledger: Ledger, ids: Sequence[str]) -> dict[str, str]:
     def work(tx: Transaction) -> int:
         longest = _SHORTEST
         for own in ids:
-            below = tx.execute("SELECT max(id) FROM requests WHERE id < ?", (own,)).fetchone()[0]
-            above = tx.execute("SELECT min(id) FROM requests WHERE id > ?", (own,)).fetchone()[0]
+            below = tx.execute("SELECT max(id) FROM hitl_requests WHERE id < ?", (own,)).fetchone()[0]
+            above = tx.execute("SELECT min(id) FROM hitl_requests WHERE id > ?", (own,)).fetchone()[0]
             for other in filter(None, (below, above)):
                 longest = max(longest, 1 + next(i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b))
         return longest
@@ -57,8 +57,8 @@ def thread(ledger: Ledger, name: str) -> str | None:
         rows: list[Any] = []
         for where, parameters in (("thread_id = ?", (name,)), ("substr(thread_id, 1, ?) = ?", (len(name), name))):
             rows = tx.execute(
-                f"SELECT thread_id FROM requests WHERE {where} UNION"
-                f" SELECT thread_id FROM permits WHERE {where} LIMIT 2",
+                f"SELECT thread_id FROM hitl_requests WHERE {where} UNION"
+                f" SELECT thread_id FROM hitl_permits WHERE {where} LIMIT 2",
                 parameters * 2,
             ).fetchall()
             if rows:
@@ -74,7 +74,7 @@ def closings(ledger: Ledger, thread_id: str) -> list[tuple[int, str, str]]:
 
     def work(tx: Transaction) -> list[tuple[int, str, str]]:
         rows = tx.execute(
-            "SELECT at_ms, substr(event, 9), subject FROM audit WHERE thread_id = ? AND event LIKE 'request.%'"
+            "SELECT at_ms, substr(event, 9), subject FROM hitl_audit WHERE thread_id = ? AND event LIKE 'request.%'"
             " AND event NOT IN ('request.opened', 'request.parked', 'request.hailed', 'request.decided') ORDER BY seq",
             (thread_id,),
         )
@@ -87,11 +87,15 @@ def audit_rows(ledger: Ledger, thread_id: str | None, limit: int | None) -> Iter
     """The rows of the log, oldest first; of them the last `limit`."""
 
     def work(tx: Transaction) -> list[Any]:
-        return tx.execute(
-            f"SELECT * FROM (SELECT {', '.join(_AUDIT)} FROM audit WHERE ?1 IS NULL OR thread_id = ?1"
-            " OR (subject = ?1 AND event = 'audit.redacted') ORDER BY seq DESC LIMIT ?2) ORDER BY seq",
-            (thread_id, -1 if limit is None else limit),
-        ).fetchall()
+        wanted, parameters = "", list[Any]()
+        if thread_id is not None:
+            wanted = " WHERE thread_id = ? OR (subject = ? AND event = 'audit.redacted')"
+            parameters = [thread_id, thread_id]
+        newest = f"SELECT {', '.join(_AUDIT)} FROM hitl_audit{wanted} ORDER BY seq DESC"
+        if limit is not None:
+            newest += " LIMIT ?"
+            parameters.append(limit)
+        return tx.execute(f"SELECT * FROM ({newest}) AS newest ORDER BY seq", parameters).fetchall()
 
     for row in ledger.read(work):
         yield dict(zip(_AUDIT, row, strict=True))

@@ -70,8 +70,8 @@ def stuck_effects(ledger: Ledger) -> Iterator[Finding]:
     def work(tx: Transaction) -> list[Any]:
         return tx.execute(
             "SELECT p.thread_id, p.tool, p.action_key, e.state, e.owner, e.started_ms, e.error"
-            " FROM permits p JOIN effects e ON e.permit_id = p.id WHERE e.state IN ('reserved', 'unknown', 'failed')"
-            " AND p.attempt = (SELECT max(attempt) FROM permits l WHERE l.action_key = p.action_key)"
+            " FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id WHERE e.state IN ('reserved', 'unknown', 'failed')"
+            " AND p.attempt = (SELECT max(attempt) FROM hitl_permits l WHERE l.action_key = p.action_key)"
             " ORDER BY e.started_ms"
         ).fetchall()
 
@@ -113,7 +113,7 @@ def claims(ledger: Ledger) -> Iterator[Finding]:
     """Who resumes which thread."""
 
     def work(tx: Transaction) -> list[Any]:
-        return tx.execute("SELECT thread_id, owner, until_ms FROM thread_claims ORDER BY thread_id").fetchall()
+        return tx.execute("SELECT thread_id, owner, until_ms FROM hitl_thread_claims ORDER BY thread_id").fetchall()
 
     for thread, holder, until_ms in ledger.read(work):
         process = holder.partition("|")[0]

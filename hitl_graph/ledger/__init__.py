@@ -79,7 +79,7 @@ class Ledger:
 
     def pending_rows(self) -> list[Request]:
         """Every request that waits, over all threads. `Inbox.pending` gives them by the page."""
-        return self.read(requests.pending, limit=-1)
+        return self.read(requests.pending, limit=None)
 
     def verify_audit(self, anchor: str | None = None) -> AuditReport:
         """Recompute the hash chain and hold it against the tables.
@@ -102,9 +102,9 @@ class Ledger:
         def work(tx: Transaction) -> int:
             for request in requests.select(tx, "thread_id = ? AND state IN ('pending', 'decided')", (thread_id,)):
                 requests.close(tx, self.now_ms(), request, "cancelled", "redacted")
-            tx.execute("UPDATE requests SET shown = NULL, decision = NULL WHERE thread_id = ?", (thread_id,))
+            tx.execute("UPDATE hitl_requests SET shown = NULL, decision = NULL WHERE thread_id = ?", (thread_id,))
             tx.execute(
-                "UPDATE votes SET decision = NULL WHERE request_id IN (SELECT id FROM requests WHERE thread_id = ?)",
+                "UPDATE hitl_votes SET decision = NULL WHERE request_id IN (SELECT id FROM hitl_requests WHERE thread_id = ?)",
                 (thread_id,),
             )
             effects.redact(tx, thread_id)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from hitl_graph.errors import DatabaseCorruptError
 from hitl_graph.model import canonical
 from hitl_graph.storage import Transaction
 
@@ -23,13 +24,13 @@ _COLUMNS = "seq, at_ms, event, thread_id, subject, actor, commitment, hash, body
 _REQUEST = (
     "SELECT thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked, hailed, digest, shown,"
     " tool, created_ms, decided_ms, decision, reviewer, channel, note, priority, quorum, deadline_ms, score,"
-    " model_digest, route, propensity, reference FROM requests WHERE id = ?"
+    " model_digest, route, propensity, reference FROM hitl_requests WHERE id = ?"
 )
-_VOTES = "SELECT reviewer, decision, channel, at_ms FROM votes WHERE request_id = ? ORDER BY reviewer"
+_VOTES = "SELECT reviewer, decision, channel, at_ms FROM hitl_votes WHERE request_id = ? ORDER BY reviewer"
 _EFFECT = (
     "SELECT p.action_key, p.attempt, p.thread_id, p.request_id, p.tool, p.digest, p.reason, p.issued_ms, e.state,"
     " e.owner, e.started_ms, e.ended_ms, e.result_type, e.result, e.error, e.pauses"
-    " FROM permits p LEFT JOIN effects e ON e.permit_id = p.id WHERE p.id = ?"
+    " FROM hitl_permits p LEFT JOIN hitl_effects e ON e.permit_id = p.id WHERE p.id = ?"
 )
 _ROWS = {"request": (_REQUEST, _VOTES), "effect": (_EFFECT,)}
 
@@ -64,14 +65,17 @@ def append(
         body = {**body, "row": _fingerprint(tx, _table(event), subject)}
     text, salt = canonical(body), os.urandom(16)
     commitment = hashlib.sha256(salt + text.encode()).hexdigest()
-    last = tx.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-    seq, previous = (last[0] + 1, last[1]) if last else (1, GENESIS)
+    tip = tx.execute("UPDATE hitl_audit_tip SET seq = seq + 1 RETURNING seq, hash").fetchone()  # others wait here
+    if tip is None:
+        raise DatabaseCorruptError("the end of the log was wiped out (hitl_audit_tip); see `hitl audit verify`")
+    seq, previous = tip
     sealed = _seal(previous, seq, at_ms, event, thread_id, subject, actor, commitment)
     tx.execute(
-        "INSERT INTO audit (seq, at_ms, event, thread_id, subject, actor, body, salt, commitment, hash)"
+        "INSERT INTO hitl_audit (seq, at_ms, event, thread_id, subject, actor, body, salt, commitment, hash)"
         " VALUES (?,?,?,?,?,?,?,?,?,?)",
         (seq, at_ms, event, thread_id, subject, actor, text, salt, commitment, sealed),
     )
+    tx.execute("UPDATE hitl_audit_tip SET hash = ?", (sealed,))
 
 
 def _seal(previous: str, *fields: object) -> str:
@@ -92,21 +96,23 @@ def _fingerprint(tx: Transaction, table: str, subject: str) -> str:
 
 def head(tx: Transaction) -> tuple[int, str]:
     """Number and hash of the last row."""
-    last = tx.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    last = tx.execute("SELECT seq, hash FROM hitl_audit ORDER BY seq DESC LIMIT 1").fetchone()
     return (last[0], last[1]) if last else (0, GENESIS)
 
 
 def redact(tx: Transaction, at_ms: int, thread_id: str, *, actor: str, reason: str) -> int:
     """Remove the bodies of a thread's rows; a new row says which. Returns how many were removed."""
-    rows = tx.execute("SELECT seq FROM audit WHERE thread_id = ? AND body IS NOT NULL", (thread_id,)).fetchall()
+    rows = tx.execute("SELECT seq FROM hitl_audit WHERE thread_id = ? AND body IS NOT NULL", (thread_id,)).fetchall()
     numbers = [row[0] for row in rows]
     if numbers:
-        tx.execute("UPDATE audit SET body = NULL, salt = NULL WHERE thread_id = ? AND body IS NOT NULL", (thread_id,))
+        tx.execute(
+            "UPDATE hitl_audit SET body = NULL, salt = NULL WHERE thread_id = ? AND body IS NOT NULL", (thread_id,)
+        )
         left = {
             table: {row[0]: _fingerprint(tx, table, row[0]) for row in tx.execute(query, (thread_id,)).fetchall()}
             for table, query in (
-                ("request", "SELECT id FROM requests WHERE thread_id = ?"),
-                ("effect", "SELECT id FROM permits WHERE thread_id = ?"),
+                ("request", "SELECT id FROM hitl_requests WHERE thread_id = ?"),
+                ("effect", "SELECT id FROM hitl_permits WHERE thread_id = ?"),
             )
         }
         body = {"seqs": numbers, "reason": reason, "left": left}
@@ -128,7 +134,7 @@ def verify(tx: Transaction, anchor: str | None = None) -> AuditReport:
         return AuditReport(count, previous, problem, len(gone))
 
     for seq, at_ms, event, thread_id, subject, actor, commitment, sealed, body, salt in tx.execute(
-        f"SELECT {_COLUMNS} FROM audit ORDER BY seq"
+        f"SELECT {_COLUMNS} FROM hitl_audit ORDER BY seq"
     ):
         if seq != count + 1:
             return report(f"row {count + 1} is missing")
@@ -148,11 +154,11 @@ def verify(tx: Transaction, anchor: str | None = None) -> AuditReport:
             for table, subjects in content["left"].items():
                 last.update({(table, name): {"row": row} for name, row in subjects.items()})
         last.setdefault((_table(event), subject), {}).update(content, event=event, actor=actor)
-    highest = tx.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone()
-    if highest is None and count:
+    tip = tx.execute("SELECT seq FROM hitl_audit_tip").fetchone()
+    if tip is None:
         return report("how many rows the log had was wiped out")
-    if highest and highest[0] != count:
-        return report(f"rows {count + 1} to {highest[0]} were cut off the end")
+    if tip[0] != count:
+        return report(f"rows {count + 1} to {tip[0]} were cut off the end")
     if gone - excused:
         return report(f"the body of row {min(gone - excused)} is missing, and no redaction is on record")
     if not anchored:
@@ -179,7 +185,7 @@ def _disagreement(tx: Transaction, last: dict[tuple[str, str], dict[str, Any]]) 
     """The first row of a table that is not what the log says of it."""
     seen = set[tuple[str, str]]()
     for row_id, digest, shown, state, decision, reviewer in tx.execute(
-        "SELECT id, digest, shown, state, decision, reviewer FROM requests"
+        "SELECT id, digest, shown, state, decision, reviewer FROM hitl_requests"
     ):
         said = last.get(("request", row_id))
         seen.add(("request", row_id))
@@ -195,7 +201,7 @@ def _disagreement(tx: Transaction, last: dict[tuple[str, str], dict[str, Any]]) 
             return f"the decision of request {row_id} was changed"
         if said.get("row") != _fingerprint(tx, "request", row_id):
             return f"request {row_id} was changed"
-    for (permit_id,) in tx.execute("SELECT id FROM permits").fetchall():
+    for (permit_id,) in tx.execute("SELECT id FROM hitl_permits").fetchall():
         said = last.get(("effect", permit_id))
         seen.add(("effect", permit_id))
         if said is None:
@@ -205,7 +211,10 @@ def _disagreement(tx: Transaction, last: dict[tuple[str, str], dict[str, Any]]) 
     for table, subject in last:
         if table in _ROWS and (table, subject) not in seen:
             return f"{table} {subject} is in the log, but its row is gone"
-    for table, column, owner in (("effects", "permit_id", "permits"), ("votes", "request_id", "requests")):
+    for table, column, owner in (
+        ("hitl_effects", "permit_id", "hitl_permits"),
+        ("hitl_votes", "request_id", "hitl_requests"),
+    ):
         stray = tx.execute(f"SELECT {column} FROM {table} WHERE {column} NOT IN (SELECT id FROM {owner})").fetchone()
         if stray:
             return f"a row of {table} belongs to {stray[0]}, which does not exist"

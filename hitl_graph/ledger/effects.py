@@ -106,7 +106,7 @@ def start(
     permit_id, signature = f"{key}#{attempt}", action.digest
     row = tx.execute(
         "SELECT p.digest, e.state, e.owner, e.started_ms, e.result_type, e.result, e.error, e.pauses"
-        " FROM permits p JOIN effects e ON e.permit_id = p.id WHERE p.id = ?",
+        " FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id WHERE p.id = ?",
         (permit_id,),
     ).fetchone()
     if row is not None:
@@ -121,7 +121,8 @@ def start(
             if digest != signature:
                 raise PermitError(f"{action.name} was permitted with other arguments than these; it did not run")
             tx.execute(
-                "UPDATE effects SET state = 'reserved', owner = ? WHERE permit_id = ?", (owner.current(), permit_id)
+                "UPDATE hitl_effects SET state = 'reserved', owner = ? WHERE permit_id = ?",
+                (owner.current(), permit_id),
             )
             _log(tx, now_ms, permit_id, thread_id, digest, "reserved")
             return Begun(permit_id)
@@ -137,7 +138,7 @@ def start(
         return Asked(permit_id)
     _check(tx, key, attempt, action, authority)
     tx.execute(
-        "INSERT INTO permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms)"
+        "INSERT INTO hitl_permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms)"
         " VALUES (?,?,?,?,?,?,?,?,?)",
         (
             permit_id,
@@ -152,7 +153,7 @@ def start(
         ),
     )
     tx.execute(
-        "INSERT INTO effects (permit_id, state, owner, started_ms) VALUES (?, 'reserved', ?, ?)",
+        "INSERT INTO hitl_effects (permit_id, state, owner, started_ms) VALUES (?, 'reserved', ?, ?)",
         (permit_id, owner.current(), now_ms),
     )
     _log(
@@ -163,7 +164,7 @@ def start(
 
 
 def _was_asked(tx: Transaction, key: str) -> bool:
-    asked = tx.execute("SELECT 1 FROM requests WHERE action_key = ? AND kind = 'approval'", (key,))
+    asked = tx.execute("SELECT 1 FROM hitl_requests WHERE action_key = ? AND kind = 'approval'", (key,))
     return asked.fetchone() is not None
 
 
@@ -211,7 +212,7 @@ def settle(
         PermitError: The reservation is not ours any more.
     """
     changed = tx.execute(
-        "UPDATE effects SET state = ?, ended_ms = ?, result_type = ?, result = ?, error = ?, pauses = pauses + ?"
+        "UPDATE hitl_effects SET state = ?, ended_ms = ?, result_type = ?, result = ?, error = ?, pauses = pauses + ?"
         " WHERE permit_id = ? AND state = 'reserved' AND owner = ?",
         (state, now_ms, type_, result, error, int(state == "paused"), permit_id, holder or owner.current()),
     )
@@ -226,7 +227,7 @@ def resolve(
 ) -> None:  # fmt: skip
     """Record what a person found out about an effect whose end was not known. Doing it again changes nothing."""
     changed = tx.execute(
-        "UPDATE effects SET state = ?, ended_ms = ?, result_type = ?, result = ?"
+        "UPDATE hitl_effects SET state = ?, ended_ms = ?, result_type = ?, result = ?"
         " WHERE permit_id = ? AND state IN ('unknown', 'failed')",
         (state, now_ms, type_, result, permit_id),
     )
@@ -236,10 +237,10 @@ def resolve(
 
 def redact(tx: Transaction, thread_id: str) -> None:
     """Remove what a thread's actions gave and why they were let run; the log is told by the caller."""
-    tx.execute("UPDATE permits SET reason = '' WHERE thread_id = ?", (thread_id,))
+    tx.execute("UPDATE hitl_permits SET reason = '' WHERE thread_id = ?", (thread_id,))
     tx.execute(
-        "UPDATE effects SET result_type = NULL, result = NULL, error = NULL"
-        " WHERE permit_id IN (SELECT id FROM permits WHERE thread_id = ?)",
+        "UPDATE hitl_effects SET result_type = NULL, result = NULL, error = NULL"
+        " WHERE permit_id IN (SELECT id FROM hitl_permits WHERE thread_id = ?)",
         (thread_id,),
     )
 
@@ -248,7 +249,7 @@ def states(tx: Transaction, keys: Sequence[str]) -> dict[str, str]:
     """The state of the last attempt of each of these actions that was ever started."""
     marks = ",".join("?" * len(keys))
     rows = tx.execute(
-        "SELECT p.action_key, e.state FROM permits p JOIN effects e ON e.permit_id = p.id"
+        "SELECT p.action_key, e.state FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id"
         f" WHERE p.action_key IN ({marks}) ORDER BY p.attempt",
         list(keys),
     )
@@ -258,7 +259,7 @@ def states(tx: Transaction, keys: Sequence[str]) -> dict[str, str]:
 def ended(tx: Transaction, key: str) -> int | None:
     """Which attempt of an action came to a known end, if one did."""
     row = tx.execute(
-        "SELECT p.attempt FROM permits p JOIN effects e ON e.permit_id = p.id"
+        "SELECT p.attempt FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id"
         " WHERE p.action_key = ? AND e.state IN ('done', 'not_done')",
         (key,),
     ).fetchone()
@@ -268,7 +269,7 @@ def ended(tx: Transaction, key: str) -> int | None:
 def _log_end(
     tx: Transaction, now_ms: int, permit_id: str, state: str, result: bytes | None, **more: str | None
 ) -> None:
-    thread_id, digest = tx.execute("SELECT thread_id, digest FROM permits WHERE id = ?", (permit_id,)).fetchone()
+    thread_id, digest = tx.execute("SELECT thread_id, digest FROM hitl_permits WHERE id = ?", (permit_id,)).fetchone()
     sha = hashlib.sha256(result).hexdigest() if result is not None else None
     _log(tx, now_ms, permit_id, thread_id, digest, state, result=sha, **more)
 
@@ -284,7 +285,7 @@ def executed(tx: Transaction, thread_id: str) -> list[dict[str, object]]:
     """What ran in a thread, oldest first, as plain rows for people to read."""
     rows = tx.execute(
         "SELECT p.tool, p.request_id, p.reason, e.state, e.started_ms, e.ended_ms, e.error, p.id"
-        " FROM permits p JOIN effects e ON e.permit_id = p.id WHERE p.thread_id = ? ORDER BY p.issued_ms, p.id",
+        " FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id WHERE p.thread_id = ? ORDER BY p.issued_ms, p.id",
         (thread_id,),
     ).fetchall()
     names = ("tool", "request_id", "reason", "state", "started_ms", "ended_ms", "error", "permit_id")

@@ -19,12 +19,12 @@ __all__ = ["advanced", "finished", "forgotten", "hailed", "interrupted"]
 
 CALLED = -1
 _HEAD = (
-    "SELECT max(c.checkpoint_id) FROM checkpoints c JOIN namespaces n USING (ns)"
+    "SELECT max(c.checkpoint_id) FROM hitl_checkpoints c JOIN hitl_namespaces n USING (ns)"
     " WHERE n.thread_id = ? AND n.checkpoint_ns = ''"
 )
 
 _PARENT = (
-    "SELECT c.parent_id FROM checkpoints c JOIN namespaces n USING (ns)"
+    "SELECT c.parent_id FROM hitl_checkpoints c JOIN hitl_namespaces n USING (ns)"
     " WHERE n.thread_id = ? AND n.checkpoint_ns = '' AND c.checkpoint_id = ?"
 )
 _NOTES = {"loop": "another run of the thread went on past it", "update": "the state was changed while it waited"}
@@ -65,7 +65,7 @@ def finished(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) 
 def advanced(tx: Transaction, thread_id: str, checkpoint_id: str, source: str) -> None:
     """The thread has a new head: its pauses are parked from now on, those of older checkpoints are over."""
     early = tx.execute(
-        "SELECT id, task_id FROM requests WHERE thread_id = ? AND checkpoint_id = ? AND parked = 0"
+        "SELECT id, task_id FROM hitl_requests WHERE thread_id = ? AND checkpoint_id = ? AND parked = 0"
         " AND state IN ('pending', 'decided')",
         (thread_id, checkpoint_id),
     ).fetchall()

@@ -56,7 +56,7 @@ def _request(row: Sequence[Any]) -> Request:
 
 def select(tx: Transaction, where: str, parameters: Sequence[Any] = ()) -> list[Request]:
     """The requests of a WHERE clause (fixed text only; values go into `parameters`)."""
-    return [_request(row) for row in tx.execute(f"SELECT {_COLUMNS} FROM requests WHERE {where}", parameters)]
+    return [_request(row) for row in tx.execute(f"SELECT {_COLUMNS} FROM hitl_requests WHERE {where}", parameters)]
 
 
 def get(tx: Transaction, request_id: str) -> Request | None:
@@ -85,7 +85,7 @@ def find(tx: Transaction, prefix: str) -> Request:
 def decided_threads(tx: Transaction) -> list[str]:
     """Threads with a decision that waits to be carried out, the longest waiting first."""
     rows = tx.execute(
-        "SELECT thread_id FROM requests WHERE state = 'decided' AND parked = 1"
+        "SELECT thread_id FROM hitl_requests WHERE state = 'decided' AND parked = 1"
         " GROUP BY thread_id ORDER BY min(decided_ms), thread_id"
     )
     return [row[0] for row in rows]
@@ -104,7 +104,7 @@ def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]
 def hail(tx: Transaction, now_ms: int, thread_id: str, checkpoint_id: str) -> None:
     """Note that an answer came which names no question: it can mean what is asked now, nothing that is asked later."""
     changed = tx.execute(
-        "UPDATE requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending' AND parked = 1"
+        "UPDATE hitl_requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending' AND parked = 1"
         " AND hailed = 0 RETURNING id",
         (thread_id, checkpoint_id),
     ).fetchall()
@@ -115,10 +115,10 @@ def hail(tx: Transaction, now_ms: int, thread_id: str, checkpoint_id: str) -> No
 def park(tx: Transaction, now_ms: int, thread_id: str, request_id: str, task_id: str, parked: int) -> None:
     """Note that the pause of a request is stored (1), or only its checkpoint is missing (0)."""
     changed = tx.execute(
-        "UPDATE requests SET task_id = ?1, parked = CASE parked WHEN 1 THEN 1 ELSE ?2 END,"
-        " created_ms = CASE parked WHEN 1 THEN created_ms ELSE ?4 END"
-        " WHERE id = ?3 AND (task_id IS NOT ?1 OR parked < ?2)",
-        (task_id, parked, request_id, now_ms),
+        "UPDATE hitl_requests SET task_id = ?, parked = CASE parked WHEN 1 THEN 1 ELSE ? END,"
+        " created_ms = CASE parked WHEN 1 THEN created_ms ELSE ? END"
+        " WHERE id = ? AND (task_id IS NULL OR task_id <> ? OR parked < ?)",
+        (task_id, parked, now_ms, request_id, task_id, parked),
     )
     if changed.rowcount == 1:
         body = {"parked": parked, "task": task_id}
@@ -127,11 +127,16 @@ def park(tx: Transaction, now_ms: int, thread_id: str, request_id: str, task_id:
 
 def is_hailed(tx: Transaction, request_id: str) -> bool:
     """Whether such an answer came after this question."""
-    return tx.execute("SELECT 1 FROM requests WHERE id = ? AND hailed = 1", (request_id,)).fetchone() is not None
+    return tx.execute("SELECT 1 FROM hitl_requests WHERE id = ? AND hailed = 1", (request_id,)).fetchone() is not None
 
 
 def pending(
-    tx: Transaction, *, kind: str | None = None, thread_id: str | None = None, limit: int = 50, after: str | None = None
+    tx: Transaction,
+    *,
+    kind: str | None = None,
+    thread_id: str | None = None,
+    limit: int | None = 50,
+    after: str | None = None,
 ) -> list[Request]:
     """What waits for people, oldest first; `after` is the id of the last request of the page before."""
     where, parameters = ["state = 'pending'", "parked = 1"], list[Any]()
@@ -142,12 +147,13 @@ def pending(
         where.append("thread_id = ?")
         parameters.append(thread_id)
     if after is not None:
-        row = tx.execute("SELECT created_ms FROM requests WHERE id = ?", (after,)).fetchone()
+        row = tx.execute("SELECT created_ms FROM hitl_requests WHERE id = ?", (after,)).fetchone()
         if row is None:
             raise UnknownRequestError(after, "the cursor names no request; start again without after=")
         where.append("(created_ms, id) > (?, ?)")
         parameters += [row[0], after]
-    return select(tx, f"{' AND '.join(where)} ORDER BY created_ms, id LIMIT ?", [*parameters, limit])
+    clause = f"{' AND '.join(where)} ORDER BY created_ms, id"
+    return select(tx, clause, parameters) if limit is None else select(tx, f"{clause} LIMIT ?", [*parameters, limit])
 
 
 def open_request(
@@ -157,7 +163,7 @@ def open_request(
     shown = canonical(request.shown())
     signature = hashlib.sha256(shown.encode()).hexdigest()  # `request.digest`, without building the text again
     inserted = tx.execute(
-        "INSERT INTO requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked,"
+        "INSERT INTO hitl_requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked,"
         " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference)"
         " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
         (
@@ -188,7 +194,7 @@ def decide(
         InvalidDecisionError: The answer does not fit.
     """
     request = find(tx, request_id)
-    stored = tx.execute("SELECT digest FROM requests WHERE id = ?", (request.id,)).fetchone()[0]
+    stored = tx.execute("SELECT digest FROM hitl_requests WHERE id = ?", (request.id,)).fetchone()[0]
     if request.interrupt_id and stored != request.digest:
         raise StaleRequestError(request.id, "its record was changed behind our back; see `hitl audit verify`")
     if shown is not None and shown != request.digest:
@@ -200,14 +206,14 @@ def decide(
     decision = validate(decision, request)
     text = canonical(decision.model_dump(mode="json", exclude_defaults=True) | {"type": decision.type})
     changed = tx.execute(
-        "UPDATE requests SET state = 'decided', decided_ms = ?, decision = ?, reviewer = ?, channel = ?"
+        "UPDATE hitl_requests SET state = 'decided', decided_ms = ?, decision = ?, reviewer = ?, channel = ?"
         " WHERE id = ? AND state = 'pending' AND parked = 1",
         (now_ms, text, reviewer, channel, request.id),
     )
     if changed.rowcount != 1:
         raise StaleRequestError(request.id, "its pause is not stored yet; try again in a moment")
     tx.execute(
-        "INSERT INTO votes (request_id, reviewer, decision, channel, at_ms) VALUES (?,?,?,?,?)",
+        "INSERT INTO hitl_votes (request_id, reviewer, decision, channel, at_ms) VALUES (?,?,?,?,?)",
         (request.id, reviewer, text, channel, now_ms),
     )
     body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
@@ -218,12 +224,12 @@ def decide(
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
     """Ask again, because the graph itself refused the answer: it has checks that no schema tells."""
     changed = tx.execute(
-        "UPDATE requests SET state = 'pending', decided_ms = NULL, decision = NULL, reviewer = NULL, channel = NULL,"
+        "UPDATE hitl_requests SET state = 'pending', decided_ms = NULL, decision = NULL, reviewer = NULL, channel = NULL,"
         " note = ? WHERE id = ? AND state = 'decided'",
         (note, request.id),
     )
     if changed.rowcount == 1:
-        tx.execute("DELETE FROM votes WHERE request_id = ?", (request.id,))
+        tx.execute("DELETE FROM hitl_votes WHERE request_id = ?", (request.id,))
         body = {"state": "pending", "decision": None, "reviewer": None, "note": note}
         audit.append(tx, now_ms, "request.reopened", request.id, body, thread_id=request.thread_id, actor="graph")
 
@@ -231,7 +237,7 @@ def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
 def close(tx: Transaction, now_ms: int, request: Request, state: State, note: str) -> None:
     """End a request that is pending or decided; one that has ended stays as it is."""
     changed = tx.execute(
-        "UPDATE requests SET state = ?, note = ? WHERE id = ? AND state IN ('pending', 'decided')",
+        "UPDATE hitl_requests SET state = ?, note = ? WHERE id = ? AND state IN ('pending', 'decided')",
         (state, note, request.id),
     )
     if changed.rowcount == 1:

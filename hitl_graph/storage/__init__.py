@@ -4,11 +4,13 @@ Everything above this package sees a `Database` and, inside a transaction, a `Tr
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
-__all__ = ["Database", "Rows", "Transaction"]
+__all__ = ["Channel", "Database", "Rows", "Transaction", "Watch"]
 
 T = TypeVar("T")
+Channel = Literal["inbox", "decided"]
+"""What there can be news about: requests that people may answer, and threads that a worker may resume."""
 
 
 class Rows(Protocol):
@@ -26,6 +28,25 @@ class Transaction(Protocol):
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows: ...
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Rows: ...
+    def notify(self, channel: Channel, /) -> None:
+        """Wake whoever watches this channel, in any process, once this is committed. Does nothing on SQLite."""
+        ...
+
+
+class Watch(Protocol):
+    """News of one channel, from when the watch was made."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for news, at most so many seconds; whether there may be some (SQLite cannot tell: False, at the end)."""
+        ...
+
+    async def await_news(self, timeout: float) -> bool:
+        """As `wait`."""
+        ...
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Database(Protocol):
@@ -40,10 +61,14 @@ class Database(Protocol):
         """
         ...
 
-    async def awrite(self, work: Callable[[Transaction], T], /) -> T: ...
+    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T: ...
     def read(self, work: Callable[[Transaction], T], /) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers."""
         ...
 
     async def aread(self, work: Callable[[Transaction], T], /) -> T: ...
+    def watch(self, channel: Channel, /) -> Watch:
+        """Begin to listen for news."""
+        ...
+
     def close(self) -> None: ...

@@ -74,10 +74,10 @@ class GroupCommit:
                 self._next_batch()
         return cast(T, job.outcome())
 
-    async def arun(self, work: Callable[[Transaction], T]) -> T:
+    async def arun(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
         """As `run`. A cancelled caller still waits for the end of its write, so that it is known what happened."""
         future = asyncio.get_running_loop().create_future()
-        job = Job(work, True, future)
+        job = Job(work, durable, future)
         self._queue.append(job)
         if not self._scheduled:
             self._scheduled = True

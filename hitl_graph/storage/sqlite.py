@@ -12,10 +12,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar, cast
+from typing import Literal, Self, TypeVar, cast
 
 from hitl_graph.errors import DatabaseClosedError, DatabaseWriteError, StorageError
-from hitl_graph.storage import Transaction
+from hitl_graph.storage import Channel, Transaction, Watch
 from hitl_graph.storage.batching import GroupCommit, Job
 from hitl_graph.storage.sqlite_file import begin_immediate, connect, explain, prepare
 
@@ -93,10 +93,10 @@ class SqliteDatabase:
         self._check_open()
         return self._writes.run(work, durable=durable)
 
-    async def awrite(self, work: Callable[[Transaction], T], /) -> T:
+    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """As `write`, in a thread of its own. If the caller is cancelled, the write is still finished first."""
         self._check_open()
-        return await self._writes.arun(work)
+        return await self._writes.arun(work, durable=durable)
 
     def read(self, work: Callable[[Transaction], T], /) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers."""
@@ -126,6 +126,10 @@ class SqliteDatabase:
             if self._read_threads is None:
                 self._read_threads = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="hitl-reader")
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, functools.partial(self.read, work))
+
+    def watch(self, channel: Channel, /) -> Watch:
+        """SQLite sends no news between processes: a watch only passes the time until one looks again."""
+        return _Pause()
 
     def close(self) -> None:
         """Finish running writes and close all connections. May be called twice."""
@@ -247,6 +251,25 @@ class SqliteDatabase:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self._disconnect()
+
+
+class _Pause:
+    def wait(self, timeout: float) -> bool:
+        time.sleep(timeout)
+        return False
+
+    async def await_news(self, timeout: float) -> bool:
+        await asyncio.sleep(timeout)
+        return False
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 _open_databases: weakref.WeakSet[SqliteDatabase] = weakref.WeakSet()

@@ -17,6 +17,11 @@ APPLICATION_ID = 0x48495447  # "HITG", at byte 68 of the file
 BUSY_SECONDS = 30.0
 
 
+class _Connection(sqlite3.Connection):
+    def notify(self, channel: str, /) -> None:
+        """SQLite sends no news."""
+
+
 def connect(path: str, mode: str, synchronous: str, *, timeout: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Open one connection. `mode` is `rwc`, `rw`, or `immutable` (we may not write, and nobody does)."""
     options = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
@@ -27,6 +32,7 @@ def connect(path: str, mode: str, synchronous: str, *, timeout: float = BUSY_SEC
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
+        factory=_Connection,
     )
     connection.execute(f"PRAGMA synchronous={synchronous}")  # looks into the file, which another process may recover
     if timeout != BUSY_SECONDS:

@@ -79,8 +79,8 @@ def test_eight_processes_race_to_answer_two_hundred_requests(tmp_path: Path) -> 
             stored, winner = inbox.get(request_id), winners[request_id]
             assert (stored.state, stored.reviewer) == ("decided", f"p{winner}")
             assert stored.decision == answer_of(winner, request)
-        assert ledger.read(lambda tx: tx.execute("SELECT count(*) FROM votes").fetchone()[0]) == len(asked)
-        log = ledger.read(lambda tx: tx.execute("SELECT event, count(*) FROM audit GROUP BY event").fetchall())
+        assert ledger.read(lambda tx: tx.execute("SELECT count(*) FROM hitl_votes").fetchone()[0]) == len(asked)
+        log = ledger.read(lambda tx: tx.execute("SELECT event, count(*) FROM hitl_audit GROUP BY event").fetchall())
         assert dict(log) == dict.fromkeys(("request.opened", "request.parked", "request.decided"), len(asked))
 
         assert {result.status for result in Worker(graph, ledger).run_once(limit=1000)} == {"finished"}

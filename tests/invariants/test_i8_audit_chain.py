@@ -22,7 +22,7 @@ from hitl_graph.worker import Worker
 from tests.invariants.agents import build, config_of, pay_call, ran, search_call, start
 from tests.invariants.processes import Report, child
 
-TABLES = ("audit", "requests", "votes", "permits", "effects")
+TABLES = ("hitl_audit", "hitl_requests", "hitl_votes", "hitl_permits", "hitl_effects")
 SECRET = "xyzzy-4711"
 
 
@@ -105,10 +105,10 @@ def _cells(path: Path) -> Iterator[tuple[str, str, Any, Any]]:
 
 def test_what_is_played_has_every_transition_once(original: Path) -> None:
     with closing(sqlite3.connect(original)) as connection:
-        events = Counter(row[0] for row in connection.execute("SELECT event FROM audit"))
-        numbers = [row[0] for row in connection.execute("SELECT seq FROM audit ORDER BY seq")]
-        requests = Counter(row[0] for row in connection.execute("SELECT state FROM requests"))
-        effects = Counter(row[0] for row in connection.execute("SELECT state FROM effects"))
+        events = Counter(row[0] for row in connection.execute("SELECT event FROM hitl_audit"))
+        numbers = [row[0] for row in connection.execute("SELECT seq FROM hitl_audit ORDER BY seq")]
+        requests = Counter(row[0] for row in connection.execute("SELECT state FROM hitl_requests"))
+        effects = Counter(row[0] for row in connection.execute("SELECT state FROM hitl_effects"))
     assert numbers == list(range(1, len(numbers) + 1))
     assert requests == {"delivered": 6, "superseded": 1, "decided": 1, "pending": 1}
     assert effects == {"done": 4}
@@ -174,29 +174,30 @@ def test_every_missing_row_is_found(original: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("statements", "says"),
     [
-        (["DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)"], "cut off"),
-        (["DELETE FROM audit WHERE seq > 10"], "cut off"),
-        (["DELETE FROM audit WHERE seq > 10", "UPDATE sqlite_sequence SET seq = 10 WHERE name = 'audit'"], "request"),
-        (["DELETE FROM audit WHERE seq > 10", "DELETE FROM sqlite_sequence"], "wiped"),
-        (["DELETE FROM audit"], "cut off"),
-        (["DELETE FROM audit", "DELETE FROM sqlite_sequence"], "not in the log"),
-        (["DELETE FROM audit WHERE seq = 5"], "row 5 is missing"),
-        (["UPDATE audit SET seq = -1 WHERE seq = 3", "UPDATE audit SET seq = 3 WHERE seq = 4",
-          "UPDATE audit SET seq = 4 WHERE seq = -1"], "row 3"),
-        (["INSERT INTO audit (at_ms, event, subject, actor, body, salt, commitment, hash) SELECT at_ms, event, subject,"
-          " actor, body, salt, commitment, hash FROM audit WHERE seq = 2"], "was changed"),
-        (["UPDATE audit SET body = NULL, salt = NULL WHERE seq = 7"], "no redaction is on record"),
-        (["CREATE TEMP TABLE one AS SELECT * FROM requests LIMIT 1", "UPDATE one SET id = 'ffff'",
-          "INSERT INTO requests SELECT * FROM one"], "not in the log"),
-        (["INSERT INTO permits SELECT id || 'x', action_key, attempt + 1, thread_id, request_id, tool, digest, reason,"
-          " issued_ms FROM permits LIMIT 1"], "not in the log"),
-        (["INSERT INTO effects (permit_id, state, owner, started_ms) VALUES ('x', 'done', 'x', 1)"], "does not exist"),
-        (["INSERT INTO votes SELECT request_id, 'mallory', decision, channel, 1 FROM votes LIMIT 1"], "was changed"),
-        (["INSERT INTO votes VALUES ('x', 'mallory', '{}', 'cli', 1)"], "does not exist"),
-        (["UPDATE requests SET decision = '{\"type\":\"approve\"}' WHERE decision LIKE '%reject%'"], "decision"),
-        (["UPDATE requests SET reviewer = 'mallory' WHERE reviewer = 'bob'"], "decision"),
-        (["UPDATE requests SET state = 'decided' WHERE state = 'pending'"], "the log says pending"),
-        (["UPDATE effects SET result = x'00' WHERE permit_id = (SELECT min(permit_id) FROM effects)"], "effect"),
+        (["DELETE FROM hitl_audit WHERE seq = (SELECT max(seq) FROM hitl_audit)"], "cut off"),
+        (["DELETE FROM hitl_audit WHERE seq > 10"], "cut off"),
+        (["DELETE FROM hitl_audit WHERE seq > 10", "UPDATE hitl_audit_tip SET seq = 10"], "request"),
+        (["DELETE FROM hitl_audit WHERE seq > 10", "DELETE FROM hitl_audit_tip"], "wiped"),
+        (["DELETE FROM hitl_audit"], "cut off"),
+        (["DELETE FROM hitl_audit", "DELETE FROM hitl_audit_tip"], "wiped"),
+        (["DELETE FROM hitl_audit", "UPDATE hitl_audit_tip SET seq = 0"], "not in the log"),
+        (["DELETE FROM hitl_audit WHERE seq = 5"], "row 5 is missing"),
+        (["UPDATE hitl_audit SET seq = -1 WHERE seq = 3", "UPDATE hitl_audit SET seq = 3 WHERE seq = 4",
+          "UPDATE hitl_audit SET seq = 4 WHERE seq = -1"], "row 3"),
+        (["INSERT INTO hitl_audit (at_ms, event, subject, actor, body, salt, commitment, hash) SELECT at_ms, event, subject,"
+          " actor, body, salt, commitment, hash FROM hitl_audit WHERE seq = 2"], "was changed"),
+        (["UPDATE hitl_audit SET body = NULL, salt = NULL WHERE seq = 7"], "no redaction is on record"),
+        (["CREATE TEMP TABLE one AS SELECT * FROM hitl_requests LIMIT 1", "UPDATE one SET id = 'ffff'",
+          "INSERT INTO hitl_requests SELECT * FROM one"], "not in the log"),
+        (["INSERT INTO hitl_permits SELECT id || 'x', action_key, attempt + 1, thread_id, request_id, tool, digest, reason,"
+          " issued_ms FROM hitl_permits LIMIT 1"], "not in the log"),
+        (["INSERT INTO hitl_effects (permit_id, state, owner, started_ms) VALUES ('x', 'done', 'x', 1)"], "does not exist"),
+        (["INSERT INTO hitl_votes SELECT request_id, 'mallory', decision, channel, 1 FROM hitl_votes LIMIT 1"], "was changed"),
+        (["INSERT INTO hitl_votes VALUES ('x', 'mallory', '{}', 'cli', 1)"], "does not exist"),
+        (["UPDATE hitl_requests SET decision = '{\"type\":\"approve\"}' WHERE decision LIKE '%reject%'"], "decision"),
+        (["UPDATE hitl_requests SET reviewer = 'mallory' WHERE reviewer = 'bob'"], "decision"),
+        (["UPDATE hitl_requests SET state = 'decided' WHERE state = 'pending'"], "the log says pending"),
+        (["UPDATE hitl_effects SET result = x'00' WHERE permit_id = (SELECT min(permit_id) FROM hitl_effects)"], "effect"),
     ],
 )  # fmt: skip
 def test_what_a_forger_does_is_found(original: Path, tmp_path: Path, statements: list[str], says: str) -> None:
@@ -311,15 +312,15 @@ def test_a_change_of_what_was_redacted_is_found(original: Path, tmp_path: Path) 
     with Ledger.open(redacted) as ledger:
         ledger.redact("t", actor="privacy officer", reason="Art. 17")
     for statement in (
-        "UPDATE requests SET reviewer = 'mallory' WHERE thread_id = 't'",
-        "UPDATE requests SET state = 'cancelled' WHERE thread_id = 't'",
-        "UPDATE effects SET state = 'failed' WHERE permit_id IN (SELECT id FROM permits WHERE thread_id = 't')",
-        "UPDATE permits SET tool = 'search' WHERE thread_id = 't'",
-        "DELETE FROM votes",
-        "DELETE FROM permits WHERE thread_id = 't'",
-        "DELETE FROM requests WHERE thread_id = 't'",
-        "UPDATE audit SET body = '{}' WHERE body IS NULL",
-        "UPDATE audit SET body = NULL WHERE event = 'audit.redacted'",
+        "UPDATE hitl_requests SET reviewer = 'mallory' WHERE thread_id = 't'",
+        "UPDATE hitl_requests SET state = 'cancelled' WHERE thread_id = 't'",
+        "UPDATE hitl_effects SET state = 'failed' WHERE permit_id IN (SELECT id FROM hitl_permits WHERE thread_id = 't')",
+        "UPDATE hitl_permits SET tool = 'search' WHERE thread_id = 't'",
+        "DELETE FROM hitl_votes",
+        "DELETE FROM hitl_permits WHERE thread_id = 't'",
+        "DELETE FROM hitl_requests WHERE thread_id = 't'",
+        "UPDATE hitl_audit SET body = '{}' WHERE body IS NULL",
+        "UPDATE hitl_audit SET body = NULL WHERE event = 'audit.redacted'",
     ):
         assert not _tamper(redacted, tmp_path / "copy.db", statement).ok, statement
 

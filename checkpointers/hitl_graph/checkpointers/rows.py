@@ -12,7 +12,7 @@ __all__ = ["Found", "Row", "by_rowid", "find", "intern", "load", "namespace", "p
 
 _SELECT = (
     "SELECT c.id, c.ns, n.thread_id, n.checkpoint_ns, c.checkpoint_id, c.parent_id, c.metadata, c.skeleton, c.refs"
-    " FROM checkpoints c JOIN namespaces n ON n.ns = c.ns "
+    " FROM hitl_checkpoints c JOIN hitl_namespaces n ON n.ns = c.ns "
 )
 
 
@@ -50,7 +50,7 @@ class Found(NamedTuple):
 def namespace(tx: Transaction, thread_id: str, checkpoint_ns: str) -> int | None:
     """The number of a namespace, if it is known."""
     row = tx.execute(
-        "SELECT ns FROM namespaces WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
+        "SELECT ns FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
     ).fetchone()
     return None if row is None else int(row[0])
 
@@ -62,7 +62,8 @@ def intern(tx: Transaction, thread_id: str, checkpoint_ns: str) -> int:
         return ns
     return int(
         tx.execute(
-            "INSERT INTO namespaces (thread_id, checkpoint_ns) VALUES (?, ?) RETURNING ns", (thread_id, checkpoint_ns)
+            "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns) VALUES (?, ?) RETURNING ns",
+            (thread_id, checkpoint_ns),
         ).fetchone()[0]
     )
 
@@ -72,7 +73,7 @@ def find(tx: Transaction, thread_id: str, checkpoint_ns: str, checkpoint_id: str
     ns = namespace(tx, thread_id, checkpoint_ns)
     if ns is None:
         return None
-    columns = "SELECT id, checkpoint_id, parent_id, metadata, skeleton, refs FROM checkpoints WHERE ns = ? "
+    columns = "SELECT id, checkpoint_id, parent_id, metadata, skeleton, refs FROM hitl_checkpoints WHERE ns = ? "
     if checkpoint_id:
         row = tx.execute(columns + "AND checkpoint_id = ?", (ns, checkpoint_id)).fetchone()
     else:
@@ -103,11 +104,11 @@ def search(
         ("c.checkpoint_id < ?", before),
     ]
     used = [(test, value) for test, value in tests if value is not None]
-    where = " AND ".join(test for test, _ in used) or "1"
+    where = "".join(f" AND {test}" for test, _ in used)
     rows = tx.execute(
-        f"SELECT c.id FROM checkpoints c JOIN namespaces n ON n.ns = c.ns WHERE {where}"
-        " ORDER BY c.checkpoint_id DESC, c.id DESC LIMIT ?",
-        (*(value for _, value in used), -1 if limit is None else max(limit, 0)),
+        f"SELECT c.id FROM hitl_checkpoints c JOIN hitl_namespaces n ON n.ns = c.ns WHERE 1 = 1{where}"
+        f" ORDER BY c.checkpoint_id DESC, c.id DESC{'' if limit is None else ' LIMIT ?'}",
+        [value for _, value in used] + ([] if limit is None else [max(limit, 0)]),
     )
     return [row[0] for row in rows]
 
@@ -123,7 +124,7 @@ def load(tx: Transaction, row: Row, *, has: Callable[[str, int], bool] = lambda 
         for channel, segment in json.loads(row.refs).items()
     }
     writes = tx.execute(
-        "SELECT task_id, channel, value FROM writes WHERE ns = ? AND checkpoint_id = ?"
+        "SELECT task_id, channel, value FROM hitl_writes WHERE ns = ? AND checkpoint_id = ?"
         " ORDER BY task_path, task_id, idx",
         (row.ns, row.checkpoint_id),
     ).fetchall()
@@ -135,7 +136,7 @@ def put(
 ) -> None:
     """Store a checkpoint; an older one of the same id is replaced."""
     tx.execute(
-        "INSERT INTO checkpoints (ns, checkpoint_id, parent_id, metadata, skeleton, refs) VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO hitl_checkpoints (ns, checkpoint_id, parent_id, metadata, skeleton, refs) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (ns, checkpoint_id) DO UPDATE SET parent_id = excluded.parent_id, metadata = excluded.metadata,"
         " skeleton = excluded.skeleton, refs = excluded.refs",
         (ns, checkpoint_id, parent_id, metadata, skeleton, refs),
@@ -150,7 +151,7 @@ def put_writes(tx: Transaction, ns: int, checkpoint_id: str, writes: Sequence[Se
         else "NOTHING"
     )
     tx.executemany(
-        "INSERT INTO writes (ns, checkpoint_id, task_id, idx, task_path, channel, value) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO hitl_writes (ns, checkpoint_id, task_id, idx, task_path, channel, value) VALUES (?, ?, ?, ?, ?, ?, ?)"
         f" ON CONFLICT (ns, checkpoint_id, task_id, idx) DO {conflict}",
         [(ns, checkpoint_id, *write) for write in writes],
     )

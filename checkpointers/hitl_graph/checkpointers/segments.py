@@ -1,7 +1,8 @@
 """Segments in SQL: values that checkpoints share. They are only added, and removed when nothing refers to them."""
 
+import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hitl_graph.checkpointers.codec import Codec, array
 from hitl_graph.checkpointers.history import Link
@@ -13,14 +14,9 @@ NOT_A_LIST = -1
 
 _CHAIN = (
     "WITH RECURSIVE chain(id, parent, keep, count, data) AS ("
-    " SELECT id, parent, keep, count, data FROM segments WHERE id = ?"
-    " UNION ALL SELECT s.id, s.parent, s.keep, s.count, s.data FROM chain JOIN segments s ON s.id = chain.parent)"
+    " SELECT id, parent, keep, count, data FROM hitl_segments WHERE id = ?"
+    " UNION ALL SELECT s.id, s.parent, s.keep, s.count, s.data FROM chain JOIN hitl_segments s ON s.id = chain.parent)"
     " SELECT id, keep, count, data FROM chain"
-)
-_LIVE = (
-    "WITH RECURSIVE live(id) AS ("
-    " SELECT json_each.value FROM checkpoints, json_each(checkpoints.refs) WHERE checkpoints.ns = ?1"
-    " UNION SELECT s.parent FROM live JOIN segments s ON s.id = live.id WHERE s.parent IS NOT NULL)"
 )
 
 
@@ -79,7 +75,7 @@ def add(tx: Transaction, ns: int, parent: int | None, keep: int, count: int, dat
     """Store one segment."""
     return int(
         tx.execute(
-            "INSERT INTO segments (ns, parent, keep, count, data) VALUES (?, ?, ?, ?, ?) RETURNING id",
+            "INSERT INTO hitl_segments (ns, parent, keep, count, data) VALUES (?, ?, ?, ?, ?) RETURNING id",
             (ns, parent, keep, count, data),
         ).fetchone()[0]
     )
@@ -87,12 +83,17 @@ def add(tx: Transaction, ns: int, parent: int | None, keep: int, count: int, dat
 
 def exist(tx: Transaction, ns: int, segments: Iterable[int]) -> bool:
     """Whether all of these are there: another process may have pruned the thread."""
-    return all(tx.execute("SELECT 1 FROM segments WHERE id = ? AND ns = ?", (s, ns)).fetchone() for s in segments)
+    return all(tx.execute("SELECT 1 FROM hitl_segments WHERE id = ? AND ns = ?", (s, ns)).fetchone() for s in segments)
 
 
 def collect_garbage(tx: Transaction, ns: int) -> None:
     """Delete the segments of a namespace that no checkpoint needs any more."""
-    tx.execute(f"{_LIVE} DELETE FROM segments WHERE ns = ?1 AND id NOT IN (SELECT id FROM live)", (ns,))
+    parents = dict(tx.execute("SELECT id, parent FROM hitl_segments WHERE ns = ?", (ns,)).fetchall())
+    for (refs,) in tx.execute("SELECT refs FROM hitl_checkpoints WHERE ns = ?", (ns,)).fetchall():
+        for segment in json.loads(refs).values():
+            while segment in parents:  # what is left there in the end is needed by nobody
+                segment = parents.pop(segment)
+    tx.executemany("DELETE FROM hitl_segments WHERE id = ?", [(segment,) for segment in parents])
 
 
 def copy_all(tx: Transaction, source: int, target: int) -> dict[int, int]:
@@ -101,10 +102,14 @@ def copy_all(tx: Transaction, source: int, target: int) -> dict[int, int]:
     Returns:
         The new id of each old one.
     """
-    new: dict[int, int] = {}
-    rows = tx.execute(
-        "SELECT id, parent, keep, count, data FROM segments WHERE ns = ? ORDER BY id", (source,)
+    new: dict[int | None, int | None] = {None: None}
+    waiting = tx.execute(
+        "SELECT id, parent, keep, count, data FROM hitl_segments WHERE ns = ? ORDER BY id DESC", (source,)
     ).fetchall()
-    for identity, parent, keep, count, data in rows:  # a parent is always older than its children
-        new[identity] = add(tx, target, None if parent is None else new[parent], keep, count, data)
-    return new
+    while waiting:
+        identity, parent, keep, count, data = waiting.pop()
+        if parent in new:
+            new[identity] = add(tx, target, new[parent], keep, count, data)
+        else:  # ids are handed out in blocks: a parent may have a higher one
+            waiting.insert(0, (identity, parent, keep, count, data))
+    return cast("dict[int, int]", new)

@@ -14,7 +14,7 @@ __all__ = ["copy_thread", "delete_runs", "delete_thread", "keep_latest"]
 def delete_thread(tx: Transaction, thread_id: str) -> None:
     """Delete a thread with all its namespaces."""
     for ns, _ in _namespaces(tx, thread_id):
-        for table in ("checkpoints", "writes", "segments", "namespaces"):
+        for table in ("hitl_checkpoints", "hitl_writes", "hitl_segments", "hitl_namespaces"):
             tx.execute(f"DELETE FROM {table} WHERE ns = ?", (ns,))
     parking.forgotten(tx, thread_id)
 
@@ -28,11 +28,13 @@ def delete_runs(tx: Transaction, run_ids: Sequence[str]) -> list[str]:
     touched: dict[int, str] = {}
     for run_id in dict.fromkeys(run_ids):
         doomed = tx.execute(
-            "SELECT c.id, c.ns, c.checkpoint_id, n.thread_id FROM checkpoints c JOIN namespaces n ON n.ns = c.ns"
-            " WHERE json_extract(c.metadata, '$.run_id') = ?",
-            (run_id,),
+            "SELECT c.metadata, c.id, c.ns, c.checkpoint_id, n.thread_id"
+            " FROM hitl_checkpoints c JOIN hitl_namespaces n ON n.ns = c.ns WHERE c.metadata LIKE ?",
+            (f"%{json.dumps(run_id)}%".replace("\\", "_"),),
         ).fetchall()
-        for rowid, ns, checkpoint_id, thread_id in doomed:
+        for metadata, rowid, ns, checkpoint_id, thread_id in doomed:
+            if json.loads(metadata).get("run_id") != run_id:
+                continue
             _delete(tx, rowid, ns, checkpoint_id)
             touched[ns] = thread_id
     for ns, thread_id in touched.items():
@@ -58,7 +60,7 @@ def keep_latest(tx: Transaction, thread_id: str) -> None:
                 break
             head = rows.find(tx, thread_id, checkpoint_ns, head.parent_id)
         for rowid, checkpoint_id in tx.execute(
-            "SELECT id, checkpoint_id FROM checkpoints WHERE ns = ?", (ns,)
+            "SELECT id, checkpoint_id FROM hitl_checkpoints WHERE ns = ?", (ns,)
         ).fetchall():
             if rowid not in kept:
                 _delete(tx, rowid, ns, checkpoint_id)
@@ -71,22 +73,25 @@ def copy_thread(tx: Transaction, source: str, target: str) -> None:
         into = rows.intern(tx, target, checkpoint_ns)
         new = segments.copy_all(tx, ns, into)
         checkpoints = tx.execute(
-            "SELECT checkpoint_id, parent_id, metadata, skeleton, refs FROM checkpoints WHERE ns = ? ORDER BY id", (ns,)
+            "SELECT checkpoint_id, parent_id, metadata, skeleton, refs FROM hitl_checkpoints WHERE ns = ? ORDER BY id",
+            (ns,),
         ).fetchall()
         for checkpoint_id, parent_id, metadata, skeleton, refs in checkpoints:
             renamed = {channel: new[segment] for channel, segment in json.loads(refs).items()}
             rows.put(tx, into, checkpoint_id, parent_id, metadata, skeleton, json.dumps(renamed))
         tx.execute(
-            "INSERT OR REPLACE INTO writes (ns, checkpoint_id, task_id, idx, task_path, channel, value)"
-            " SELECT ?, checkpoint_id, task_id, idx, task_path, channel, value FROM writes WHERE ns = ? ORDER BY id",
+            "INSERT INTO hitl_writes (ns, checkpoint_id, task_id, idx, task_path, channel, value)"
+            " SELECT ?, checkpoint_id, task_id, idx, task_path, channel, value FROM hitl_writes WHERE ns = ? ORDER BY id"
+            " ON CONFLICT (ns, checkpoint_id, task_id, idx) DO UPDATE SET task_path = excluded.task_path,"
+            " channel = excluded.channel, value = excluded.value",
             (into, ns),
         )
 
 
 def _namespaces(tx: Transaction, thread_id: str) -> list[tuple[int, str]]:
-    return tx.execute("SELECT ns, checkpoint_ns FROM namespaces WHERE thread_id = ?", (thread_id,)).fetchall()
+    return tx.execute("SELECT ns, checkpoint_ns FROM hitl_namespaces WHERE thread_id = ?", (thread_id,)).fetchall()
 
 
 def _delete(tx: Transaction, rowid: int, ns: int, checkpoint_id: str) -> None:
-    tx.execute("DELETE FROM checkpoints WHERE id = ?", (rowid,))
-    tx.execute("DELETE FROM writes WHERE ns = ? AND checkpoint_id = ?", (ns, checkpoint_id))
+    tx.execute("DELETE FROM hitl_checkpoints WHERE id = ?", (rowid,))
+    tx.execute("DELETE FROM hitl_writes WHERE ns = ? AND checkpoint_id = ?", (ns, checkpoint_id))

@@ -1,0 +1,387 @@
+"""LangGraph's checkpointer, on any database.
+
+Each method is written once, as a generator that asks for transactions (see `steps`), for threads and for asyncio.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
+from langgraph.types import Interrupt
+
+from hitl_graph.checkpointers import rows, upkeep
+from hitl_graph.checkpointers.codec import Codec
+from hitl_graph.checkpointers.history import Snapshot
+from hitl_graph.checkpointers.query import Query, names
+from hitl_graph.checkpointers.recent import Recent, State
+from hitl_graph.checkpointers.rows import Found
+from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, remember, segment_of
+from hitl_graph.ledger import Ledger, parking
+from hitl_graph.steps import Step, Steps, arun, run
+from hitl_graph.storage import Database, Transaction
+
+__all__ = ["Checkpointer"]
+
+T = TypeVar("T")
+
+_PAGE = 32
+_NULL_TASK = "00000000-0000-0000-0000-000000000000"  # input and update_state write as this task
+_CONTROL = {ERROR, "__error_source_node__", INTERRUPT, RESUME, SCHEDULED}
+
+
+class Checkpointer(BaseCheckpointSaver[str]):
+    """Stores the threads of LangGraph graphs, and everything about their pauses, in one database.
+
+    For sync and async graphs alike, from any number of threads, event loops and processes. Lists such as `messages`
+    are stored as what each step adds to them. A pause is stored together with its row in the inbox. Deserialisation is
+    strict: besides messages and LangGraph's own types, only types named in a graph's schema are built again.
+
+    Use it in `with`, in `async with`, or call `close()`.
+    """
+
+    def __init__(self, database: Database, serde: SerializerProtocol | None = None) -> None:
+        super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
+        self._database = database
+        self._ledger = Ledger(database)
+        self._recent = Recent()
+        self._last_codec = Codec(self.serde)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger in the same database."""
+        return self._ledger
+
+    def setup(self) -> None:
+        """Nothing to do: opening creates and migrates. Here for code that calls it on any checkpointer."""
+
+    def close(self) -> None:
+        """Finish running writes and close the database. May be called twice."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def pending_interrupts(self) -> list[Any]:
+        """The rows of the inbox: every pause that waits for an answer, over all threads."""
+        return cast("list[Any]", self._ledger.pending_rows())
+
+    def get_next_version(self, current: int | str | None, channel: None) -> str:
+        """The next version of a channel, as LangGraph's own checkpointers and its server write it: text that sorts.
+
+        The server brings a numbering of its own, whatever the checkpointer's; with another one, a thread that it began
+        could not go on elsewhere, nor one begun elsewhere there.
+        """
+        number = int(current.split(".")[0]) if isinstance(current, str) else current or 0
+        return f"{number + 1:032}"
+
+    # Reading
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """A checkpoint with its pending writes; the latest one if `config` has no `checkpoint_id`."""
+        return run(self._get_tuple(config))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As `get_tuple`."""
+        return await arun(self._get_tuple(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, the newest first. Streams; the loop may use the checkpointer.
+
+        Args:
+            config: Restricts to its thread, and to its namespace and checkpoint if it names them; None means all.
+            filter: Metadata that must be equal, as JSON.
+            before: Only checkpoints older than this one.
+            limit: At most so many.
+        """
+        query = Query(config, filter, before, limit)
+        rowids = self._database.read(query.search)
+        for start in range(0, len(rowids), _PAGE):
+            for found in self._database.read(query.page(rowids[start : start + _PAGE])):
+                if not query.take():
+                    return
+                yield checkpoint_tuple(found, {}, self._codec)[0]
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As `list`."""
+        query = Query(config, filter, before, limit)
+        rowids = await self._database.aread(query.search)
+        for start in range(0, len(rowids), _PAGE):
+            for found in await self._database.aread(query.page(rowids[start : start + _PAGE])):
+                if not query.take():
+                    return
+                yield checkpoint_tuple(found, {}, self._codec)[0]
+
+    # Writing
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint; when this returns, it is durable.
+
+        Raises:
+            DatabaseWriteError: Nothing was stored; the message says why and what to do.
+        """
+        return run(self._put(config, checkpoint, metadata))
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As `put`."""
+        return await arun(self._put(config, checkpoint, metadata))
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote. Its questions go to the inbox in the same transaction."""
+        run(self._put_writes(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """As `put_writes`."""
+        await arun(self._put_writes(config, writes, task_id, task_path))
+
+    # Upkeep
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete all checkpoints and writes of a thread; its open requests are cancelled."""
+        run(self._delete_threads([thread_id]))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """As `delete_thread`."""
+        await arun(self._delete_threads([thread_id]))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints that these runs made, with their writes."""
+        run(self._delete_for_runs(run_ids))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """As `delete_for_runs`."""
+        await arun(self._delete_for_runs(run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all checkpoints and writes of a thread. Requests are not copied: they were asked about the source."""
+        run(self._copy_thread(source_thread_id, target_thread_id))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """As `copy_thread`."""
+        await arun(self._copy_thread(source_thread_id, target_thread_id))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete old checkpoints.
+
+        Args:
+            thread_ids: The threads to prune.
+            strategy: `keep_latest` keeps the latest checkpoint of each namespace, and the ancestors from which a
+                `DeltaChannel` is rebuilt; `delete` deletes the threads.
+        """
+        run(self._prune(thread_ids, strategy))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As `prune`."""
+        await arun(self._prune(thread_ids, strategy))
+
+    # The one implementation of each
+
+    def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
+        found = yield self._read(lambda tx: self._find(tx, *names(config)))
+        if found is None:
+            return None
+        checkpoint, state = self._recall(*found)
+        if state:
+            self._recent.put(found[0].row.key, state)
+        return checkpoint
+
+    def _put(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    ) -> Steps[RunnableConfig]:
+        thread_id, checkpoint_ns, parent_id = names(config)
+        key = (thread_id, checkpoint_ns, checkpoint["id"])
+        described = json.dumps(get_checkpoint_metadata(config, metadata))
+        parent = (thread_id, checkpoint_ns, parent_id) if parent_id else None
+        while True:
+            before: State | None = self._recent.get(parent) if parent else {}
+            if before is None:
+                before = {}
+                found = yield self._read(lambda tx: self._find(tx, *names(config)))
+                if found is not None:
+                    before = self._recall(*found)[1]
+            plan = Plan.of(checkpoint, before, self._codec)
+
+            def store(tx: Transaction, plan: Plan = plan) -> State | None:
+                ns = rows.intern(tx, thread_id, checkpoint_ns)
+                state = plan.store(tx, ns)
+                if state is not None:
+                    refs = json.dumps({c: segment_of(kept) for c, kept in state.items()})
+                    rows.put(tx, ns, checkpoint["id"], parent_id, described, plan.skeleton, refs)
+                    if not checkpoint_ns:
+                        parking.advanced(tx, thread_id, checkpoint["id"], str(metadata.get("source", "loop")))
+                return state
+
+            state = yield self._write(store)
+            if state is not None:
+                self._recent.put(key, state, instead_of=parent)
+                return config_of(*key)
+            self._recent.forget(thread_id)  # another process pruned the thread: look again
+
+    def _put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Steps[None]:
+        thread_id, checkpoint_ns, checkpoint_id = names(config)
+        assert checkpoint_id is not None, "writes belong to a checkpoint"
+        codec = self._codec
+        encoded = [
+            (task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, codec.encode(value).data)
+            for index, (channel, value) in enumerate(writes)
+        ]
+        interrupts = [i for channel, value in writes if channel == INTERRUPT for i in _interrupts(value)]
+        is_output = task_id != _NULL_TASK and any(channel not in _CONTROL for channel, _ in writes)
+
+        def store(tx: Transaction) -> None:
+            ns = rows.intern(tx, thread_id, checkpoint_ns)
+            replace = all(channel in WRITES_IDX_MAP for channel, _ in writes)
+            rows.put_writes(tx, ns, checkpoint_id, encoded, replace=replace)
+            if not checkpoint_ns and interrupts:
+                parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
+            if not checkpoint_ns and task_id == _NULL_TASK and any(channel == RESUME for channel, _ in writes):
+                parking.hailed(tx, thread_id, checkpoint_id)
+            if not checkpoint_ns and is_output:
+                parking.finished(tx, thread_id, checkpoint_id, task_id)
+
+        yield self._write(store)
+
+    def _delete_threads(self, thread_ids: Sequence[str]) -> Steps[None]:
+        def delete(tx: Transaction) -> None:
+            for thread_id in thread_ids:
+                upkeep.delete_thread(tx, str(thread_id))
+
+        yield self._write(delete)
+        self._forget(thread_ids)
+
+    def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
+        self._forget((yield self._write(lambda tx: upkeep.delete_runs(tx, run_ids))))
+
+    def _copy_thread(self, source: str, target: str) -> Steps[None]:
+        yield self._write(lambda tx: upkeep.copy_thread(tx, str(source), str(target)))
+
+    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
+        if strategy == "delete":
+            yield from self._delete_threads(thread_ids)
+            return
+        if strategy != "keep_latest":
+            raise ValueError(f"strategy={strategy!r} is unknown; take 'keep_latest' or 'delete'")
+
+        def prune(tx: Transaction) -> None:
+            for thread_id in thread_ids:
+                upkeep.keep_latest(tx, str(thread_id))
+
+        yield self._write(prune)
+        self._forget(thread_ids)
+
+    # Helpers
+
+    def _read(self, work: Callable[[Transaction], Any]) -> Step:
+        return Step(partial(self._database.read, work), partial(self._database.aread, work))
+
+    def _write(self, work: Callable[[Transaction], Any]) -> Step:
+        return Step(partial(self._database.write, work), partial(self._database.awrite, work))
+
+    @property
+    def _codec(self) -> Codec:
+        if self._last_codec.serde is not self.serde:  # `with_allowlist` gave this copy another one
+            self._last_codec = Codec(self.serde)
+        return self._last_codec
+
+    def _forget(self, thread_ids: Collection[str]) -> None:
+        for thread_id in thread_ids:
+            self._recent.forget(str(thread_id))
+
+    def _find(
+        self, tx: Transaction, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None
+    ) -> tuple[Found, State] | None:
+        row = rows.find(tx, thread_id, checkpoint_ns, checkpoint_id)
+        if row is None:
+            return None
+        known = self._recent.get(row.key) or {}
+
+        def has(channel: str, segment: int) -> bool:
+            kept = known.get(channel)
+            return isinstance(kept, Snapshot) and segment_of(kept) == segment
+
+        return rows.load(tx, row, has=has), known
+
+    def _recall(self, found: Found, known: State) -> tuple[CheckpointTuple, State]:
+        """Decode a checkpoint and note its state, before the caller can change anything."""
+        checkpoint, state = checkpoint_tuple(found, known, self._codec)
+        return checkpoint, remember(found, checkpoint.checkpoint, state, self._codec)
+
+
+def _derive_allow_lists() -> None:
+    """Have `compile` tell checkpointers which types a graph's schema names.
+
+    LangGraph has this behind LANGGRAPH_STRICT_MSGPACK, which it reads once, at import. Without it, a strict serializer
+    would give the user's own state types back as dicts. It changes nothing for serializers that are not strict.
+    """
+    try:
+        from langgraph._internal import _serde
+    except ImportError:
+        return
+    flag = "STRICT_MSGPACK_ENABLED"  # not exported, hence the detour
+    setattr(_serde, flag, True)
+
+
+_derive_allow_lists()  # at import too: a graph may be compiled before the first checkpointer is opened
+
+
+def _interrupts(value: Any) -> list[Interrupt]:
+    return [item for item in value if isinstance(item, Interrupt)] if isinstance(value, list | tuple) else []
