@@ -265,10 +265,7 @@ def test_a_step_costs_what_it_adds(db_path: str) -> None:
 def _stored(saver: SqliteCheckpointer) -> int:
     def count(tx: Any) -> int:
         return int(
-            tx.execute(
-                "SELECT (SELECT sum(length(data)) FROM hitl_segments) + (SELECT sum(length(skeleton) + length(metadata)"
-                " + length(refs)) FROM hitl_checkpoints)"
-            ).fetchone()[0]
+            tx.execute("SELECT sum(length(data) + length(metadata) + length(refs)) FROM hitl_states").fetchone()[0]
         )
 
     return saver._database.read(count)
@@ -359,7 +356,7 @@ def test_pruning_keeps_what_the_latest_checkpoint_needs(saver: SqliteCheckpointe
     saver.prune(["t"], strategy="delete")
     assert saver.get_tuple(config("t")) is None
     saver.delete_thread("other")
-    assert saver._database.read(lambda tx: tx.execute("SELECT count(*) FROM hitl_segments").fetchone()[0]) == 0
+    assert saver._database.read(lambda tx: tx.execute("SELECT count(*) FROM hitl_states").fetchone()[0]) == 0
     with pytest.raises(ValueError, match="keep_latest"):
         saver.prune(["t"], strategy="everything")
 

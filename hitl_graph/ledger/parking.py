@@ -12,21 +12,17 @@ from typing import Any
 
 from hitl_graph.ledger import requests
 from hitl_graph.model import Request
-from hitl_graph.storage import Transaction
+from hitl_graph.storage import Rows, Transaction
 from hitl_graph.wire import recognise
 
-__all__ = ["advanced", "finished", "forgotten", "hailed", "interrupted"]
+__all__ = ["advanced", "finished", "forgotten", "hailed", "interrupted", "waiting"]
 
 CALLED = -1
 _HEAD = (
-    "SELECT max(c.checkpoint_id) FROM hitl_checkpoints c JOIN hitl_namespaces n USING (ns)"
-    " WHERE n.thread_id = ? AND n.checkpoint_ns = ''"
+    "SELECT max(c.checkpoint_id) FROM hitl_states c JOIN hitl_namespaces n USING (ns)"
+    " WHERE n.thread_id = ? AND n.checkpoint_ns = '' AND c.checkpoint_id <> ''"
 )
 
-_PARENT = (
-    "SELECT c.parent_id FROM hitl_checkpoints c JOIN hitl_namespaces n USING (ns)"
-    " WHERE n.thread_id = ? AND n.checkpoint_ns = '' AND c.checkpoint_id = ?"
-)
 _NOTES = {"loop": "another run of the thread went on past it", "update": "the state was changed while it waited"}
 
 
@@ -62,19 +58,26 @@ def finished(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) 
         _settle(tx, _now(), request)
 
 
-def advanced(tx: Transaction, thread_id: str, checkpoint_id: str, source: str) -> None:
-    """The thread has a new head: its pauses are parked from now on, those of older checkpoints are over."""
-    early = tx.execute(
-        "SELECT id, task_id FROM hitl_requests WHERE thread_id = ? AND checkpoint_id = ? AND parked = 0"
-        " AND state IN ('pending', 'decided')",
+def waiting(tx: Transaction, thread_id: str, checkpoint_id: str) -> Rows:
+    """What is asked at this checkpoint of a thread or an older one; for `advanced`."""
+    return tx.execute(
+        "SELECT id, checkpoint_id, task_id, parked FROM hitl_requests WHERE thread_id = ?"
+        " AND state IN ('pending', 'decided') AND task_id IS NOT NULL AND checkpoint_id <= ?",
         (thread_id, checkpoint_id),
-    ).fetchall()
-    for request_id, task_id in early:
-        requests.park(tx, _now(), thread_id, request_id, task_id, 1)
-    over = _unfinished(tx, thread_id, "checkpoint_id < ?", (checkpoint_id,))
-    parent = tx.execute(_PARENT, (thread_id, checkpoint_id)).fetchone() if over and source == "loop" else None
-    for request in over:
-        if parent and request.checkpoint_id == parent[0]:
+    )
+
+
+def advanced(
+    tx: Transaction, thread_id: str, checkpoint_id: str, parent_id: str | None, source: str, waiting: Rows
+) -> None:
+    """The thread has a new head: its pauses are parked from now on, those of older checkpoints are over."""
+    for request_id, asked_at, task_id, parked in waiting.fetchall():
+        if asked_at == checkpoint_id:
+            if parked == 0:
+                requests.park(tx, _now(), thread_id, request_id, task_id, 1)
+            continue
+        [request] = requests.select(tx, "id = ?", (request_id,))
+        if source == "loop" and asked_at == parent_id:
             _settle(tx, _now(), request)
         else:
             requests.close(tx, _now(), request, "superseded", _NOTES.get(source, "new input came while it waited"))

@@ -6,9 +6,11 @@ Everything above this package sees a `Database` and, inside a transaction, a `Tr
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, Protocol, Self, TypeVar
 
-__all__ = ["Channel", "Database", "Rows", "Transaction", "Watch"]
+__all__ = ["Channel", "Database", "Rows", "Statement", "Transaction", "Watch"]
 
 T = TypeVar("T")
+Statement = tuple[str, Sequence[Any]]
+"""SQL and its parameters."""
 Channel = Literal["inbox", "decided"]
 """What there can be news about: requests that people may answer, and threads that a worker may resume."""
 
@@ -54,6 +56,11 @@ class Database(Protocol):
 
     @property
     def url(self) -> str: ...
+    @property
+    def hold(self) -> str:
+        """What a SELECT ends with to keep others from changing its rows until the end of the transaction."""
+        ...
+
     def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
 
@@ -62,6 +69,11 @@ class Database(Protocol):
         ...
 
     async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T: ...
+    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
+        """Run one statement that writes, in a transaction of its own; returns how many rows it changed."""
+        ...
+
+    async def aexecute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int: ...
     def read(self, work: Callable[[Transaction], T], /) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers."""
         ...

@@ -9,10 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from hitl_graph.errors import DatabaseWriteError, StorageError
-from hitl_graph.storage import Transaction
+from hitl_graph.storage import Statement, Transaction
 
 __all__ = ["GroupCommit", "Job"]
 
@@ -27,7 +27,10 @@ class Job:
     __slots__ = ("done", "durable", "error", "future", "value", "work")
 
     def __init__(
-        self, work: Callable[[Transaction], Any], durable: bool, future: "asyncio.Future[None] | None" = None
+        self,
+        work: Callable[[Transaction], Any] | Statement,
+        durable: bool,
+        future: "asyncio.Future[None] | None" = None,
     ) -> None:
         self.work = work
         self.durable = durable
@@ -64,17 +67,17 @@ class GroupCommit:
         self._executor: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
 
-    def run(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
-        """Run `work`; when this returns, it is committed."""
+    def run(self, work: Callable[[Transaction], T] | Statement, *, durable: bool = True) -> Any:
+        """Run `work`, or one statement; when this returns, it is committed."""
         self.refuse_nesting()
         job = Job(work, durable)
         self._queue.append(job)
         with self.lock:
             while not job.done:
                 self._next_batch()
-        return cast(T, job.outcome())
+        return job.outcome()
 
-    async def arun(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
+    async def arun(self, work: Callable[[Transaction], T] | Statement, *, durable: bool = True) -> Any:
         """As `run`. A cancelled caller still waits for the end of its write, so that it is known what happened."""
         future = asyncio.get_running_loop().create_future()
         job = Job(work, durable, future)
@@ -94,7 +97,7 @@ class GroupCommit:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
-        return cast(T, job.outcome())
+        return job.outcome()
 
     def refuse_nesting(self) -> None:
         """Raise when called by the work of a running write, which would wait for itself."""

@@ -12,12 +12,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 from hitl_graph.errors import DatabaseClosedError, DatabaseWriteError, StorageError
 from hitl_graph.storage import Channel, Transaction, Watch
 from hitl_graph.storage.batching import GroupCommit, Job
-from hitl_graph.storage.sqlite_file import begin_immediate, connect, explain, prepare
+from hitl_graph.storage.sqlite_file import connect, execute, explain, prepare
 
 __all__ = ["SqliteDatabase"]
 
@@ -81,6 +81,11 @@ class SqliteDatabase:
         """The absolute path of the file."""
         return self._path
 
+    @property
+    def hold(self) -> str:
+        """Nothing is needed: there is one writer."""
+        return ""
+
     def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
 
@@ -91,12 +96,22 @@ class SqliteDatabase:
             DatabaseClosedError: After `close()`.
         """
         self._check_open()
-        return self._writes.run(work, durable=durable)
+        return cast(T, self._writes.run(work, durable=durable))
 
     async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """As `write`, in a thread of its own. If the caller is cancelled, the write is still finished first."""
         self._check_open()
-        return await self._writes.arun(work, durable=durable)
+        return cast(T, await self._writes.arun(work, durable=durable))
+
+    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
+        """Run one statement that writes, in a transaction of its own; returns how many rows it changed."""
+        self._check_open()
+        return cast(int, self._writes.run((sql, parameters), durable=durable))
+
+    async def aexecute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
+        """As `execute`, in a thread of its own."""
+        self._check_open()
+        return cast(int, await self._writes.arun((sql, parameters), durable=durable))
 
     def read(self, work: Callable[[Transaction], T], /) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers."""
@@ -175,11 +190,15 @@ class SqliteDatabase:
         failure: BaseException | None = None
         committed = False
         try:
-            connection = self._begin("NORMAL" if not any(job.durable for job in jobs) else self._synchronous)
-            for job in jobs:
-                self._run(connection, job, alone)
-            if not (alone and jobs[0].error):
-                connection.execute("COMMIT")
+            connection = self._connection(any(job.durable for job in jobs))
+            if alone and isinstance(jobs[0].work, tuple):
+                jobs[0].value = execute(connection, *jobs[0].work)
+            else:
+                execute(connection, "BEGIN IMMEDIATE")
+                for job in jobs:
+                    self._run(connection, job, alone)
+                if not (alone and jobs[0].error):
+                    connection.execute("COMMIT")
             committed = True
         except (sqlite3.Error, StorageError) as error:
             failure = error
@@ -197,23 +216,29 @@ class SqliteDatabase:
                 job.done = True
 
     def _run(self, connection: sqlite3.Connection, job: Job, alone: bool) -> None:
-        if not alone:
+        nested = not alone and not isinstance(job.work, tuple)  # what one statement did is undone by SQLite itself
+        if nested:
             connection.execute("SAVEPOINT job")
         try:
-            job.value = job.work(cast(Transaction, connection))
+            if isinstance(job.work, tuple):
+                job.value = connection.execute(*job.work).rowcount
+            else:
+                job.value = job.work(cast(Transaction, connection))
         except BaseException as error:
             job.error = self._explained(error)
             if connection.in_transaction:
-                connection.execute("ROLLBACK" if alone else "ROLLBACK TO job")
+                if alone or nested:
+                    connection.execute("ROLLBACK" if alone else "ROLLBACK TO job")
             elif not alone:  # a full disk makes SQLite give up the whole transaction, with the others' work in it
                 raise DatabaseWriteError(
                     f"{self._path}: a write committed together with this one failed ({error}); nothing was stored"
                 ) from error
-        if not alone:
+        if nested:
             connection.execute("RELEASE job")
 
-    def _begin(self, synchronous: str) -> sqlite3.Connection:
+    def _connection(self, durable: bool) -> sqlite3.Connection:
         self._check_open()
+        synchronous = self._synchronous if durable else "NORMAL"
         if self._writer is None:
             self._writer = connect(self._path, self._mode, self._synchronous, timeout=0)
             self._writer.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
@@ -222,7 +247,6 @@ class SqliteDatabase:
         if synchronous != self._writer_synchronous:
             self._writer.execute(f"PRAGMA synchronous={synchronous}")
             self._writer_synchronous = synchronous
-        begin_immediate(self._writer)
         return self._writer
 
     def _give_up(self) -> None:

@@ -4,17 +4,19 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import resources
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from hitl_graph.errors import DatabaseCorruptError, DatabaseTooNewError, DatabaseWriteError, StorageError
 
-__all__ = ["APPLICATION_ID", "BUSY_SECONDS", "begin_immediate", "connect", "explain", "migrations", "prepare"]
+__all__ = ["APPLICATION_ID", "BUSY_SECONDS", "connect", "execute", "explain", "migrations", "prepare"]
 
 APPLICATION_ID = 0x48495447  # "HITG", at byte 68 of the file
 BUSY_SECONDS = 30.0
+T = TypeVar("T")
 
 
 class _Connection(sqlite3.Connection):
@@ -65,9 +67,12 @@ def prepare(path: str, synchronous: str) -> str:
         connection.close()
 
 
-def begin_immediate(connection: sqlite3.Connection) -> None:
-    """Begin a write. Waits for other processes in short random steps: SQLite's own growing ones starve some."""
-    _retrying(lambda: connection.execute("BEGIN IMMEDIATE"))
+def execute(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] = ()) -> int:
+    """Run a statement that begins a write, or is one; returns how many rows it changed.
+
+    Waits for other processes in short random steps: SQLite's own growing ones starve some.
+    """
+    return _retrying(lambda: connection.execute(sql, parameters).rowcount)
 
 
 @cache
@@ -163,7 +168,7 @@ def _version(connection: sqlite3.Connection, path: str) -> int:
 
 def _migrate(connection: sqlite3.Connection, path: str) -> None:
     for number, script in enumerate(migrations(), 1):
-        begin_immediate(connection)
+        execute(connection, "BEGIN IMMEDIATE")
         try:
             if _version(connection, path) < number:  # another process may have been here first
                 for statement in _statements(script):
@@ -191,12 +196,11 @@ def _statements(script: str) -> Iterator[str]:
         yield statement
 
 
-def _retrying(step: Callable[[], object]) -> None:
+def _retrying(step: Callable[[], T]) -> T:
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            step()
-            return
+            return step()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise

@@ -24,22 +24,23 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
 from langgraph.types import Interrupt
 
-from hitl_graph.checkpointers import rows, upkeep
+from hitl_graph.checkpointers import rows, segments, upkeep
 from hitl_graph.checkpointers.codec import Codec
-from hitl_graph.checkpointers.history import Snapshot
 from hitl_graph.checkpointers.query import Query, names
-from hitl_graph.checkpointers.recent import Recent, State
-from hitl_graph.checkpointers.rows import Found
-from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, remember, segment_of
+from hitl_graph.checkpointers.recent import Kept, Key, Recent, State
+from hitl_graph.checkpointers.rows import Found, NewState
+from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, recall, refs_of, segment_of
 from hitl_graph.ledger import Ledger, parking
 from hitl_graph.steps import Step, Steps, arun, run
-from hitl_graph.storage import Database, Transaction
+from hitl_graph.storage import Database, Statement, Transaction
 
 __all__ = ["Checkpointer"]
 
 T = TypeVar("T")
 
 _PAGE = 32
+_ID_BLOCK = 1000
+_LARGEST = 200  # rows of one statement
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"  # input and update_state write as this task
 _CONTROL = {ERROR, "__error_source_node__", INTERRUPT, RESUME, SCHEDULED}
 
@@ -134,7 +135,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
             for found in self._database.read(query.page(rowids[start : start + _PAGE])):
                 if not query.take():
                     return
-                yield checkpoint_tuple(found, {}, self._codec)[0]
+                yield checkpoint_tuple(found, self._codec)
 
     async def alist(
         self,
@@ -151,7 +152,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
             for found in await self._database.aread(query.page(rowids[start : start + _PAGE])):
                 if not query.take():
                     return
-                yield checkpoint_tuple(found, {}, self._codec)[0]
+                yield checkpoint_tuple(found, self._codec)
 
     # Writing
 
@@ -234,12 +235,11 @@ class Checkpointer(BaseCheckpointSaver[str]):
     # The one implementation of each
 
     def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
-        found = yield self._read(lambda tx: self._find(tx, *names(config)))
+        found = yield self._read(partial(self._find, *names(config)))
         if found is None:
             return None
-        checkpoint, state = self._recall(*found)
-        if state:
-            self._recent.put(found[0].row.key, state)
+        checkpoint, state = recall(found[0], found[1], self._codec)
+        self._recent.put(found[0].row.key, state)
         return checkpoint
 
     def _put(
@@ -250,52 +250,102 @@ class Checkpointer(BaseCheckpointSaver[str]):
         described = json.dumps(get_checkpoint_metadata(config, metadata))
         parent = (thread_id, checkpoint_ns, parent_id) if parent_id else None
         while True:
-            before: State | None = self._recent.get(parent) if parent else {}
-            if before is None:
-                before = {}
-                found = yield self._read(lambda tx: self._find(tx, *names(config)))
+            before = self._recent.get(parent) if parent else None
+            if parent and before is None:
+                found = yield self._read(partial(self._find, *parent))
                 if found is not None:
-                    before = self._recall(*found)[1]
+                    before = recall(found[0], found[1], self._codec)[1]
             plan = Plan.of(checkpoint, before, self._codec)
+            ids = self._recent.take_ids(plan.size + 1)
+            if ids is None:
+                ids = yield from self._reserve_ids(plan.size + 1)
+            states, kept = plan.rows(ids)
+            states.append(
+                NewState.checkpoint(ids[-1], checkpoint["id"], parent_id or "", described, refs_of(kept), plan.skeleton)
+            )
+            place = (before.ns, before.epoch) if before else None
+            if place is not None and len(states) <= _LARGEST:  # the usual case is one statement
+                unless_waiting = None if checkpoint_ns else (thread_id, checkpoint["id"])
+                insert = rows.insert_states(*place, states, self._database.hold, unless_waiting=unless_waiting)
+                if (yield self._execute(insert)):
+                    self._recent.put(key, plan.state(place, kept, before), instead_of=parent)
+                    return config_of(*key)
+            try:
+                store = partial(self._store, key, parent_id, before, states, str(metadata.get("source", "loop")))
+                place = yield self._write(store)
+            except _Outdated:
+                self._recent.forget(thread_id)
+                continue
+            self._recent.put(key, plan.state(place, kept, before), instead_of=parent)
+            return config_of(*key)
 
-            def store(tx: Transaction, plan: Plan = plan) -> State | None:
-                ns = rows.intern(tx, thread_id, checkpoint_ns)
-                state = plan.store(tx, ns)
-                if state is not None:
-                    refs = json.dumps({c: segment_of(kept) for c, kept in state.items()})
-                    rows.put(tx, ns, checkpoint["id"], parent_id, described, plan.skeleton, refs)
-                    if not checkpoint_ns:
-                        parking.advanced(tx, thread_id, checkpoint["id"], str(metadata.get("source", "loop")))
-                return state
+    def _store(
+        self,
+        key: Key,
+        parent_id: str | None,
+        before: State | None,
+        states: Sequence[NewState],
+        source: str,
+        tx: Transaction,
+    ) -> tuple[int, int]:
+        """Store a checkpoint and tell the ledger that the thread has gone on."""
+        thread_id, checkpoint_ns, checkpoint_id = key
+        place = (before.ns, before.epoch) if before else rows.intern(tx, thread_id, checkpoint_ns)
+        stored = [
+            tx.execute(*rows.insert_states(*place, states[start : start + _LARGEST], self._database.hold))
+            for start in range(0, len(states), _LARGEST)
+        ]
+        waiting = parking.waiting(tx, thread_id, checkpoint_id) if not checkpoint_ns else None
+        if stored[-1].rowcount == 0:
+            raise _Outdated
+        if waiting is not None:
+            parking.advanced(tx, thread_id, checkpoint_id, parent_id, source, waiting)
+        return place
 
-            state = yield self._write(store)
-            if state is not None:
-                self._recent.put(key, state, instead_of=parent)
-                return config_of(*key)
-            self._recent.forget(thread_id)  # another process pruned the thread: look again
+    def _reserve_ids(self, count: int) -> Steps[range]:
+        more = count + _ID_BLOCK
+        first = yield self._write(lambda tx: segments.reserve_ids(tx, more), durable=False)
+        self._recent.add_ids(range(first + count, first + more))
+        return range(first, first + count)
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Steps[None]:
         thread_id, checkpoint_ns, checkpoint_id = names(config)
         assert checkpoint_id is not None, "writes belong to a checkpoint"
+        if not writes:
+            return
         codec = self._codec
         encoded = [
             (task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, codec.encode(value).data)
             for index, (channel, value) in enumerate(writes)
         ]
+        channels = {channel for channel, _ in writes}
+        replace = channels <= WRITES_IDX_MAP.keys()
         interrupts = [i for channel, value in writes if channel == INTERRUPT for i in _interrupts(value)]
-        is_output = task_id != _NULL_TASK and any(channel not in _CONTROL for channel, _ in writes)
+        is_output = task_id != _NULL_TASK and not channels <= _CONTROL
+        hails = task_id == _NULL_TASK and RESUME in channels
+        ns = self._recent.namespace(thread_id, checkpoint_ns)
+        if (
+            ns is not None and len(encoded) <= _LARGEST and (checkpoint_ns or not (interrupts or hails))
+        ):  # the usual case is one statement
+            task = (thread_id, task_id) if is_output and not checkpoint_ns else None
+            insert = rows.insert_writes(ns, checkpoint_id, encoded, replace=replace, unless_waiting=task)
+            if (yield self._execute(insert)) == len(encoded):
+                return
 
         def store(tx: Transaction) -> None:
-            ns = rows.intern(tx, thread_id, checkpoint_ns)
-            replace = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-            rows.put_writes(tx, ns, checkpoint_id, encoded, replace=replace)
-            if not checkpoint_ns and interrupts:
+            ns, _ = rows.intern(tx, thread_id, checkpoint_ns)
+            for start in range(0, len(encoded), _LARGEST):
+                some = encoded[start : start + _LARGEST]
+                tx.execute(*rows.insert_writes(ns, checkpoint_id, some, replace=replace))
+            if checkpoint_ns:
+                return
+            if interrupts:
                 parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
-            if not checkpoint_ns and task_id == _NULL_TASK and any(channel == RESUME for channel, _ in writes):
+            if hails:
                 parking.hailed(tx, thread_id, checkpoint_id)
-            if not checkpoint_ns and is_output:
+            if is_output:
                 parking.finished(tx, thread_id, checkpoint_id, task_id)
 
         yield self._write(store)
@@ -333,8 +383,12 @@ class Checkpointer(BaseCheckpointSaver[str]):
     def _read(self, work: Callable[[Transaction], Any]) -> Step:
         return Step(partial(self._database.read, work), partial(self._database.aread, work))
 
-    def _write(self, work: Callable[[Transaction], Any]) -> Step:
-        return Step(partial(self._database.write, work), partial(self._database.awrite, work))
+    def _write(self, work: Callable[[Transaction], Any], *, durable: bool = True) -> Step:
+        write, awrite = self._database.write, self._database.awrite
+        return Step(partial(write, work, durable=durable), partial(awrite, work, durable=durable))
+
+    def _execute(self, statement: Statement) -> Step:
+        return Step(partial(self._database.execute, *statement), partial(self._database.aexecute, *statement))
 
     @property
     def _codec(self) -> Codec:
@@ -347,23 +401,22 @@ class Checkpointer(BaseCheckpointSaver[str]):
             self._recent.forget(str(thread_id))
 
     def _find(
-        self, tx: Transaction, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None
-    ) -> tuple[Found, State] | None:
+        self, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None, tx: Transaction
+    ) -> tuple[Found, State | None] | None:
         row = rows.find(tx, thread_id, checkpoint_ns, checkpoint_id)
         if row is None:
             return None
-        known = self._recent.get(row.key) or {}
+        known = self._recent.get(row.key)
 
         def has(channel: str, segment: int) -> bool:
-            kept = known.get(channel)
-            return isinstance(kept, Snapshot) and segment_of(kept) == segment
+            kept = known.kept.get(channel) if known is not None else None
+            return kept is not None and not isinstance(kept, Kept) and segment_of(kept) == segment
 
         return rows.load(tx, row, has=has), known
 
-    def _recall(self, found: Found, known: State) -> tuple[CheckpointTuple, State]:
-        """Decode a checkpoint and note its state, before the caller can change anything."""
-        checkpoint, state = checkpoint_tuple(found, known, self._codec)
-        return checkpoint, remember(found, checkpoint.checkpoint, state, self._codec)
+
+class _Outdated(Exception):
+    """Another process deleted something of the thread: what is remembered of it is no longer true."""
 
 
 def _derive_allow_lists() -> None:

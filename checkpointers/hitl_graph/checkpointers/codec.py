@@ -29,7 +29,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 
-__all__ = ["FIELDS", "Codec", "Element", "array", "restore", "skeleton_channels"]
+__all__ = ["DELTA", "DICT", "FIELDS", "PLAIN", "Codec", "Element", "array", "restore", "skeleton_channels"]
 
 _CLASSES: dict[str, type[BaseMessage]] = {
     cls.__name__: cls
@@ -52,6 +52,10 @@ _EXACT = (
 _FINGERPRINTS = JsonPlusSerializer()
 _ELSEWHERE = b"\xc0"  # nil
 
+# How a stored list becomes the value of a channel, where it is not the value itself.
+PLAIN, DICT, DELTA = 0, 1, 2
+"""DICT: a list of keys and values. DELTA: inside of LangGraph's snapshot of a delta channel. Both: 3."""
+
 # The slots of a model, past its own __setattr__: half of the time of `object.__setattr__` with a name.
 _ALL_SET = {cls: set(names) for cls, names in FIELDS.items()}
 _set_dict = BaseModel.__dict__["__dict__"].__set__
@@ -69,6 +73,9 @@ class Element(NamedTuple):
     """Equal for equal values; None: not to be told, take it as changed."""
     is_plain: bool
     """Whether the value is plain data or a message of plain fields."""
+
+
+_DECODED = Element(b"", None, True)  # of a plain value nothing else is asked
 
 
 class Codec:
@@ -108,22 +115,38 @@ class Codec:
             return ormsgpack.unpackb(element[1], ext_hook=_restore_nested)
         return restore(_CLASSES[kind], element[1])
 
+    def encoded(self, value: Any, element: Sequence[Any]) -> Element:
+        """The encoding of a value that was just decoded from this unpacked element."""
+        if self._is_direct and element[0] != 0 and element[0] != 2:
+            return _DECODED
+        return self.encode(value)
+
     def decode_all(self, data: bytes) -> list[Any]:
         """Decode an array of elements."""
         return [self.decode(element) for element in ormsgpack.unpackb(data)]
 
-    def pack_skeleton(self, rest: dict[str, Any], channels: Iterable[str], inline: dict[str, bytes]) -> bytes:
+    def pack_skeleton(
+        self, rest: dict[str, Any], channels: Iterable[str], inline: dict[str, bytes], forms: dict[str, int]
+    ) -> bytes:
         """Encode what a checkpoint has in its own row: all but the values, and small values, encoded already."""
         parts = [self.encode(rest).data]
         for channel in channels:  # all of them, for their order
-            parts += ormsgpack.packb(channel), inline.get(channel, _ELSEWHERE)
+            here = inline.get(channel)
+            if here is None:
+                here = bytes((forms[channel],)) if channel in forms else _ELSEWHERE
+            parts += ormsgpack.packb(channel), here
         return array(len(parts), b"".join(parts))
 
-    def unpack_skeleton(self, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Decode what `pack_skeleton` made. Values that are elsewhere are None."""
+    def unpack_skeleton(self, data: bytes) -> tuple[dict[str, Any], dict[str, Any], dict[str, int]]:
+        """Decode what `pack_skeleton` made: all but the values, the values (None for those elsewhere), the forms."""
         rest, *pairs = ormsgpack.unpackb(data)
+        forms = {channel: form for channel, form in zip(pairs[::2], pairs[1::2], strict=True) if type(form) is int}
         values = zip(pairs[::2], pairs[1::2], strict=True)
-        return self.decode(rest), {c: None if element is None else self.decode(element) for c, element in values}
+        return (
+            self.decode(rest),
+            {c: self.decode(element) if type(element) is list else None for c, element in values},
+            forms,
+        )
 
 
 def skeleton_channels(data: bytes) -> set[str]:

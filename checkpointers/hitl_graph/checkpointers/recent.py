@@ -6,32 +6,51 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from hitl_graph.checkpointers.history import Snapshot
+from hitl_graph.checkpointers.mappings import Entries
 
-__all__ = ["Kept", "Key", "Recent", "State"]
+__all__ = ["Kept", "Key", "Recent", "Remembered", "State"]
 
 Key = tuple[str, str, str]
 """thread_id, checkpoint_ns, checkpoint_id."""
 
 
+_MOST_NAMESPACES = 100_000
+
+
 class Kept(NamedTuple):
-    """A long value that is no list, in a segment of its own."""
+    """A long value that is no list or dict, in a segment of its own."""
 
     segment: int
     fingerprint: bytes
 
 
-State = dict[str, Snapshot | Kept]
-"""The channels of a checkpoint that are stored outside of its row."""
+Remembered = Snapshot | Entries | Kept
+
+
+class State(NamedTuple):
+    """What is known of a checkpoint.
+
+    Attributes:
+        ns: Number of its namespace.
+        epoch: Of the namespace; when that is another one, the segments may be gone.
+        kept: The channels that are stored outside of its row.
+        snapshots: The latest snapshots of delta channels, of this checkpoint or an older one.
+    """
+
+    ns: int
+    epoch: int
+    kept: dict[str, Remembered]
+    snapshots: dict[str, Remembered]
 
 
 class Recent:
     """A bounded cache of states, shared by all copies of a checkpointer and safe for threads.
 
     It is only ever a hint: segments never change and their ids are never used twice, and whoever builds on one checks
-    that it still exists.
+    that nothing was deleted.
     """
 
-    def __init__(self, *, entries: int = 1024, elements: int = 50_000) -> None:
+    def __init__(self, *, entries: int = 4096, elements: int = 100_000) -> None:
         self._bounds = entries, elements
         self._forget_everything()
 
@@ -40,6 +59,8 @@ class Recent:
         self._lock = threading.Lock()
         self._states: OrderedDict[Key, State] = OrderedDict()
         self._elements = 0
+        self._namespaces: dict[tuple[str, str], int] = {}
+        self._ids = range(0)
 
     def get(self, key: Key) -> State | None:
         """The state of this checkpoint, if it is known."""
@@ -49,6 +70,22 @@ class Recent:
                 self._states.move_to_end(key)
             return state
 
+    def namespace(self, thread_id: str, checkpoint_ns: str) -> int | None:
+        """The number of a namespace, if it is known; it never means another one."""
+        with self._locked():
+            return self._namespaces.get((thread_id, checkpoint_ns))
+
+    def take_ids(self, count: int) -> range | None:
+        """As many reserved ids; None: reserve some."""
+        with self._locked():
+            taken, self._ids = self._ids[:count], self._ids[count:]
+            return taken if len(taken) == count else None
+
+    def add_ids(self, ids: range) -> None:
+        """Ids that were reserved."""
+        with self._locked():
+            self._ids = ids
+
     def put(self, key: Key, state: State, *, instead_of: Key | None = None) -> None:
         """Remember a state, and forget the one it was made from: few checkpoints have two children."""
         entries, elements = self._bounds
@@ -57,6 +94,9 @@ class Recent:
                 self._drop(instead_of)
             self._drop(key)
             self._states[key] = state
+            if len(self._namespaces) > _MOST_NAMESPACES:
+                self._namespaces.clear()
+            self._namespaces[key[:2]] = state.ns
             self._elements += _size(state)
             while len(self._states) > 1 and (len(self._states) > entries or self._elements > elements):
                 self._elements -= _size(self._states.popitem(last=False)[1])
@@ -79,4 +119,5 @@ class Recent:
 
 
 def _size(state: State) -> int:
-    return sum(kept.size if isinstance(kept, Snapshot) else 1 for kept in state.values())
+    each = (*state.kept.values(), *state.snapshots.values())
+    return sum(1 if isinstance(kept, Kept) else kept.size for kept in each)

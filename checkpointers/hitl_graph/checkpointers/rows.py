@@ -2,29 +2,46 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from hitl_graph.checkpointers import segments
 from hitl_graph.checkpointers.segments import Stored
-from hitl_graph.storage import Transaction
+from hitl_graph.storage import Statement, Transaction
 
-__all__ = ["Found", "Row", "by_rowid", "find", "intern", "load", "namespace", "put", "put_writes", "search"]
+__all__ = [
+    "Found",
+    "NewState",
+    "Row",
+    "by_rowid",
+    "find",
+    "insert_states",
+    "insert_writes",
+    "intern",
+    "load",
+    "namespace",
+    "search",
+]
 
 _SELECT = (
-    "SELECT c.id, c.ns, n.thread_id, n.checkpoint_ns, c.checkpoint_id, c.parent_id, c.metadata, c.skeleton, c.refs"
-    " FROM hitl_checkpoints c JOIN hitl_namespaces n ON n.ns = c.ns "
+    "SELECT c.id, c.ns, n.epoch, n.thread_id, n.checkpoint_ns, c.checkpoint_id, c.parent_id, c.metadata, c.data, c.refs"
+    " FROM hitl_states c JOIN hitl_namespaces n ON n.ns = c.ns WHERE c.checkpoint_id <> ''"
+)
+_WAITING = (
+    "SELECT 1 FROM hitl_requests WHERE thread_id = ? AND state IN ('pending', 'decided') AND task_id IS NOT NULL AND "
 )
 
 
 class Row(NamedTuple):
-    """One row of `checkpoints`, with its thread."""
+    """A checkpoint, with its thread."""
 
     id: int
     ns: int
+    epoch: int
     thread_id: str
     checkpoint_ns: str
     checkpoint_id: str
-    parent_id: str | None
+    parent_id: str
     metadata: str
     skeleton: bytes
     refs: str
@@ -34,56 +51,150 @@ class Row(NamedTuple):
         return self.thread_id, self.checkpoint_ns, self.checkpoint_id
 
 
+class NewState(NamedTuple):
+    """A row of `hitl_states`, without its namespace: a checkpoint (`checkpoint`), or a value."""
+
+    id: int
+    checkpoint_id: str
+    parent_id: str
+    metadata: str
+    refs: str
+    parent: int
+    keep: int
+    length: int
+    data: bytes
+
+    @classmethod
+    def checkpoint(
+        cls, id: int, checkpoint_id: str, parent_id: str, metadata: str, refs: str, data: bytes
+    ) -> "NewState":
+        """A checkpoint."""
+        return cls(id, checkpoint_id, parent_id, metadata, refs, 0, 0, 0, data)
+
+    @classmethod
+    def value(cls, id: int, parent: int, keep: int, length: int, data: bytes) -> "NewState":
+        """A segment of a list, or another value (keep = `segments.NOT_A_LIST`)."""
+        return cls(id, "", "", "", "", parent, keep, length, data)
+
+
 class Found(NamedTuple):
     """All that belongs to a checkpoint, still encoded.
 
     Attributes:
-        values: Channels in segments; None for those that the caller has already.
+        refs: Channels in segments.
+        values: Their contents; None for those that the caller has already.
         writes: (task_id, channel, element), in the order in which they are applied.
     """
 
     row: Row
+    refs: dict[str, int]
     values: dict[str, Stored | None]
     writes: list[tuple[str, str, bytes]]
 
 
-def namespace(tx: Transaction, thread_id: str, checkpoint_ns: str) -> int | None:
-    """The number of a namespace, if it is known."""
+def namespace(tx: Transaction, thread_id: str, checkpoint_ns: str) -> tuple[int, int] | None:
+    """Number and epoch of a namespace, if it is known."""
     row = tx.execute(
-        "SELECT ns FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
+        "SELECT ns, epoch FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
     ).fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else (row[0], row[1])
 
 
-def intern(tx: Transaction, thread_id: str, checkpoint_ns: str) -> int:
-    """The number of a namespace, which is given one if need be."""
-    ns = namespace(tx, thread_id, checkpoint_ns)
-    if ns is not None:
-        return ns
-    return int(
+def intern(tx: Transaction, thread_id: str, checkpoint_ns: str) -> tuple[int, int]:
+    """Number and epoch of a namespace, which is made if need be."""
+    known = namespace(tx, thread_id, checkpoint_ns)
+    while known is None:
         tx.execute(
-            "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns) VALUES (?, ?) RETURNING ns",
+            "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns) VALUES (?, ?)"
+            " ON CONFLICT (thread_id, checkpoint_ns) DO NOTHING",
             (thread_id, checkpoint_ns),
-        ).fetchone()[0]
+        )
+        known = namespace(tx, thread_id, checkpoint_ns)
+    return known
+
+
+def insert_states(
+    ns: int, epoch: int, states: Sequence[NewState], hold: str, *, unless_waiting: tuple[str, str] | None = None
+) -> Statement:
+    """Store a checkpoint with its new values; an older one of the same id is replaced.
+
+    Stores nothing if something of the namespace was deleted since `epoch`.
+
+    Args:
+        hold: See `Database.hold`.
+        unless_waiting: Thread and checkpoint; store nothing if people are asked there or earlier in the thread.
+    """
+    parameters: list[Any] = [ns, epoch, *(unless_waiting or ())]
+    for state in states:
+        parameters.append(ns)
+        parameters += state
+    return _insert_states(len(states), hold, unless_waiting is not None), parameters
+
+
+@cache
+def _insert_states(count: int, hold: str, unless_waiting: bool) -> str:
+    waiting = f" AND NOT EXISTS ({_WAITING}checkpoint_id <= ?)" if unless_waiting else ""
+    each = "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ok"
+    return (
+        "INSERT INTO hitl_states (ns, id, checkpoint_id, parent_id, metadata, refs, parent, keep, count, data)"
+        f" WITH ok AS (SELECT 1 AS one FROM hitl_namespaces WHERE ns = ? AND epoch = ?{waiting}{hold})"
+        f" {' UNION ALL '.join([each] * count)} WHERE 1 = 1"
+        " ON CONFLICT (ns, checkpoint_id) WHERE checkpoint_id <> '' DO UPDATE SET parent_id = excluded.parent_id,"
+        " metadata = excluded.metadata, refs = excluded.refs, data = excluded.data"
+    )
+
+
+def insert_writes(
+    ns: int,
+    checkpoint_id: str,
+    writes: Sequence[tuple[str, int, str, str, bytes]],
+    *,
+    replace: bool,
+    unless_waiting: tuple[str, str] | None = None,
+) -> Statement:
+    """Store writes, each (task_id, idx, task_path, channel, element). Stores nothing if the namespace was deleted.
+
+    Args:
+        unless_waiting: Thread and task; store nothing if people are asked by this task.
+    """
+    parameters: list[Any] = [ns]
+    if unless_waiting is not None:
+        parameters += unless_waiting[0], checkpoint_id, unless_waiting[1]
+    for write in writes:
+        parameters += ns, checkpoint_id
+        parameters += write
+    return _insert_writes(len(writes), replace, unless_waiting is not None), parameters
+
+
+@cache
+def _insert_writes(count: int, replace: bool, unless_waiting: bool) -> str:
+    waiting = f" AND NOT EXISTS ({_WAITING}checkpoint_id = ? AND task_id = ?)" if unless_waiting else ""
+    conflict = (
+        "UPDATE SET task_path = excluded.task_path, channel = excluded.channel, value = excluded.value"
+        if replace
+        else "NOTHING"
+    )
+    return (
+        "INSERT INTO hitl_writes (ns, checkpoint_id, task_id, idx, task_path, channel, value)"
+        f" WITH ok AS (SELECT 1 AS one FROM hitl_namespaces WHERE ns = ?{waiting})"
+        f" {' UNION ALL '.join(['SELECT ?, ?, ?, ?, ?, ?, ? FROM ok'] * count)} WHERE 1 = 1"
+        f" ON CONFLICT (ns, checkpoint_id, task_id, idx) DO {conflict}"
     )
 
 
 def find(tx: Transaction, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Row | None:
     """A checkpoint, or the latest one if no id is given."""
-    ns = namespace(tx, thread_id, checkpoint_ns)
-    if ns is None:
-        return None
-    columns = "SELECT id, checkpoint_id, parent_id, metadata, skeleton, refs FROM hitl_checkpoints WHERE ns = ? "
-    if checkpoint_id:
-        row = tx.execute(columns + "AND checkpoint_id = ?", (ns, checkpoint_id)).fetchone()
-    else:
-        row = tx.execute(columns + "ORDER BY checkpoint_id DESC LIMIT 1", (ns,)).fetchone()
-    return None if row is None else Row(row[0], ns, thread_id, checkpoint_ns, *row[1:])
+    which = " AND c.checkpoint_id = ?" if checkpoint_id else " ORDER BY c.checkpoint_id DESC LIMIT 1"
+    row = tx.execute(
+        f"{_SELECT} AND n.thread_id = ? AND n.checkpoint_ns = ?{which}",
+        (thread_id, checkpoint_ns, checkpoint_id) if checkpoint_id else (thread_id, checkpoint_ns),
+    ).fetchone()
+    return None if row is None else Row(*row)
 
 
 def by_rowid(tx: Transaction, rowid: int) -> Row | None:
     """A checkpoint, unless it was deleted in the meantime."""
-    row = tx.execute(_SELECT + "WHERE c.id = ?", (rowid,)).fetchone()
+    row = tx.execute(f"{_SELECT} AND c.id = ?", (rowid,)).fetchone()
     return None if row is None else Row(*row)
 
 
@@ -106,7 +217,8 @@ def search(
     used = [(test, value) for test, value in tests if value is not None]
     where = "".join(f" AND {test}" for test, _ in used)
     rows = tx.execute(
-        f"SELECT c.id FROM hitl_checkpoints c JOIN hitl_namespaces n ON n.ns = c.ns WHERE 1 = 1{where}"
+        "SELECT c.id FROM hitl_states c JOIN hitl_namespaces n ON n.ns = c.ns"
+        f" WHERE c.checkpoint_id <> ''{where}"
         f" ORDER BY c.checkpoint_id DESC, c.id DESC{'' if limit is None else ' LIMIT ?'}",
         [value for _, value in used] + ([] if limit is None else [max(limit, 0)]),
     )
@@ -119,39 +231,12 @@ def load(tx: Transaction, row: Row, *, has: Callable[[str, int], bool] = lambda 
     Args:
         has: Whether the caller knows the value of this channel, which is this segment.
     """
-    values = {
-        channel: None if has(channel, segment) else segments.load(tx, segment)
-        for channel, segment in json.loads(row.refs).items()
-    }
+    refs = json.loads(row.refs)
     writes = tx.execute(
         "SELECT task_id, channel, value FROM hitl_writes WHERE ns = ? AND checkpoint_id = ?"
         " ORDER BY task_path, task_id, idx",
         (row.ns, row.checkpoint_id),
-    ).fetchall()
-    return Found(row, values, writes)
-
-
-def put(
-    tx: Transaction, ns: int, checkpoint_id: str, parent_id: str | None, metadata: str, skeleton: bytes, refs: str
-) -> None:
-    """Store a checkpoint; an older one of the same id is replaced."""
-    tx.execute(
-        "INSERT INTO hitl_checkpoints (ns, checkpoint_id, parent_id, metadata, skeleton, refs) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (ns, checkpoint_id) DO UPDATE SET parent_id = excluded.parent_id, metadata = excluded.metadata,"
-        " skeleton = excluded.skeleton, refs = excluded.refs",
-        (ns, checkpoint_id, parent_id, metadata, skeleton, refs),
     )
-
-
-def put_writes(tx: Transaction, ns: int, checkpoint_id: str, writes: Sequence[Sequence[Any]], *, replace: bool) -> None:
-    """Store writes, each (task_id, idx, task_path, channel, element)."""
-    conflict = (
-        "UPDATE SET task_path = excluded.task_path, channel = excluded.channel, value = excluded.value"
-        if replace
-        else "NOTHING"
-    )
-    tx.executemany(
-        "INSERT INTO hitl_writes (ns, checkpoint_id, task_id, idx, task_path, channel, value) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        f" ON CONFLICT (ns, checkpoint_id, task_id, idx) DO {conflict}",
-        [(ns, checkpoint_id, *write) for write in writes],
-    )
+    chains = {channel: segments.chain(tx, segment) for channel, segment in refs.items() if not has(channel, segment)}
+    values = {channel: segments.joined(chains[channel]) if channel in chains else None for channel in refs}
+    return Found(row, refs, values, writes.fetchall())

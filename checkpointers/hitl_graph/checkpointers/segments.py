@@ -1,22 +1,32 @@
-"""Segments in SQL: values that checkpoints share. They are only added, and removed when nothing refers to them."""
+"""Values that checkpoints share, in SQL. They never change, and go when no checkpoint needs them any more."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import count
 from typing import Any, NamedTuple, cast
 
-from hitl_graph.checkpointers.codec import Codec, array
-from hitl_graph.checkpointers.history import Link
-from hitl_graph.storage import Transaction
+import ormsgpack
 
-__all__ = ["NOT_A_LIST", "Stored", "add", "collect_garbage", "copy_all", "exist", "load"]
+from hitl_graph.checkpointers.codec import array
+from hitl_graph.checkpointers.history import Link
+from hitl_graph.errors import DatabaseCorruptError
+from hitl_graph.storage import Rows, Transaction
+
+__all__ = ["NOT_A_LIST", "Stored", "chain", "copy_all", "discard", "joined", "needed", "reserve_ids"]
 
 NOT_A_LIST = -1
 
 _CHAIN = (
     "WITH RECURSIVE chain(id, parent, keep, count, data) AS ("
-    " SELECT id, parent, keep, count, data FROM hitl_segments WHERE id = ?"
-    " UNION ALL SELECT s.id, s.parent, s.keep, s.count, s.data FROM chain JOIN hitl_segments s ON s.id = chain.parent)"
+    " SELECT id, parent, keep, count, data FROM hitl_states WHERE id = ?"
+    " UNION ALL SELECT s.id, s.parent, s.keep, s.count, s.data FROM chain JOIN hitl_states s ON s.id = chain.parent)"
     " SELECT id, keep, count, data FROM chain"
+)
+_PARENTS = (
+    "WITH RECURSIVE chain(id, parent) AS ("
+    " SELECT id, parent FROM hitl_states WHERE id = ?"
+    " UNION ALL SELECT s.id, s.parent FROM chain JOIN hitl_states s ON s.id = chain.parent)"
+    " SELECT id FROM chain"
 )
 
 
@@ -35,65 +45,69 @@ class Stored(NamedTuple):
     drops: tuple[tuple[int, int], ...]
     links: tuple[Link, ...]
 
-    def decode(self, codec: Codec) -> Any:
-        """The value, made of fresh objects."""
-        values = codec.decode_all(self.data)
+    def elements(self) -> list[Any]:
+        """The elements of the list, or the one element, unpacked."""
+        elements = cast("list[Any]", ormsgpack.unpackb(self.data))
         for begin, end in reversed(self.drops):
-            del values[begin:end]
-        return values if self.is_list else values[0]
+            del elements[begin:end]
+        return elements
 
 
-def load(tx: Transaction, segment: int) -> Stored | None:
-    """Read a value; None if it is not there."""
-    rows = tx.execute(_CHAIN, (segment,)).fetchall()
+def chain(tx: Transaction, segment: int) -> Rows:
+    """Look up the segments of a value; `joined` reads them."""
+    return tx.execute(_CHAIN, (segment,))
+
+
+def joined(found: Rows) -> Stored:
+    """The value that a chain of segments makes.
+
+    Raises:
+        DatabaseCorruptError: They are not there.
+    """
+    rows = found.fetchall()
     if not rows:
-        return None
+        raise DatabaseCorruptError("a checkpoint refers to a value that is not in the database; restore a backup")
     if rows[0][1] == NOT_A_LIST:
         return Stored(False, array(1, rows[0][3]), (), ())
     links: list[Link] = []
     tails: list[tuple[bytes, int, int]] = []
     wanted: int = rows[0][1] + rows[0][2]
-    for identity, keep, count, data in rows:
+    for segment, keep, length, data in rows:
         if links and wanted <= keep:  # all of this tail was cut off by a younger segment
             continue
-        links.append((identity, keep))
-        tails.append((data, count, wanted - keep))
+        links.append((segment, keep))
+        tails.append((data, length, wanted - keep))
         wanted = keep
         if keep == 0:
             break
     drops: list[tuple[int, int]] = []
     end = 0
-    for _, count, used in reversed(tails):
-        end += count
-        if used < count:
-            drops.append((end - count + used, end))
+    for _, length, used in reversed(tails):
+        end += length
+        if used < length:
+            drops.append((end - length + used, end))
     data = array(end, b"".join(data for data, _, _ in reversed(tails)))
     return Stored(True, data, tuple(drops), tuple(reversed(links)))
 
 
-def add(tx: Transaction, ns: int, parent: int | None, keep: int, count: int, data: bytes) -> int:
-    """Store one segment."""
-    return int(
-        tx.execute(
-            "INSERT INTO hitl_segments (ns, parent, keep, count, data) VALUES (?, ?, ?, ?, ?) RETURNING id",
-            (ns, parent, keep, count, data),
-        ).fetchone()[0]
-    )
+def needed(tx: Transaction, ns: int) -> set[int]:
+    """The segments that the checkpoints of a namespace refer to, directly or not."""
+    tips = set[int]()
+    for (refs,) in tx.execute("SELECT refs FROM hitl_states WHERE ns = ? AND checkpoint_id <> ''", (ns,)).fetchall():
+        tips.update(json.loads(refs).values())
+    found = set[int]()
+    for tip in sorted(tips, reverse=True):  # the youngest ones have most of the others among their ancestors
+        if tip not in found:
+            found.update(row[0] for row in tx.execute(_PARENTS, (tip,)))
+    return found
 
 
-def exist(tx: Transaction, ns: int, segments: Iterable[int]) -> bool:
-    """Whether all of these are there: another process may have pruned the thread."""
-    return all(tx.execute("SELECT 1 FROM hitl_segments WHERE id = ? AND ns = ?", (s, ns)).fetchone() for s in segments)
-
-
-def collect_garbage(tx: Transaction, ns: int) -> None:
-    """Delete the segments of a namespace that no checkpoint needs any more."""
-    parents = dict(tx.execute("SELECT id, parent FROM hitl_segments WHERE ns = ?", (ns,)).fetchall())
-    for (refs,) in tx.execute("SELECT refs FROM hitl_checkpoints WHERE ns = ?", (ns,)).fetchall():
-        for segment in json.loads(refs).values():
-            while segment in parents:  # what is left there in the end is needed by nobody
-                segment = parents.pop(segment)
-    tx.executemany("DELETE FROM hitl_segments WHERE id = ?", [(segment,) for segment in parents])
+def discard(tx: Transaction, ns: int, checkpoints: Sequence[int]) -> None:
+    """Delete checkpoints of a namespace, and the segments that no other one needs."""
+    tx.execute("UPDATE hitl_namespaces SET epoch = epoch + 1 WHERE ns = ?", (ns,))  # whoever stores waits, or sees it
+    before = needed(tx, ns)
+    tx.executemany("DELETE FROM hitl_states WHERE id = ?", [(checkpoint,) for checkpoint in checkpoints])
+    tx.executemany("DELETE FROM hitl_states WHERE id = ?", [(segment,) for segment in before - needed(tx, ns)])
 
 
 def copy_all(tx: Transaction, source: int, target: int) -> dict[int, int]:
@@ -102,14 +116,21 @@ def copy_all(tx: Transaction, source: int, target: int) -> dict[int, int]:
     Returns:
         The new id of each old one.
     """
-    new: dict[int | None, int | None] = {None: None}
-    waiting = tx.execute(
-        "SELECT id, parent, keep, count, data FROM hitl_segments WHERE ns = ? ORDER BY id DESC", (source,)
-    ).fetchall()
-    while waiting:
-        identity, parent, keep, count, data = waiting.pop()
-        if parent in new:
-            new[identity] = add(tx, target, new[parent], keep, count, data)
-        else:  # ids are handed out in blocks: a parent may have a higher one
-            waiting.insert(0, (identity, parent, keep, count, data))
-    return cast("dict[int, int]", new)
+    old = sorted(needed(tx, source))
+    new = dict(zip(old, count(reserve_ids(tx, len(old))), strict=False))
+    for segment in old:
+        parent, keep, length, data = tx.execute(
+            "SELECT parent, keep, count, data FROM hitl_states WHERE id = ?", (segment,)
+        ).fetchone()
+        tx.execute(
+            "INSERT INTO hitl_states (id, ns, checkpoint_id, parent_id, metadata, refs, parent, keep, count, data)"
+            " VALUES (?, ?, '', '', '', '', ?, ?, ?, ?)",
+            (new[segment], target, new.get(parent, 0), keep, length, data),
+        )
+    return new
+
+
+def reserve_ids(tx: Transaction, count: int) -> int:
+    """Take as many ids that nobody else will ever get; returns the first."""
+    row = tx.execute("UPDATE hitl_ids SET next = next + ? RETURNING next", (count,)).fetchone()
+    return int(row[0]) - count

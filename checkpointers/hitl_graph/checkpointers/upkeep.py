@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hitl_graph.checkpointers import rows, segments
 from hitl_graph.checkpointers.codec import skeleton_channels
+from hitl_graph.checkpointers.rows import NewState
 from hitl_graph.ledger import parking
 from hitl_graph.storage import Transaction
 
@@ -14,8 +15,9 @@ __all__ = ["copy_thread", "delete_runs", "delete_thread", "keep_latest"]
 def delete_thread(tx: Transaction, thread_id: str) -> None:
     """Delete a thread with all its namespaces."""
     for ns, _ in _namespaces(tx, thread_id):
-        for table in ("hitl_checkpoints", "hitl_writes", "hitl_segments", "hitl_namespaces"):
-            tx.execute(f"DELETE FROM {table} WHERE ns = ?", (ns,))
+        segments.discard(tx, ns, [row[0] for row in _checkpoints(tx, ns)])
+        tx.execute("DELETE FROM hitl_writes WHERE ns = ?", (ns,))
+        tx.execute("DELETE FROM hitl_namespaces WHERE ns = ?", (ns,))
     parking.forgotten(tx, thread_id)
 
 
@@ -26,19 +28,21 @@ def delete_runs(tx: Transaction, run_ids: Sequence[str]) -> list[str]:
         The threads that lost some.
     """
     touched: dict[int, str] = {}
+    gone: dict[int, list[int]] = {}
     for run_id in dict.fromkeys(run_ids):
         doomed = tx.execute(
-            "SELECT c.metadata, c.id, c.ns, c.checkpoint_id, n.thread_id"
-            " FROM hitl_checkpoints c JOIN hitl_namespaces n ON n.ns = c.ns WHERE c.metadata LIKE ?",
+            "SELECT c.metadata, c.id, c.ns, c.checkpoint_id, n.thread_id FROM hitl_states c"
+            " JOIN hitl_namespaces n ON n.ns = c.ns WHERE c.checkpoint_id <> '' AND c.metadata LIKE ?",
             (f"%{json.dumps(run_id)}%".replace("\\", "_"),),
         ).fetchall()
         for metadata, rowid, ns, checkpoint_id, thread_id in doomed:
             if json.loads(metadata).get("run_id") != run_id:
                 continue
-            _delete(tx, rowid, ns, checkpoint_id)
+            _delete_writes(tx, ns, checkpoint_id)
+            gone.setdefault(ns, []).append(rowid)
             touched[ns] = thread_id
     for ns, thread_id in touched.items():
-        segments.collect_garbage(tx, ns)
+        segments.discard(tx, ns, gone[ns])
         if rows.find(tx, thread_id, "", None) is None:
             parking.forgotten(tx, thread_id)
     return list(dict.fromkeys(touched.values()))
@@ -56,29 +60,28 @@ def keep_latest(tx: Transaction, thread_id: str) -> None:
         while head is not None:
             kept.add(head.id)
             missing -= skeleton_channels(head.skeleton)
-            if not missing or head.parent_id is None:
+            if not missing or not head.parent_id:
                 break
             head = rows.find(tx, thread_id, checkpoint_ns, head.parent_id)
-        for rowid, checkpoint_id in tx.execute(
-            "SELECT id, checkpoint_id FROM hitl_checkpoints WHERE ns = ?", (ns,)
-        ).fetchall():
-            if rowid not in kept:
-                _delete(tx, rowid, ns, checkpoint_id)
-        segments.collect_garbage(tx, ns)
+        doomed = [(rowid, checkpoint_id) for rowid, checkpoint_id in _checkpoints(tx, ns) if rowid not in kept]
+        for _, checkpoint_id in doomed:
+            _delete_writes(tx, ns, checkpoint_id)
+        segments.discard(tx, ns, [rowid for rowid, _ in doomed])
 
 
 def copy_thread(tx: Transaction, source: str, target: str) -> None:
     """Copy all checkpoints and writes of a thread into another one."""
     for ns, checkpoint_ns in _namespaces(tx, source):
-        into = rows.intern(tx, target, checkpoint_ns)
+        into, epoch = rows.intern(tx, target, checkpoint_ns)
         new = segments.copy_all(tx, ns, into)
-        checkpoints = tx.execute(
-            "SELECT checkpoint_id, parent_id, metadata, skeleton, refs FROM hitl_checkpoints WHERE ns = ? ORDER BY id",
-            (ns,),
-        ).fetchall()
-        for checkpoint_id, parent_id, metadata, skeleton, refs in checkpoints:
-            renamed = {channel: new[segment] for channel, segment in json.loads(refs).items()}
-            rows.put(tx, into, checkpoint_id, parent_id, metadata, skeleton, json.dumps(renamed))
+        checkpoints = _checkpoints(tx, ns)
+        first = segments.reserve_ids(tx, len(checkpoints))
+        for identity, (rowid, _) in enumerate(checkpoints, first):
+            row = rows.by_rowid(tx, rowid)
+            assert row is not None
+            renamed = json.dumps({channel: new[segment] for channel, segment in json.loads(row.refs).items()})
+            state = NewState.checkpoint(identity, row.checkpoint_id, row.parent_id, row.metadata, renamed, row.skeleton)
+            tx.execute(*rows.insert_states(into, epoch, [state], ""))
         tx.execute(
             "INSERT INTO hitl_writes (ns, checkpoint_id, task_id, idx, task_path, channel, value)"
             " SELECT ?, checkpoint_id, task_id, idx, task_path, channel, value FROM hitl_writes WHERE ns = ? ORDER BY id"
@@ -92,6 +95,11 @@ def _namespaces(tx: Transaction, thread_id: str) -> list[tuple[int, str]]:
     return tx.execute("SELECT ns, checkpoint_ns FROM hitl_namespaces WHERE thread_id = ?", (thread_id,)).fetchall()
 
 
-def _delete(tx: Transaction, rowid: int, ns: int, checkpoint_id: str) -> None:
-    tx.execute("DELETE FROM hitl_checkpoints WHERE id = ?", (rowid,))
+def _checkpoints(tx: Transaction, ns: int) -> list[tuple[int, str]]:
+    return tx.execute(
+        "SELECT id, checkpoint_id FROM hitl_states WHERE ns = ? AND checkpoint_id <> '' ORDER BY id", (ns,)
+    ).fetchall()
+
+
+def _delete_writes(tx: Transaction, ns: int, checkpoint_id: str) -> None:
     tx.execute("DELETE FROM hitl_writes WHERE ns = ? AND checkpoint_id = ?", (ns, checkpoint_id))
