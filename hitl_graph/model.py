@@ -22,6 +22,7 @@ __all__ = [
     "canonical",
     "digest",
     "edit",
+    "plain_text",
     "reject",
     "request_id",
     "respond",
@@ -35,6 +36,7 @@ AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw"]
 WORDS: tuple[Word, ...] = ("approve", "edit", "reject", "respond")
 
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def canonical(value: object) -> str:
@@ -45,12 +47,17 @@ def canonical(value: object) -> str:
     """
     try:
         plain = _JSON.validate_python(value)
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = _encode(plain)
         if "\\ud" in text:  # a surrogate without its other half cannot be stored as UTF-8
             json.dumps(plain, ensure_ascii=False).encode()
         return text
     except (ValueError, RecursionError) as exc:
         raise TypeError(f"not plain JSON: {exc}") from exc
+
+
+def plain_text(value: object) -> str:
+    """As `canonical`, of what is known to be plain JSON, such as a dumped model."""
+    return _encode(value)
 
 
 def digest(value: object) -> str:

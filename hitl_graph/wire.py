@@ -6,11 +6,12 @@ clients, LangChain's middleware and our own doors send; `resume_value` wraps a d
 Whatever is not recognised is refused.
 """
 
+import json
 import reprlib
 from collections.abc import Mapping
 from typing import Any, cast
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from hitl_graph.errors import InvalidDecisionError, StaleRequestError
 from hitl_graph.model import WORDS, Action, Decision, Request, Word, canonical, reject, request_id
@@ -18,7 +19,6 @@ from hitl_graph.schema import SchemaMismatch, check
 
 __all__ = ["parse", "payload", "recognise", "resume_value", "validate"]
 
-_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 _HELP = (
     'send {"type": "approve"}, {"type": "edit", "args": {...}}, {"type": "reject", "message": "..."}'
     ' or {"type": "respond", "message": "..."}'
@@ -46,7 +46,7 @@ def recognise(thread_id: str, interrupt_id: str, value: Any, schema: Any = None)
         schema: Its `response_schema`, a JSON Schema of the answer.
     """
     own = request_id(thread_id, interrupt_id)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and ("hitl" in value or "action_requests" in value or "type" in value):
         try:
             canonical(value)
             if isinstance(ours := value.get("hitl"), Mapping):
@@ -121,16 +121,15 @@ def _edit_schema(schema: Any) -> dict[str, JsonValue] | None:
 
 
 def _plain_schema(schema: Any) -> dict[str, JsonValue] | None:
-    plain = _plain(schema)
+    plain = _plain(schema) if isinstance(schema, dict) else None
     return plain if isinstance(plain, dict) else None
 
 
 def _plain(value: Any) -> JsonValue:
     try:
-        canonical(value)
+        return cast(JsonValue, json.loads(canonical(value)))
     except TypeError:
         return _show(value)
-    return _JSON.validate_python(value)
 
 
 def parse(raw: Any, request: Request) -> Decision | None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from hitl_graph.errors import DatabaseCorruptError
-from hitl_graph.model import canonical
+from hitl_graph.model import plain_text
 from hitl_graph.storage import Transaction
 
 __all__ = ["AuditReport", "append", "head", "redact", "verify"]
@@ -63,7 +63,7 @@ def append(
     """Add one row to the chain, after the change that it tells of."""
     if _table(event) in _ROWS:
         body = {**body, "row": _fingerprint(tx, _table(event), subject)}
-    text, salt = canonical(body), os.urandom(16)
+    text, salt = plain_text(body), os.urandom(16)
     commitment = hashlib.sha256(salt + text.encode()).hexdigest()
     tip = tx.execute("UPDATE hitl_audit_tip SET seq = seq + 1 RETURNING seq, hash").fetchone()  # others wait here
     if tip is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hitl_graph.errors import AlreadyDecidedError, StaleRequestError, UnknownRequestError
 from hitl_graph.ledger import audit
-from hitl_graph.model import Decision, Request, State, canonical
+from hitl_graph.model import Decision, Request, State, canonical, plain_text
 from hitl_graph.storage import Transaction
 from hitl_graph.wire import validate
 
@@ -160,7 +160,7 @@ def open_request(
     tx: Transaction, now_ms: int, request: Request, *, checkpoint_id: str | None, task_id: str | None, parked: int
 ) -> bool:
     """Record that a question is asked. Asking it again changes nothing. Returns whether it is new."""
-    shown = canonical(request.shown())
+    shown = plain_text(request.shown())
     signature = hashlib.sha256(shown.encode()).hexdigest()  # `request.digest`, without building the text again
     inserted = tx.execute(
         "INSERT INTO hitl_requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked,"

@@ -61,19 +61,26 @@ class Database(Protocol):
         """What a SELECT ends with to keep others from changing its rows until the end of the transaction."""
         ...
 
-    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
 
-        With `durable=False` they outlive this process, and loss of power only once a later write was durable.
+        Args:
+            work: May be run more than once; only the last time counts.
+            durable: False: the effects outlive this process, and loss of power only once a later write was durable.
+            patient: Wait some milliseconds for another write of this process, to be committed after and with it.
         """
         ...
 
-    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T: ...
-    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
+    async def awrite(
+        self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False
+    ) -> T: ...
+    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True, patient: bool = False) -> int:
         """Run one statement that writes, in a transaction of its own; returns how many rows it changed."""
         ...
 
-    async def aexecute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int: ...
+    async def aexecute(
+        self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True, patient: bool = False
+    ) -> int: ...
     def read(self, work: Callable[[Transaction], T], /) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers."""
         ...

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from hitl_graph.errors import DatabaseWriteError, StorageError
@@ -19,25 +20,42 @@ __all__ = ["GroupCommit", "Job"]
 T = TypeVar("T")
 
 _LARGEST_BATCH = 256
+_PATIENCE = 0.003
+_is_patient = attrgetter("patient")
 
 
 class Job:
     """One piece of work and, once it is committed or has failed, its outcome."""
 
-    __slots__ = ("done", "durable", "error", "future", "value", "work")
+    __slots__ = ("_waits", "done", "durable", "error", "future", "patient", "value", "work")
 
     def __init__(
         self,
         work: Callable[[Transaction], Any] | Statement,
         durable: bool,
+        patient: bool,
         future: "asyncio.Future[None] | None" = None,
     ) -> None:
         self.work = work
+        self.patient = patient
         self.durable = durable
         self.future = future
         self.value: Any = None
         self.error: BaseException | None = None
         self.done = False
+
+        self._waits: threading.Lock | None = None
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is done, after at most so long."""
+        self._waits = threading.Lock()
+        self._waits.acquire()
+        return self.done or self._waits.acquire(timeout=seconds)
+
+    def wake(self) -> None:
+        """Tell a thread that waits that it is done."""
+        if self._waits is not None and self._waits.locked():
+            self._waits.release()
 
     def outcome(self) -> Any:
         if self.error is not None:
@@ -67,34 +85,40 @@ class GroupCommit:
         self._executor: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
 
-    def run(self, work: Callable[[Transaction], T] | Statement, *, durable: bool = True) -> Any:
-        """Run `work`, or one statement; when this returns, it is committed."""
+    def run(self, work: Callable[[Transaction], T] | Statement, *, durable: bool = True, patient: bool = False) -> Any:
+        """Run `work`, or one statement; when this returns, it is committed.
+
+        What is `patient` waits a little for another write, to be committed after it and together with it.
+        """
         self.refuse_nesting()
-        job = Job(work, durable)
+        job = Job(work, durable, patient)
         self._queue.append(job)
+        if patient and job.wait(_PATIENCE):
+            return job.outcome()
         with self.lock:
             while not job.done:
                 self._next_batch()
         return job.outcome()
 
-    async def arun(self, work: Callable[[Transaction], T] | Statement, *, durable: bool = True) -> Any:
+    async def arun(
+        self, work: Callable[[Transaction], T] | Statement, *, durable: bool = True, patient: bool = False
+    ) -> Any:
         """As `run`. A cancelled caller still waits for the end of its write, so that it is known what happened."""
-        future = asyncio.get_running_loop().create_future()
-        job = Job(work, durable, future)
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        job = Job(work, durable, patient, future)
         self._queue.append(job)
-        if not self._scheduled:
-            self._scheduled = True
-            try:
-                self._worker().submit(self._serve)
-            except BaseException:
-                self._scheduled = False
-                raise
+        timer = loop.call_later(_PATIENCE, self._schedule) if patient else None
+        if not patient:
+            self._schedule()
         cancelled: asyncio.CancelledError | None = None
         while not future.done():
             try:
                 await asyncio.shield(future)
             except asyncio.CancelledError as error:
                 cancelled = error
+        if timer is not None:
+            timer.cancel()
         if cancelled is not None:
             raise cancelled
         return job.outcome()
@@ -117,6 +141,15 @@ class GroupCommit:
                 self._executor = ThreadPoolExecutor(1, thread_name_prefix=self._name)
             return self._executor
 
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            try:
+                self._worker().submit(self._serve)
+            except BaseException:
+                self._scheduled = False
+                raise
+
     def _serve(self) -> None:
         self._scheduled = False
         while self._queue:
@@ -129,6 +162,7 @@ class GroupCommit:
             batch.append(self._queue.popleft())
         if not batch:
             return
+        batch.sort(key=_is_patient)
         self._owner = threading.get_ident()
         try:
             self._commit(batch)
@@ -143,6 +177,7 @@ def _announce(batch: Sequence[Job]) -> None:
         if not job.done:
             job.error = DatabaseWriteError("the write was interrupted before its commit; nothing of it was stored")
             job.done = True
+        job.wake()
         if job.future is not None:
             waiting.setdefault(job.future.get_loop(), []).append(job.future)
     for loop, futures in waiting.items():

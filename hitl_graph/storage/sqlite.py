@@ -86,7 +86,7 @@ class SqliteDatabase:
         """Nothing is needed: there is one writer."""
         return ""
 
-    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
 
         With `durable=False` they outlive this process, and loss of power only once a later write was durable.
@@ -96,22 +96,24 @@ class SqliteDatabase:
             DatabaseClosedError: After `close()`.
         """
         self._check_open()
-        return cast(T, self._writes.run(work, durable=durable))
+        return cast(T, self._writes.run(work, durable=durable, patient=patient))
 
-    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
+    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
         """As `write`, in a thread of its own. If the caller is cancelled, the write is still finished first."""
         self._check_open()
-        return cast(T, await self._writes.arun(work, durable=durable))
+        return cast(T, await self._writes.arun(work, durable=durable, patient=patient))
 
-    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
+    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True, patient: bool = False) -> int:
         """Run one statement that writes, in a transaction of its own; returns how many rows it changed."""
         self._check_open()
-        return cast(int, self._writes.run((sql, parameters), durable=durable))
+        return cast(int, self._writes.run((sql, parameters), durable=durable, patient=patient))
 
-    async def aexecute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
+    async def aexecute(
+        self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True, patient: bool = False
+    ) -> int:
         """As `execute`, in a thread of its own."""
         self._check_open()
-        return cast(int, await self._writes.arun((sql, parameters), durable=durable))
+        return cast(int, await self._writes.arun((sql, parameters), durable=durable, patient=patient))
 
     def read(self, work: Callable[[Transaction], T], /) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers."""

@@ -325,20 +325,22 @@ class Checkpointer(BaseCheckpointSaver[str]):
         interrupts = [i for channel, value in writes if channel == INTERRUPT for i in _interrupts(value)]
         is_output = task_id != _NULL_TASK and not channels <= _CONTROL
         hails = task_id == _NULL_TASK and RESUME in channels
-        ns = self._recent.namespace(thread_id, checkpoint_ns)
-        if (
-            ns is not None and len(encoded) <= _LARGEST and (checkpoint_ns or not (interrupts or hails))
-        ):  # the usual case is one statement
+        # A write is usually stored with the checkpoint that follows it, and a pause with the one at which it pauses.
+        patient = not channels & {ERROR, RESUME} and not (
+            interrupts and self._recent.get((thread_id, checkpoint_ns, checkpoint_id))
+        )
+        if len(encoded) <= _LARGEST and (checkpoint_ns or not (interrupts or hails)):  # usually one statement does it
             task = (thread_id, task_id) if is_output and not checkpoint_ns else None
-            insert = rows.insert_writes(ns, checkpoint_id, encoded, replace=replace, unless_waiting=task)
-            if (yield self._execute(insert)) == len(encoded):
+            place = (thread_id, checkpoint_ns)
+            insert = rows.insert_writes(place, checkpoint_id, encoded, replace=replace, unless_waiting=task)
+            if (yield self._execute(insert, patient=patient)) == len(encoded):
                 return
 
         def store(tx: Transaction) -> None:
-            ns, _ = rows.intern(tx, thread_id, checkpoint_ns)
+            rows.intern(tx, thread_id, checkpoint_ns)
             for start in range(0, len(encoded), _LARGEST):
                 some = encoded[start : start + _LARGEST]
-                tx.execute(*rows.insert_writes(ns, checkpoint_id, some, replace=replace))
+                tx.execute(*rows.insert_writes((thread_id, checkpoint_ns), checkpoint_id, some, replace=replace))
             if checkpoint_ns:
                 return
             if interrupts:
@@ -348,7 +350,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
             if is_output:
                 parking.finished(tx, thread_id, checkpoint_id, task_id)
 
-        yield self._write(store)
+        yield self._write(store, patient=patient)
 
     def _delete_threads(self, thread_ids: Sequence[str]) -> Steps[None]:
         def delete(tx: Transaction) -> None:
@@ -383,12 +385,16 @@ class Checkpointer(BaseCheckpointSaver[str]):
     def _read(self, work: Callable[[Transaction], Any]) -> Step:
         return Step(partial(self._database.read, work), partial(self._database.aread, work))
 
-    def _write(self, work: Callable[[Transaction], Any], *, durable: bool = True) -> Step:
+    def _write(self, work: Callable[[Transaction], Any], *, durable: bool = True, patient: bool = False) -> Step:
         write, awrite = self._database.write, self._database.awrite
-        return Step(partial(write, work, durable=durable), partial(awrite, work, durable=durable))
+        return Step(
+            partial(write, work, durable=durable, patient=patient),
+            partial(awrite, work, durable=durable, patient=patient),
+        )
 
-    def _execute(self, statement: Statement) -> Step:
-        return Step(partial(self._database.execute, *statement), partial(self._database.aexecute, *statement))
+    def _execute(self, statement: Statement, *, patient: bool = False) -> Step:
+        execute, aexecute = self._database.execute, self._database.aexecute
+        return Step(partial(execute, *statement, patient=patient), partial(aexecute, *statement, patient=patient))
 
     @property
     def _codec(self) -> Codec:

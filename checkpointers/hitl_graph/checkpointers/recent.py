@@ -14,9 +14,6 @@ Key = tuple[str, str, str]
 """thread_id, checkpoint_ns, checkpoint_id."""
 
 
-_MOST_NAMESPACES = 100_000
-
-
 class Kept(NamedTuple):
     """A long value that is no list or dict, in a segment of its own."""
 
@@ -59,7 +56,6 @@ class Recent:
         self._lock = threading.Lock()
         self._states: OrderedDict[Key, State] = OrderedDict()
         self._elements = 0
-        self._namespaces: dict[tuple[str, str], int] = {}
         self._ids = range(0)
 
     def get(self, key: Key) -> State | None:
@@ -69,11 +65,6 @@ class Recent:
             if state is not None:
                 self._states.move_to_end(key)
             return state
-
-    def namespace(self, thread_id: str, checkpoint_ns: str) -> int | None:
-        """The number of a namespace, if it is known; it never means another one."""
-        with self._locked():
-            return self._namespaces.get((thread_id, checkpoint_ns))
 
     def take_ids(self, count: int) -> range | None:
         """As many reserved ids; None: reserve some."""
@@ -94,9 +85,6 @@ class Recent:
                 self._drop(instead_of)
             self._drop(key)
             self._states[key] = state
-            if len(self._namespaces) > _MOST_NAMESPACES:
-                self._namespaces.clear()
-            self._namespaces[key[:2]] = state.ns
             self._elements += _size(state)
             while len(self._states) > 1 and (len(self._states) > entries or self._elements > elements):
                 self._elements -= _size(self._states.popitem(last=False)[1])

@@ -145,23 +145,24 @@ def _insert_states(count: int, hold: str, unless_waiting: bool) -> str:
 
 
 def insert_writes(
-    ns: int,
+    place: tuple[str, str],
     checkpoint_id: str,
     writes: Sequence[tuple[str, int, str, str, bytes]],
     *,
     replace: bool,
     unless_waiting: tuple[str, str] | None = None,
 ) -> Statement:
-    """Store writes, each (task_id, idx, task_path, channel, element). Stores nothing if the namespace was deleted.
+    """Store writes, each (task_id, idx, task_path, channel, element). Stores nothing if there is no such namespace.
 
     Args:
+        place: thread_id and checkpoint_ns.
         unless_waiting: Thread and task; store nothing if people are asked by this task.
     """
-    parameters: list[Any] = [ns]
+    parameters: list[Any] = [*place]
     if unless_waiting is not None:
         parameters += unless_waiting[0], checkpoint_id, unless_waiting[1]
     for write in writes:
-        parameters += ns, checkpoint_id
+        parameters.append(checkpoint_id)
         parameters += write
     return _insert_writes(len(writes), replace, unless_waiting is not None), parameters
 
@@ -176,8 +177,8 @@ def _insert_writes(count: int, replace: bool, unless_waiting: bool) -> str:
     )
     return (
         "INSERT INTO hitl_writes (ns, checkpoint_id, task_id, idx, task_path, channel, value)"
-        f" WITH ok AS (SELECT 1 AS one FROM hitl_namespaces WHERE ns = ?{waiting})"
-        f" {' UNION ALL '.join(['SELECT ?, ?, ?, ?, ?, ?, ? FROM ok'] * count)} WHERE 1 = 1"
+        f" WITH ok AS (SELECT ns FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?{waiting})"
+        f" {' UNION ALL '.join(['SELECT ok.ns, ?, ?, ?, ?, ?, ? FROM ok'] * count)} WHERE 1 = 1"
         f" ON CONFLICT (ns, checkpoint_id, task_id, idx) DO {conflict}"
     )
 
