@@ -31,6 +31,11 @@ Link = tuple[int, int]
 _CONTAINERS = frozenset((dict, list))
 _NUMBERS = frozenset((int, float, bool))
 _REPORTS = frozenset(("usage_metadata", "response_metadata"))
+_MUTABLE = {
+    cls: [name for name in names if name not in ("type", "name", "id", "tool_call_id", "status")]
+    for cls, names in FIELDS.items()
+}
+_EMPTY: dict[type, Any] = {dict: {}, list: []}  # stand for empty ones in snapshots; nobody else gets hold of them
 _MARSHAL = 2  # a format without references: it depends on values and types alone
 _fields = attrgetter("__dict__")
 _extra = attrgetter("__pydantic_extra__")
@@ -72,7 +77,11 @@ class Snapshot:
             self._opaque[self.size] = element
             self._rows.append(None)
         elif self._is_chat:
-            self._rows.append(own(value.__dict__))
+            row = value.__dict__.copy()
+            for name, item in row.items():
+                if type(item) in _CONTAINERS:
+                    row[name] = own(item) if item else _EMPTY[type(item)]
+            self._rows.append(row)
             for name, item in value.__dict__.items():
                 if type(item) is not str and name not in _REPORTS and has_numbers(item):
                     self._numbers.append((self.size, name))
@@ -136,12 +145,23 @@ def recalled(values: Sequence[Any], elements: Sequence[Any], codec: Codec) -> Sn
 
 def fresh(snapshot: Snapshot, codec: Codec) -> list[Any]:
     """Build the list again, of new objects, without going to the database."""
-    rows = list(map(own, snapshot._rows))
+    rows: list[Any]
     if snapshot._is_chat:
-        rows = [row and restore(cls, row) for cls, row in zip(snapshot._types, rows, strict=True)]
+        rows = [row and _message(cls, row) for cls, row in zip(snapshot._types, snapshot._rows, strict=True)]
+    else:
+        rows = list(map(own, snapshot._rows))
     for index, element in snapshot._opaque.items():
         [rows[index]] = codec.decode_all(b"\x91" + element.data)
     return rows
+
+
+def _message(cls: type[Any], row: dict[str, Any]) -> BaseMessage:
+    fields = row.copy()
+    for name in _MUTABLE[cls]:
+        item = fields[name]
+        if type(item) in _CONTAINERS:
+            fields[name] = own(item) if item else item.copy()
+    return restore(cls, fields)
 
 
 def _is_chat(types: list[type]) -> bool:
@@ -191,11 +211,14 @@ def _agree(values: Sequence[Any], types: list[type], before: Snapshot, start: in
 
 def own(value: Any) -> Any:
     """A copy with containers of its own, of plain data."""
-    cls = type(value)
-    if cls is dict:
-        return {key: own(item) if type(item) in _CONTAINERS else item for key, item in value.items()}
-    if cls is list:
-        return [own(item) if type(item) in _CONTAINERS else item for item in value]
+    if type(value) is dict:
+        copy = value.copy()  # half of the time of building a new one
+        for key, item in value.items():
+            if type(item) is dict or type(item) is list:
+                copy[key] = own(item)
+        return copy
+    if type(value) is list:
+        return [own(item) if type(item) is dict or type(item) is list else item for item in value]
     return value
 
 
