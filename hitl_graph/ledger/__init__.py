@@ -13,7 +13,7 @@ from hitl_graph.ledger import audit, effects, requests
 from hitl_graph.ledger.audit import AuditReport
 from hitl_graph.model import Request
 from hitl_graph.storage import Database, Transaction
-from hitl_graph.storage.sqlite import SqliteDatabase
+from hitl_graph.storage.urls import open_database
 
 __all__ = ["AuditReport", "Ledger", "utc_now"]
 
@@ -39,9 +39,14 @@ class Ledger:
         self.clock = clock
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] = utc_now) -> Self:
-        """Open the ledger in a database file, from any process; a new file is created."""
-        return cls(SqliteDatabase.open(path), clock=clock)
+    def open(cls, url: str | os.PathLike[str], *, clock: Callable[[], datetime] = utc_now) -> Self:
+        """Open the ledger in a database, from any process.
+
+        Args:
+            url: An SQLite file, which is created if need be, or `postgresql://...`.
+            clock: Gives aware datetimes; tests pass a fake one.
+        """
+        return cls(open_database(url), clock=clock)
 
     def close(self) -> None:
         """Close the database. Not needed where the checkpointer owns it."""

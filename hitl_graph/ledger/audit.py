@@ -8,13 +8,14 @@ has a fingerprint of the request or effect as the transition left it, so that no
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from hitl_graph.errors import DatabaseCorruptError
 from hitl_graph.model import plain_text
-from hitl_graph.storage import Transaction
+from hitl_graph.storage import Rows, Transaction
 
 __all__ = ["AuditReport", "append", "head", "redact", "verify"]
 
@@ -58,14 +59,28 @@ class AuditReport:
 
 
 def append(
-    tx: Transaction, at_ms: int, event: str, subject: str, body: dict[str, Any], *, thread_id: str | None, actor: str
+    tx: Transaction,
+    at_ms: int,
+    event: str,
+    subject: str,
+    body: dict[str, Any],
+    *,
+    thread_id: str | None,
+    actor: str,
+    after: Sequence[Rows] | None = None,
 ) -> None:
-    """Add one row to the chain, after the change that it tells of."""
-    if _table(event) in _ROWS:
-        body = {**body, "row": _fingerprint(tx, _table(event), subject)}
+    """Add one row to the chain, after the change that it tells of.
+
+    Args:
+        after: What `look` found after the change; None: look now.
+    """
+    rows = look(tx, event, subject) if after is None else after
+    tips = tx.execute("UPDATE hitl_audit_tip SET seq = seq + 1 RETURNING seq, hash")  # others wait here
+    if rows:
+        body = {**body, "row": _hashed(rows)}
     text, salt = plain_text(body), os.urandom(16)
     commitment = hashlib.sha256(salt + text.encode()).hexdigest()
-    tip = tx.execute("UPDATE hitl_audit_tip SET seq = seq + 1 RETURNING seq, hash").fetchone()  # others wait here
+    tip = tips.fetchone()
     if tip is None:
         raise DatabaseCorruptError("the end of the log was wiped out (hitl_audit_tip); see `hitl audit verify`")
     seq, previous = tip
@@ -78,15 +93,24 @@ def append(
     tx.execute("UPDATE hitl_audit_tip SET hash = ?", (sealed,))
 
 
+def look(tx: Transaction, event: str, subject: str) -> list[Rows]:
+    """Ask for the rows of which the log keeps a fingerprint."""
+    return [tx.execute(query, (subject,)) for query in _ROWS.get(_table(event), ())]
+
+
 def _seal(previous: str, *fields: object) -> str:
     return hashlib.sha256("\0".join([previous, *map(repr, fields)]).encode()).hexdigest()
 
 
 def _fingerprint(tx: Transaction, table: str, subject: str) -> str:
     """SHA-256 over all that is stored of a request (with its votes) or of an effect (with its permit)."""
+    return _hashed(look(tx, table, subject))
+
+
+def _hashed(found: Sequence[Rows]) -> str:
     hashed = hashlib.sha256()
-    for query in _ROWS[table]:
-        for row in tx.execute(query, (subject,)).fetchall():
+    for rows in found:
+        for row in rows.fetchall():
             for number, value in enumerate(row):
                 if value is not None:
                     hashed.update(f"{number}\0{value!r}\0".encode())

@@ -7,7 +7,7 @@ node: LangGraph takes an answer once the node has paused, and has no more use fo
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from hitl_graph.ledger import requests
@@ -23,6 +23,10 @@ _HEAD = (
     " WHERE n.thread_id = ? AND n.checkpoint_ns = '' AND c.checkpoint_id <> ''"
 )
 
+_UNFINISHED = (
+    "SELECT id, checkpoint_id, task_id, parked FROM hitl_requests WHERE thread_id = ?"
+    " AND state IN ('pending', 'decided') AND task_id IS NOT NULL"
+)
 _NOTES = {"loop": "another run of the thread went on past it", "update": "the state was changed while it waited"}
 
 
@@ -35,45 +39,48 @@ def interrupted(
 ) -> None:
     """A task of the root graph paused: its questions become requests, its earlier ones are answered."""
     now, called = _now(), task_path.count("~") > 1  # a path within a path: a node called this task
-    head = tx.execute(_HEAD, (thread_id,)).fetchone()[0]
+    heads = tx.execute(_HEAD, (thread_id,))
+    before = _asked_by(tx, thread_id, checkpoint_id, task_id)
     asked = [recognise(thread_id, interrupt.id, interrupt.value, interrupt.response_schema) for interrupt in interrupts]
+    known = requests.known(tx, [request.id for request in asked])
+    head = heads.fetchone()[0]
+    opened = {row[0] for row in known.fetchall()}
     for order, request in enumerate(asked):  # a millisecond apart, so that the inbox keeps the order of the calls
         parked = CALLED if called else int(head == checkpoint_id)
-        opened = requests.open_request(
+        is_new = request.id not in opened and requests.open_request(
             tx, now + order, request, checkpoint_id=checkpoint_id, task_id=task_id, parked=parked
         )
-        if not opened and not called:
+        if not is_new and not called:
             requests.park(tx, now + order, thread_id, request.id, task_id, parked)
         if head is not None and head > checkpoint_id:
             requests.close(tx, now, request, "superseded", "the thread had moved on before the pause was stored")
     kept = {request.id for request in asked}
-    for request in _unfinished(tx, thread_id, "checkpoint_id = ? AND task_id = ?", (checkpoint_id, task_id)):
-        if request.id not in kept:
-            _settle(tx, now, request)
+    _settle_all(tx, now, before, kept)
 
 
 def finished(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) -> None:
     """A task of the root graph came to its end: what it asked has been answered."""
-    for request in _unfinished(tx, thread_id, "checkpoint_id = ? AND task_id = ?", (checkpoint_id, task_id)):
-        _settle(tx, _now(), request)
+    _settle_all(tx, _now(), _asked_by(tx, thread_id, checkpoint_id, task_id))
 
 
-def waiting(tx: Transaction, thread_id: str, checkpoint_id: str) -> Rows:
-    """What is asked at this checkpoint of a thread or an older one; for `advanced`."""
-    return tx.execute(
-        "SELECT id, checkpoint_id, task_id, parked FROM hitl_requests WHERE thread_id = ?"
-        " AND state IN ('pending', 'decided') AND task_id IS NOT NULL AND checkpoint_id <= ?",
-        (thread_id, checkpoint_id),
-    )
+def waiting(tx: Transaction, thread_id: str) -> Rows:
+    """What is asked in a thread; for `advanced`."""
+    return tx.execute(_UNFINISHED, (thread_id,))
 
 
 def advanced(
     tx: Transaction, thread_id: str, checkpoint_id: str, parent_id: str | None, source: str, waiting: Rows
-) -> None:
-    """The thread has a new head: its pauses are parked from now on, those of older checkpoints are over."""
+) -> bool:
+    """The thread has a new head: its pauses are parked from now on, those of older checkpoints are over.
+
+    Returns:
+        Whether nothing is asked at the new head, nor at one that is stored later.
+    """
+    goes_on = True
     for request_id, asked_at, task_id, parked in waiting.fetchall():
-        if asked_at == checkpoint_id:
-            if parked == 0:
+        if asked_at >= checkpoint_id:
+            goes_on = False
+            if parked == 0 and asked_at == checkpoint_id:
                 requests.park(tx, _now(), thread_id, request_id, task_id, 1)
             continue
         [request] = requests.select(tx, "id = ?", (request_id,))
@@ -81,6 +88,7 @@ def advanced(
             _settle(tx, _now(), request)
         else:
             requests.close(tx, _now(), request, "superseded", _NOTES.get(source, "new input came while it waited"))
+    return goes_on
 
 
 def hailed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
@@ -90,15 +98,20 @@ def hailed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
 
 def forgotten(tx: Transaction, thread_id: str) -> None:
     """The thread was deleted: nothing of it can be answered any more."""
-    for request in _unfinished(tx, thread_id, "1 = 1", ()):
+    for request_id, *_ in tx.execute(_UNFINISHED, (thread_id,)).fetchall():
+        [request] = requests.select(tx, "id = ?", (request_id,))
         requests.close(tx, _now(), request, "cancelled", "the thread was deleted")
 
 
-def _unfinished(tx: Transaction, thread_id: str, where: str, parameters: Sequence[Any]) -> list[Request]:
-    return requests.select(
-        tx, f"thread_id = ? AND state IN ('pending', 'decided') AND task_id IS NOT NULL AND {where}",
-        (thread_id, *parameters),
-    )  # fmt: skip
+def _asked_by(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) -> Rows:
+    return tx.execute(f"{_UNFINISHED} AND checkpoint_id = ? AND task_id = ?", (thread_id, checkpoint_id, task_id))
+
+
+def _settle_all(tx: Transaction, now: int, found: Rows, kept: Collection[str] = ()) -> None:
+    for request_id, *_ in found.fetchall():
+        if request_id not in kept:
+            [request] = requests.select(tx, "id = ?", (request_id,))
+            _settle(tx, now, request)
 
 
 def _settle(tx: Transaction, now: int, request: Request) -> None:

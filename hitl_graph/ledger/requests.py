@@ -9,7 +9,7 @@ from typing import Any
 from hitl_graph.errors import AlreadyDecidedError, StaleRequestError, UnknownRequestError
 from hitl_graph.ledger import audit
 from hitl_graph.model import Decision, Request, State, canonical, plain_text
-from hitl_graph.storage import Transaction
+from hitl_graph.storage import Rows, Transaction
 from hitl_graph.wire import validate
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "get",
     "hail",
     "is_hailed",
+    "known",
     "open_request",
     "park",
     "pending",
@@ -156,6 +157,11 @@ def pending(
     return select(tx, clause, parameters) if limit is None else select(tx, f"{clause} LIMIT ?", [*parameters, limit])
 
 
+def known(tx: Transaction, ids: Sequence[str]) -> Rows:
+    """Those of these ids that there are requests for."""
+    return tx.execute(f"SELECT id FROM hitl_requests WHERE id IN ({','.join('?' * len(ids))})", list(ids))
+
+
 def open_request(
     tx: Transaction, now_ms: int, request: Request, *, checkpoint_id: str | None, task_id: str | None, parked: int
 ) -> bool:
@@ -173,9 +179,12 @@ def open_request(
             request.score, request.model_digest, request.route, request.propensity, request.reference,
         ),
     )  # fmt: skip
+    after = audit.look(tx, "request.opened", request.id)
     if inserted.rowcount == 1:
         body = {"state": "pending", "digest": signature, "kind": request.kind}
-        audit.append(tx, now_ms, "request.opened", request.id, body, thread_id=request.thread_id, actor="graph")
+        audit.append(
+            tx, now_ms, "request.opened", request.id, body, thread_id=request.thread_id, actor="graph", after=after
+        )
     return inserted.rowcount == 1
 
 

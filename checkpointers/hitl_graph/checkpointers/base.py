@@ -32,7 +32,7 @@ from hitl_graph.checkpointers.rows import Found, NewState
 from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, recall, refs_of, segment_of
 from hitl_graph.ledger import Ledger, parking
 from hitl_graph.steps import Step, Steps, arun, run
-from hitl_graph.storage import Database, Statement, Transaction
+from hitl_graph.storage import Database, Rows, Statement, Transaction
 
 __all__ = ["Checkpointer"]
 
@@ -240,6 +240,8 @@ class Checkpointer(BaseCheckpointSaver[str]):
             return None
         checkpoint, state = recall(found[0], found[1], self._codec)
         self._recent.put(found[0].row.key, state)
+        if any(channel == INTERRUPT for _, channel, _ in checkpoint.pending_writes or ()):
+            self._recent.note_pause(found[0].row.key)
         return checkpoint
 
     def _put(
@@ -265,8 +267,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
             )
             place = (before.ns, before.epoch) if before else None
             if place is not None and len(states) <= _LARGEST:  # the usual case is one statement
-                unless_waiting = None if checkpoint_ns else (thread_id, checkpoint["id"])
-                insert = rows.insert_states(*place, states, self._database.hold, unless_waiting=unless_waiting)
+                insert = rows.insert_states(*place, states, self._database.hold, unless_asked=True)
                 if (yield self._execute(insert)):
                     self._recent.put(key, plan.state(place, kept, before), instead_of=parent)
                     return config_of(*key)
@@ -290,16 +291,24 @@ class Checkpointer(BaseCheckpointSaver[str]):
     ) -> tuple[int, int]:
         """Store a checkpoint and tell the ledger that the thread has gone on."""
         thread_id, checkpoint_ns, checkpoint_id = key
-        place = (before.ns, before.epoch) if before else rows.intern(tx, thread_id, checkpoint_ns)
+        place = None if before else rows.begin(tx, thread_id, checkpoint_ns)
+        is_new = place is not None  # then nobody else knows it, and nothing was asked in it
+        if not is_new:
+            rows.lock(tx, thread_id, checkpoint_ns)
+            place = (before.ns, before.epoch) if before else rows.namespace(tx, thread_id, checkpoint_ns)
+        assert place is not None
         stored = [
-            tx.execute(*rows.insert_states(*place, states[start : start + _LARGEST], self._database.hold))
+            tx.execute(*rows.insert_states(*place, states[start : start + _LARGEST], ""))
             for start in range(0, len(states), _LARGEST)
         ]
-        waiting = parking.waiting(tx, thread_id, checkpoint_id) if not checkpoint_ns else None
+        if is_new:
+            return place
+        waiting = parking.waiting(tx, thread_id) if not checkpoint_ns else None
         if stored[-1].rowcount == 0:
             raise _Outdated
         if waiting is not None:
-            parking.advanced(tx, thread_id, checkpoint_id, parent_id, source, waiting)
+            goes_on = parking.advanced(tx, thread_id, checkpoint_id, parent_id, source, waiting)
+            rows.note_asked(tx, thread_id, not goes_on)
         return place
 
     def _reserve_ids(self, count: int) -> Steps[range]:
@@ -313,6 +322,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
     ) -> Steps[None]:
         thread_id, checkpoint_ns, checkpoint_id = names(config)
         assert checkpoint_id is not None, "writes belong to a checkpoint"
+        key = (thread_id, checkpoint_ns, checkpoint_id)
         if not writes:
             return
         codec = self._codec
@@ -326,29 +336,35 @@ class Checkpointer(BaseCheckpointSaver[str]):
         is_output = task_id != _NULL_TASK and not channels <= _CONTROL
         hails = task_id == _NULL_TASK and RESUME in channels
         # A write is usually stored with the checkpoint that follows it, and a pause with the one at which it pauses.
-        patient = not channels & {ERROR, RESUME} and not (
-            interrupts and self._recent.get((thread_id, checkpoint_ns, checkpoint_id))
-        )
-        if len(encoded) <= _LARGEST and (checkpoint_ns or not (interrupts or hails)):  # usually one statement does it
-            task = (thread_id, task_id) if is_output and not checkpoint_ns else None
+        patient = not channels & {ERROR, RESUME} and not (interrupts and self._recent.get(key))
+        tells = not checkpoint_ns and (interrupts or hails or (is_output and self._recent.is_paused(key)))
+        if interrupts:
+            self._recent.note_pause(key)
+        if not tells and len(encoded) <= _LARGEST:  # usually one statement does it
             place = (thread_id, checkpoint_ns)
-            insert = rows.insert_writes(place, checkpoint_id, encoded, replace=replace, unless_waiting=task)
+            insert = rows.insert_writes(place, checkpoint_id, encoded, replace=replace, unless_asked=is_output)
             if (yield self._execute(insert, patient=patient)) == len(encoded):
                 return
 
+        def insert_all(tx: Transaction) -> list[Rows]:
+            place = (thread_id, checkpoint_ns)
+            parts = [encoded[start : start + _LARGEST] for start in range(0, len(encoded), _LARGEST)]
+            return [tx.execute(*rows.insert_writes(place, checkpoint_id, part, replace=replace)) for part in parts]
+
         def store(tx: Transaction) -> None:
-            rows.intern(tx, thread_id, checkpoint_ns)
-            for start in range(0, len(encoded), _LARGEST):
-                some = encoded[start : start + _LARGEST]
-                tx.execute(*rows.insert_writes((thread_id, checkpoint_ns), checkpoint_id, some, replace=replace))
-            if checkpoint_ns:
-                return
-            if interrupts:
-                parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
-            if hails:
-                parking.hailed(tx, thread_id, checkpoint_id)
-            if is_output:
-                parking.finished(tx, thread_id, checkpoint_id, task_id)
+            if interrupts and not checkpoint_ns:
+                rows.note_asked(tx, thread_id, True)
+            inserted = insert_all(tx)
+            if not checkpoint_ns:
+                if interrupts:
+                    parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
+                if hails:
+                    parking.hailed(tx, thread_id, checkpoint_id)
+                if is_output:
+                    parking.finished(tx, thread_id, checkpoint_id, task_id)
+            if not any(part.rowcount for part in inserted) and rows.begin(tx, thread_id, checkpoint_ns):
+                rows.note_asked(tx, thread_id, bool(interrupts))
+                insert_all(tx)
 
         yield self._write(store, patient=patient)
 

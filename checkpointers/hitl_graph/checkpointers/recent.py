@@ -57,6 +57,7 @@ class Recent:
         self._states: OrderedDict[Key, State] = OrderedDict()
         self._elements = 0
         self._ids = range(0)
+        self._paused: set[Key] = set()
 
     def get(self, key: Key) -> State | None:
         """The state of this checkpoint, if it is known."""
@@ -65,6 +66,18 @@ class Recent:
             if state is not None:
                 self._states.move_to_end(key)
             return state
+
+    def note_pause(self, key: Key) -> None:
+        """Somebody may be asked at this checkpoint."""
+        with self._locked():
+            if len(self._paused) > self._bounds[0]:
+                self._paused.clear()
+            self._paused.add(key)
+
+    def is_paused(self, key: Key) -> bool:
+        """Whether a pause of this checkpoint was noted. A hint: False only costs an attempt."""
+        with self._locked():
+            return key in self._paused
 
     def take_ids(self, count: int) -> range | None:
         """As many reserved ids; None: reserve some."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hitl_graph.checkpointers import segments
 from hitl_graph.checkpointers.segments import Stored
@@ -13,22 +13,22 @@ __all__ = [
     "Found",
     "NewState",
     "Row",
+    "begin",
     "by_rowid",
     "find",
     "insert_states",
     "insert_writes",
     "intern",
     "load",
+    "lock",
     "namespace",
+    "note_asked",
     "search",
 ]
 
 _SELECT = (
     "SELECT c.id, c.ns, n.epoch, n.thread_id, n.checkpoint_ns, c.checkpoint_id, c.parent_id, c.metadata, c.data, c.refs"
     " FROM hitl_states c JOIN hitl_namespaces n ON n.ns = c.ns WHERE c.checkpoint_id <> ''"
-)
-_WAITING = (
-    "SELECT 1 FROM hitl_requests WHERE thread_id = ? AND state IN ('pending', 'decided') AND task_id IS NOT NULL AND "
 )
 
 
@@ -102,19 +102,35 @@ def namespace(tx: Transaction, thread_id: str, checkpoint_ns: str) -> tuple[int,
 
 def intern(tx: Transaction, thread_id: str, checkpoint_ns: str) -> tuple[int, int]:
     """Number and epoch of a namespace, which is made if need be."""
-    known = namespace(tx, thread_id, checkpoint_ns)
-    while known is None:
-        tx.execute(
-            "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns) VALUES (?, ?)"
-            " ON CONFLICT (thread_id, checkpoint_ns) DO NOTHING",
-            (thread_id, checkpoint_ns),
-        )
-        known = namespace(tx, thread_id, checkpoint_ns)
-    return known
+    return begin(tx, thread_id, checkpoint_ns) or cast(tuple[int, int], namespace(tx, thread_id, checkpoint_ns))
+
+
+def begin(tx: Transaction, thread_id: str, checkpoint_ns: str) -> tuple[int, int] | None:
+    """Make a namespace; its number and epoch, or None if it is there already."""
+    made = tx.execute(
+        "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns) VALUES (?, ?)"
+        " ON CONFLICT (thread_id, checkpoint_ns) DO NOTHING RETURNING ns, epoch",
+        (thread_id, checkpoint_ns),
+    ).fetchone()
+    return None if made is None else (made[0], made[1])
+
+
+def lock(tx: Transaction, thread_id: str, checkpoint_ns: str) -> None:
+    """Keep others from storing checkpoints of a namespace until the end; what is read after this is up to date."""
+    tx.execute(
+        "UPDATE hitl_namespaces SET asked = asked WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
+    )
+
+
+def note_asked(tx: Transaction, thread_id: str, asked: bool) -> None:
+    """Note whether people may be asked at the latest checkpoint. Locks, as `lock`."""
+    tx.execute(
+        "UPDATE hitl_namespaces SET asked = ? WHERE thread_id = ? AND checkpoint_ns = ''", (int(asked), thread_id)
+    )
 
 
 def insert_states(
-    ns: int, epoch: int, states: Sequence[NewState], hold: str, *, unless_waiting: tuple[str, str] | None = None
+    ns: int, epoch: int, states: Sequence[NewState], hold: str, *, unless_asked: bool = False
 ) -> Statement:
     """Store a checkpoint with its new values; an older one of the same id is replaced.
 
@@ -122,22 +138,22 @@ def insert_states(
 
     Args:
         hold: See `Database.hold`.
-        unless_waiting: Thread and checkpoint; store nothing if people are asked there or earlier in the thread.
+        unless_asked: Store nothing if people may be asked at the latest checkpoint.
     """
-    parameters: list[Any] = [ns, epoch, *(unless_waiting or ())]
+    parameters: list[Any] = [ns, epoch]
     for state in states:
         parameters.append(ns)
         parameters += state
-    return _insert_states(len(states), hold, unless_waiting is not None), parameters
+    return _insert_states(len(states), hold, unless_asked), parameters
 
 
 @cache
-def _insert_states(count: int, hold: str, unless_waiting: bool) -> str:
-    waiting = f" AND NOT EXISTS ({_WAITING}checkpoint_id <= ?)" if unless_waiting else ""
+def _insert_states(count: int, hold: str, unless_asked: bool) -> str:
+    unless = " AND asked = 0" if unless_asked else ""
     each = "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ok"
     return (
         "INSERT INTO hitl_states (ns, id, checkpoint_id, parent_id, metadata, refs, parent, keep, count, data)"
-        f" WITH ok AS (SELECT 1 AS one FROM hitl_namespaces WHERE ns = ? AND epoch = ?{waiting}{hold})"
+        f" WITH ok AS (SELECT 1 AS one FROM hitl_namespaces WHERE ns = ? AND epoch = ?{unless}{hold})"
         f" {' UNION ALL '.join([each] * count)} WHERE 1 = 1"
         " ON CONFLICT (ns, checkpoint_id) WHERE checkpoint_id <> '' DO UPDATE SET parent_id = excluded.parent_id,"
         " metadata = excluded.metadata, refs = excluded.refs, data = excluded.data"
@@ -150,26 +166,24 @@ def insert_writes(
     writes: Sequence[tuple[str, int, str, str, bytes]],
     *,
     replace: bool,
-    unless_waiting: tuple[str, str] | None = None,
+    unless_asked: bool = False,
 ) -> Statement:
     """Store writes, each (task_id, idx, task_path, channel, element). Stores nothing if there is no such namespace.
 
     Args:
         place: thread_id and checkpoint_ns.
-        unless_waiting: Thread and task; store nothing if people are asked by this task.
+        unless_asked: Store nothing if people may be asked at the latest checkpoint.
     """
     parameters: list[Any] = [*place]
-    if unless_waiting is not None:
-        parameters += unless_waiting[0], checkpoint_id, unless_waiting[1]
     for write in writes:
         parameters.append(checkpoint_id)
         parameters += write
-    return _insert_writes(len(writes), replace, unless_waiting is not None), parameters
+    return _insert_writes(len(writes), replace, unless_asked), parameters
 
 
 @cache
-def _insert_writes(count: int, replace: bool, unless_waiting: bool) -> str:
-    waiting = f" AND NOT EXISTS ({_WAITING}checkpoint_id = ? AND task_id = ?)" if unless_waiting else ""
+def _insert_writes(count: int, replace: bool, unless_asked: bool) -> str:
+    unless = " AND asked = 0" if unless_asked else ""
     conflict = (
         "UPDATE SET task_path = excluded.task_path, channel = excluded.channel, value = excluded.value"
         if replace
@@ -177,7 +191,7 @@ def _insert_writes(count: int, replace: bool, unless_waiting: bool) -> str:
     )
     return (
         "INSERT INTO hitl_writes (ns, checkpoint_id, task_id, idx, task_path, channel, value)"
-        f" WITH ok AS (SELECT ns FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?{waiting})"
+        f" WITH ok AS (SELECT ns FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?{unless})"
         f" {' UNION ALL '.join(['SELECT ok.ns, ?, ?, ?, ?, ?, ? FROM ok'] * count)} WHERE 1 = 1"
         f" ON CONFLICT (ns, checkpoint_id, task_id, idx) DO {conflict}"
     )

@@ -9,6 +9,10 @@ ALTER TABLE thread_claims RENAME TO hitl_thread_claims;
 
 -- How often something of a namespace was deleted: what a process remembers holds while this stays the same.
 ALTER TABLE hitl_namespaces ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+-- 1: people may be asked at the latest checkpoint, so the next one has to be told to the ledger.
+ALTER TABLE hitl_namespaces ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+UPDATE hitl_namespaces SET asked = 1 WHERE checkpoint_ns = '' AND thread_id IN
+    (SELECT thread_id FROM hitl_requests WHERE state IN ('pending', 'decided'));
 
 -- A checkpoint, or a value that checkpoints share; one statement stores all of a step.
 -- A list is the first `keep` elements of its parent's list and `count` of its own. keep = -1: no list, one element.

@@ -1,0 +1,288 @@
+"""The engine for PostgreSQL: pooled connections in pipeline mode, few round trips, news between processes."""
+
+import asyncio
+import contextlib
+import functools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any, Literal, TypeVar, cast
+
+if find_spec("psycopg") is None:
+    raise ImportError("PostgreSQL needs psycopg: pip install 'hitl-graph[postgres]'")
+
+from hitl_graph.errors import StorageError
+from hitl_graph.storage import Channel, Transaction, Watch
+from hitl_graph.storage.batching import GroupCommit, Job
+from hitl_graph.storage.postgres_attempts import may_run_again, retrying, unknown_outcome
+from hitl_graph.storage.postgres_pool import Pool
+from hitl_graph.storage.postgres_replies import Reply
+from hitl_graph.storage.postgres_server import Server
+from hitl_graph.storage.postgres_session import Session
+from hitl_graph.storage.postgres_statements import run_statements
+from hitl_graph.storage.postgres_transaction import READ, PostgresTransaction
+from hitl_graph.storage.postgres_watch import Listener
+
+__all__ = ["PostgresDatabase"]
+
+T = TypeVar("T")
+
+
+class PostgresDatabase:
+    """One schema of a PostgreSQL database, for any number of threads, event loops, processes and machines.
+
+    A write that returns is durable as far as the server's `synchronous_commit` goes (a server-wide `off` is overruled).
+    Work that meets a deadlock is run again, so it must have no effects but on its transaction. Reads see one consistent
+    snapshot. The database may be opened before a fork: the child gets connections of its own.
+
+    Args:
+        conninfo: As libpq takes it: `postgresql://...` or `host=... dbname=...`.
+        schema: Where the tables are; it is created if need be. Without it: the first schema of the search path.
+        max_connections: How many connections this process has in use at once (two more may listen and send batches).
+        synchronous_commit: `off` trades the last moments before a crash of the server for speed.
+        prepare: Whether to use prepared statements. `False` behind a pooler that cannot keep them.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        schema: str | None = None,
+        max_connections: int = 16,
+        synchronous_commit: Literal["on", "off"] = "on",
+        prepare: bool = True,
+    ) -> None:
+        if synchronous_commit not in ("on", "off"):
+            raise StorageError(
+                f"synchronous_commit={synchronous_commit!r} is unknown; take 'on' (the default) or 'off'"
+            )
+        if max_connections < 1:
+            raise StorageError(f"max_connections={max_connections}: at least 1 is needed")
+        self._server = Server(conninfo, schema, synchronous_commit=synchronous_commit, prepare=prepare)
+        self._max_connections = max_connections
+        self._closed = False
+        self._start()
+        self._listener = Listener(self._server)
+        try:
+            with self._server.explaining(), self._pool.session() as session:
+                self._server.prepare(session)
+        except BaseException:
+            self.close()
+            raise
+        _open_databases.add(self)
+
+    @classmethod
+    def open(
+        cls,
+        conninfo: str,
+        *,
+        schema: str | None = None,
+        max_connections: int = 16,
+        synchronous_commit: Literal["on", "off"] = "on",
+        prepare: bool = True,
+    ) -> "PostgresDatabase":
+        """Open a database, creating the tables or bringing them up to date if need be.
+
+        Raises:
+            StorageError: The server cannot be reached, refuses us, or is older than PostgreSQL 13.
+            DatabaseCorruptError: There are tables with our names that are not ours.
+            DatabaseTooNewError: A newer hitl-graph made them.
+            DatabaseWriteError: They have to be made or brought up to date, and we may not.
+        """
+        return cls(
+            conninfo,
+            schema=schema,
+            max_connections=max_connections,
+            synchronous_commit=synchronous_commit,
+            prepare=prepare,
+        )
+
+    def _start(self) -> None:
+        self._pool = Pool(self._server.connect, self._max_connections)
+        self._batches = GroupCommit(self._run_batch, name="hitl-statements")
+        self._threads: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()
+        self._inside = threading.local()
+
+    @property
+    def url(self) -> str:
+        """`postgresql://...`, which leads another process to the same tables; without the password."""
+        return self._server.url
+
+    @property
+    def hold(self) -> str:
+        """A shared lock on the rows: whoever updates them waits."""
+        return " FOR SHARE"
+
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
+        """Run `work` in a transaction (READ COMMITTED); when this returns, its effects are durable.
+
+        A statement is sent when a result is read, or at the end: reading nothing costs one round trip, each reading at
+        most one more. An error of a statement whose result nobody reads is raised at the end. Work that met a deadlock
+        is run again from its beginning. With `durable=False` a crash of the server may lose it within the next second.
+        `patient` changes nothing here: PostgreSQL writes the log for several commits at once by itself.
+
+        Raises:
+            DatabaseWriteError: It could not be stored; nothing was. Or, as the message says, the connection was lost
+                during the commit, and it is not known whether it was stored.
+            DatabaseClosedError: After `close()`.
+        """
+        self._refuse_nesting()
+
+        def once(session: Session) -> T:
+            transaction = PostgresTransaction(session, durable=durable)
+            self._inside.write = True
+            try:
+                with self._given_up(transaction, session):
+                    value = work(cast(Transaction, transaction))
+                    transaction.commit()
+                return value
+            finally:
+                self._inside.write = False
+
+        with self._server.explaining():
+            return retrying(self._pool, once)
+
+    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
+        """As `write`, in another thread. If the caller is cancelled, the write is still finished first."""
+        self._pool.check_open(self._server.place)
+        return await _to_the_end(self._executor().submit(functools.partial(self.write, work, durable=durable)))
+
+    def read(self, work: Callable[[Transaction], T], /) -> T:
+        """Run `work` on one consistent snapshot. Never waits for writers."""
+        self._refuse_nesting()
+
+        def once(session: Session) -> T:
+            transaction = PostgresTransaction(session, READ)
+            with self._given_up(transaction, session):
+                value = work(cast(Transaction, transaction))
+                transaction.end_reading()
+            return value
+
+        with self._server.explaining():
+            return retrying(self._pool, once)
+
+    async def aread(self, work: Callable[[Transaction], T], /) -> T:
+        """As `read`, in another thread."""
+        self._pool.check_open(self._server.place)
+        return await asyncio.wrap_future(self._executor().submit(functools.partial(self.read, work)))
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] = (), /, *, durable: bool = True, patient: bool = False
+    ) -> int:
+        """Run one statement as a transaction of its own; returns how many rows it changed.
+
+        Those of several threads and tasks that wait at the same time are one round trip and one commit. For short
+        statements: one that waits for a lock holds up the others.
+
+        Raises:
+            DatabaseWriteError: As `write`.
+        """
+        self._refuse_nesting()
+        return cast(Reply, self._batches.run((sql, parameters), durable=durable, patient=patient)).rowcount
+
+    async def aexecute(
+        self, sql: str, parameters: Sequence[Any] = (), /, *, durable: bool = True, patient: bool = False
+    ) -> int:
+        """As `execute`. If the caller is cancelled, the statement is still finished first."""
+        self._pool.check_open(self._server.place)
+        return cast(Reply, await self._batches.arun((sql, parameters), durable=durable, patient=patient)).rowcount
+
+    def statement(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement as a transaction of its own, in one round trip on a connection of its own; its rows."""
+        self._refuse_nesting()
+        job = Job((sql, parameters), durable=True, patient=False)
+        run_statements(self._pool.session, [job], self._server.place)
+        return cast(Reply, job.outcome()).fetchall()
+
+    async def astatement(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """As `aexecute`, for the rows that it gives."""
+        self._pool.check_open(self._server.place)
+        return cast(Reply, await self._batches.arun((sql, parameters))).fetchall()
+
+    def watch(self, channel: Channel, /) -> Watch:
+        """Begin to listen for news. Needs a connection of its own, not through a pooler of transactions."""
+        self._pool.check_open(self._server.place)
+        return self._listener.watch(channel)
+
+    def close(self) -> None:
+        """Finish running work and close all connections. May be called twice."""
+        if self._closed:
+            return
+        if getattr(self._inside, "write", False):
+            self._refuse_nesting()
+        self._closed = True
+        self._batches.stop()
+        with self._starting:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=True)
+        self._pool.close()
+        self._listener.close()
+
+    def _run_batch(self, jobs: Sequence[Job]) -> None:
+        run_statements(self._pool.extra_session, jobs, self._server.place)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._starting:
+            if self._threads is None:
+                self._pool.check_open(self._server.place)
+                self._threads = ThreadPoolExecutor(self._max_connections, thread_name_prefix="hitl-postgres")
+            return self._threads
+
+    def _refuse_nesting(self) -> None:
+        self._pool.check_open(self._server.place)
+        if getattr(self._inside, "write", False):
+            raise StorageError("the database was used inside a running write; use the transaction that was passed in")
+
+    @contextlib.contextmanager
+    def _given_up(self, transaction: PostgresTransaction, session: Session) -> Generator[None]:
+        """Roll back what fails, and tell whether it is worth another attempt."""
+        try:
+            yield
+        except BaseException as error:
+            failure = transaction.failure or error
+            transaction.rollback()
+            if not isinstance(error, Exception):
+                raise
+            if session.broken and transaction.in_doubt:
+                raise unknown_outcome(self._server.place, failure) from failure
+            again = may_run_again(session, failure)
+            if again is None:
+                raise
+            raise again from failure
+
+    def _after_fork(self) -> None:
+        if not self._closed:
+            self._start()
+            self._listener.after_fork()
+
+
+async def _to_the_end(running: "Future[T]") -> T:
+    """The result of work in a thread; cancelling the caller takes effect when it is done."""
+    future = asyncio.wrap_future(running)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait((future,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # it was looked at
+        raise cancelled
+    return future.result()
+
+
+_open_databases: "weakref.WeakSet[PostgresDatabase]" = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_open_databases):
+        database._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
