@@ -12,6 +12,7 @@
     ├── EffectError
     │   ├── OutcomeUnknownError     an action may or may not have happened
     │   └── EffectBusyError         another process has been running the action for too long to wait
+    ├── ThreadBusyError             another run goes on with the thread
     ├── DeliveryError               a decision that the worker cannot hand to the graph
     └── StorageError
         ├── DatabaseClosedError     used after close()
@@ -42,6 +43,7 @@ __all__ = [
     "RequestError",
     "StaleRequestError",
     "StorageError",
+    "ThreadBusyError",
     "UnknownRequestError",
 ]
 
@@ -110,6 +112,21 @@ class OutcomeUnknownError(EffectError):
 
 class EffectBusyError(EffectError):
     """Another process runs this action right now."""
+
+
+class ThreadBusyError(HitlError):
+    """Another run goes on with the thread; this one did nothing."""
+
+    def __init__(self, thread_id: str, claimed: str) -> None:
+        self.thread_id = thread_id
+        self.claimed = claimed
+        super().__init__(
+            f"thread {thread_id} is being resumed by another run ({claimed.partition('|')[0]}), which has not ended; its"
+            " answer counts, and this run did nothing. Look at the thread again when that run is done"
+        )
+
+    def __reduce__(self) -> tuple[type["ThreadBusyError"], tuple[str, str]]:
+        return type(self), (self.thread_id, self.claimed)
 
 
 class DeliveryError(HitlError):

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -29,8 +29,10 @@ from hitl_graph.checkpointers.codec import Codec
 from hitl_graph.checkpointers.query import Query, names
 from hitl_graph.checkpointers.recent import Kept, Key, Recent, State
 from hitl_graph.checkpointers.rows import Found, NewState
+from hitl_graph.checkpointers.runs import RUN, Runs, is_run
 from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, recall, refs_of, segment_of
-from hitl_graph.ledger import Ledger, parking
+from hitl_graph.ledger import Ledger, parking, requests
+from hitl_graph.model import Request
 from hitl_graph.steps import Step, Steps, arun, run
 from hitl_graph.storage import Database, Rows, Statement, Transaction
 
@@ -60,6 +62,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self._database = database
         self._ledger = Ledger(database)
         self._recent = Recent()
+        self._runs = Runs(database)
         self._last_codec = Codec(self.serde)
 
     @property
@@ -72,6 +75,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     def close(self) -> None:
         """Finish running writes and close the database. May be called twice."""
+        self._runs.close()
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -90,9 +94,14 @@ class Checkpointer(BaseCheckpointSaver[str]):
     ) -> None:
         self.close()
 
-    def pending_interrupts(self) -> list[Any]:
-        """The rows of the inbox: every pause that waits for an answer, over all threads."""
-        return cast("list[Any]", self._ledger.pending_rows())
+    def pending_interrupts(self, *, limit: int | None = 50, after: str | None = None) -> Sequence[Request]:
+        """A page of the inbox: what waits for an answer, over all threads, oldest first.
+
+        Args:
+            limit: Rows a page; None for all.
+            after: Id of the last row of the page before.
+        """
+        return self._ledger.read(requests.pending, limit=limit, after=after)
 
     def get_next_version(self, current: int | str | None, channel: None) -> str:
         """The next version of a channel, as LangGraph's own checkpointers and its server write it: text that sorts.
@@ -238,10 +247,19 @@ class Checkpointer(BaseCheckpointSaver[str]):
         found = yield self._read(partial(self._find, *names(config)))
         if found is None:
             return None
+        run, row = None, found[0].row
+        paused = any(channel == INTERRUPT for _, channel, _ in found[0].writes)
+        if (paused or row.claim) and not row.checkpoint_ns and is_run(config):
+            run = yield from self._runs.claim(row.ns, row.thread_id, row.claim)
+            found = yield self._read(partial(self._find, *names(config)))  # it may have gone on until it was ours
+            if found is None:
+                return None
         checkpoint, state = recall(found[0], found[1], self._codec)
         self._recent.put(found[0].row.key, state)
-        if any(channel == INTERRUPT for _, channel, _ in checkpoint.pending_writes or ()):
+        if paused:
             self._recent.note_pause(found[0].row.key)
+        if run is not None:
+            checkpoint.config["configurable"][RUN] = run
         return checkpoint
 
     def _put(
@@ -325,6 +343,8 @@ class Checkpointer(BaseCheckpointSaver[str]):
         key = (thread_id, checkpoint_ns, checkpoint_id)
         if not writes:
             return
+        if any(channel == ERROR for channel, _ in writes):
+            self._runs.end(config["configurable"].get(RUN))
         codec = self._codec
         encoded = [
             (task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, codec.encode(value).data)

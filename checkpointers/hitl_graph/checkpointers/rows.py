@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _SELECT = (
-    "SELECT c.id, c.ns, n.epoch, n.thread_id, n.checkpoint_ns, c.checkpoint_id, c.parent_id, c.metadata, c.data, c.refs"
+    "SELECT c.id, c.ns, n.epoch, n.claim, n.thread_id, n.checkpoint_ns, c.checkpoint_id, c.parent_id, c.metadata, c.data, c.refs"
     " FROM hitl_states c JOIN hitl_namespaces n ON n.ns = c.ns WHERE c.checkpoint_id <> ''"
 )
 
@@ -38,6 +38,7 @@ class Row(NamedTuple):
     id: int
     ns: int
     epoch: int
+    claim: str
     thread_id: str
     checkpoint_ns: str
     checkpoint_id: str

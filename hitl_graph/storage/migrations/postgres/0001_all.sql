@@ -7,6 +7,7 @@ CREATE TABLE hitl_namespaces (
     checkpoint_ns text COLLATE "C" NOT NULL,
     epoch         bigint NOT NULL DEFAULT 0,
     asked         bigint NOT NULL DEFAULT 0,
+    claim         text COLLATE "C" NOT NULL DEFAULT '',
     UNIQUE (thread_id, checkpoint_ns)
 );
 

@@ -11,6 +11,8 @@ ALTER TABLE thread_claims RENAME TO hitl_thread_claims;
 ALTER TABLE hitl_namespaces ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 -- 1: people may be asked at the latest checkpoint, so the next one has to be told to the ledger.
 ALTER TABLE hitl_namespaces ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+-- The run that goes on from a pause; '' for none.
+ALTER TABLE hitl_namespaces ADD COLUMN claim TEXT NOT NULL DEFAULT '';
 UPDATE hitl_namespaces SET asked = 1 WHERE checkpoint_ns = '' AND thread_id IN
     (SELECT thread_id FROM hitl_requests WHERE state IN ('pending', 'decided'));
 
