@@ -2,19 +2,20 @@
 
 import asyncio
 import contextlib
+import copy
 import functools
 import os
 import threading
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any, Literal, TypeVar, cast
 
 if find_spec("psycopg") is None:
     raise ImportError("PostgreSQL needs psycopg: pip install 'hitl-graph[postgres]'")
 
-from hitl_graph.errors import StorageError
+from hitl_graph.errors import DatabaseWriteError, StorageError
 from hitl_graph.storage import Channel, Transaction, Watch
 from hitl_graph.storage.batching import GroupCommit, Job
 from hitl_graph.storage.postgres_attempts import may_run_again, retrying, unknown_outcome
@@ -123,7 +124,6 @@ class PostgresDatabase:
         A statement is sent when a result is read, or at the end: reading nothing costs one round trip, each reading at
         most one more. An error of a statement whose result nobody reads is raised at the end. Work that met a deadlock
         is run again from its beginning. With `durable=False` a crash of the server may lose it within the next second.
-        `patient` changes nothing here: PostgreSQL writes the log for several commits at once by itself.
 
         Raises:
             DatabaseWriteError: It could not be stored; nothing was. Or, as the message says, the connection was lost
@@ -131,6 +131,8 @@ class PostgresDatabase:
             DatabaseClosedError: After `close()`.
         """
         self._refuse_nesting()
+        if patient:
+            return cast(T, self._batches.run(work, durable=durable, patient=True))
 
         def once(session: Session) -> T:
             transaction = PostgresTransaction(session, durable=durable)
@@ -147,9 +149,9 @@ class PostgresDatabase:
             return retrying(self._pool, once)
 
     async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
-        """As `write`, in another thread. If the caller is cancelled, the write is still finished first."""
+        """As `write`, together with what other tasks write. A cancelled caller still waits for the end of its write."""
         self._pool.check_open(self._server.place)
-        return await _to_the_end(self._executor().submit(functools.partial(self.write, work, durable=durable)))
+        return cast(T, await self._batches.arun(work, durable=durable, patient=patient))
 
     def read(self, work: Callable[[Transaction], T], /) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers."""
@@ -224,7 +226,50 @@ class PostgresDatabase:
         self._listener.close()
 
     def _run_batch(self, jobs: Sequence[Job]) -> None:
-        run_statements(self._pool.extra_session, jobs, self._server.place)
+        statements = [job for job in jobs if isinstance(job.work, tuple)]
+        works = [job for job in jobs if not isinstance(job.work, tuple)]
+        if statements:
+            run_statements(self._pool.extra_session, statements, self._server.place)
+        if len(works) > 1:
+            self._run_together(works)
+        elif works:
+            self._run_alone(works[0])
+
+    def _run_together(self, jobs: Sequence[Job]) -> None:
+        """Run works in one transaction; one that fails fails alone."""
+
+        def each(tx: Transaction) -> list[tuple[Any, Exception | None]]:
+            outcomes = list[tuple[Any, Exception | None]]()
+            cast(PostgresTransaction, tx).begin()
+            for job in jobs:
+                tx.execute("SAVEPOINT job")
+                try:
+                    outcomes.append((cast(Callable[[Transaction], Any], job.work)(tx), None))
+                except Exception as error:
+                    if cast(PostgresTransaction, tx).failure is not None:
+                        raise
+                    tx.execute("ROLLBACK TO SAVEPOINT job")
+                    outcomes.append((None, error))
+                tx.execute("RELEASE SAVEPOINT job")
+            return outcomes
+
+        try:
+            outcomes = self.write(each, durable=any(job.durable for job in jobs))
+        except DatabaseWriteError as failure:  # also when it is not known whether they were stored
+            outcomes = [(None, copy.copy(failure)) for _ in jobs]
+        except Exception:  # which of them it was is not told
+            for job in jobs:
+                self._run_alone(job)
+            return
+        for job, (value, error) in zip(jobs, outcomes, strict=True):
+            job.value, job.error, job.done = value, error, True
+
+    def _run_alone(self, job: Job) -> None:
+        try:
+            job.value = self.write(cast(Callable[[Transaction], Any], job.work), durable=job.durable)
+        except Exception as error:
+            job.error = error
+        job.done = True
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._starting:
@@ -259,21 +304,6 @@ class PostgresDatabase:
         if not self._closed:
             self._start()
             self._listener.after_fork()
-
-
-async def _to_the_end(running: "Future[T]") -> T:
-    """The result of work in a thread; cancelling the caller takes effect when it is done."""
-    future = asyncio.wrap_future(running)
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait((future,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        future.exception()  # it was looked at
-        raise cancelled
-    return future.result()
 
 
 _open_databases: "weakref.WeakSet[PostgresDatabase]" = weakref.WeakSet()

@@ -42,6 +42,11 @@ class PostgresTransaction:
             self._queued.append((NOT_DURABLE, Reply(self._adapt, self._settle)))
         self._silent = len(self._queued)
 
+    def begin(self) -> None:
+        """Make a block of it from its first statement on, for savepoints."""
+        self._begun = True
+        self._queued.insert(0, (Command(self._begin, (), self._adapt), Reply(self._adapt, self._settle)))
+
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Reply:
         """Queue a statement."""
         if self.failure is not None:
