@@ -15,7 +15,7 @@ from hitl_graph.model import Request
 from hitl_graph.storage import Rows, Transaction
 from hitl_graph.wire import recognise
 
-__all__ = ["advanced", "finished", "forgotten", "hailed", "interrupted", "waiting"]
+__all__ = ["advanced", "finished", "forgotten", "hailed", "interrupted", "unfinished", "waiting"]
 
 CALLED = -1
 _HEAD = (
@@ -96,11 +96,18 @@ def hailed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
     requests.hail(tx, _now(), thread_id, checkpoint_id)
 
 
-def forgotten(tx: Transaction, thread_id: str) -> None:
-    """The thread was deleted: nothing of it can be answered any more."""
-    for request_id, *_ in tx.execute(_UNFINISHED, (thread_id,)).fetchall():
-        [request] = requests.select(tx, "id = ?", (request_id,))
-        requests.close(tx, _now(), request, "cancelled", "the thread was deleted")
+def forgotten(tx: Transaction, thread_id: str, checkpoint_ids: Collection[str] | None = None) -> None:
+    """The thread was deleted, or these checkpoints of it: nothing of them can be answered any more."""
+    for request in unfinished(tx, thread_id):
+        if checkpoint_ids is None or request.checkpoint_id in checkpoint_ids:
+            note = "the thread was deleted" if checkpoint_ids is None else "the run that asks was deleted"
+            requests.close(tx, _now(), request, "cancelled", note)
+
+
+def unfinished(tx: Transaction, thread_id: str) -> list[Request]:
+    """What is asked in a thread, or answered and not carried out, and is stored with its checkpoint."""
+    where = "thread_id = ? AND state IN ('pending', 'decided') AND task_id IS NOT NULL"
+    return requests.select(tx, where, (thread_id,))
 
 
 def _asked_by(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) -> Rows:

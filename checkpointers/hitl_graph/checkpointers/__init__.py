@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from hitl_graph.checkpointers.retention import Retained, Retention
 from hitl_graph.checkpointers.sqlite import SqliteCheckpointer
 
 if TYPE_CHECKING:
     from hitl_graph.checkpointers.postgres import PostgresCheckpointer
 
-__all__ = ["PostgresCheckpointer", "SqliteCheckpointer"]
+__all__ = ["PostgresCheckpointer", "Retained", "Retention", "SqliteCheckpointer"]
 
 
 def __getattr__(name: str) -> Any:

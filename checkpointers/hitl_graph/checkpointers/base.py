@@ -5,6 +5,7 @@ Each method is written once, as a generator that asks for transactions (see `ste
 
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -28,6 +29,7 @@ from hitl_graph.checkpointers import rows, segments, upkeep
 from hitl_graph.checkpointers.codec import Codec
 from hitl_graph.checkpointers.query import Query, names
 from hitl_graph.checkpointers.recent import Kept, Key, Recent, State
+from hitl_graph.checkpointers.retention import Retained, Retention, apply
 from hitl_graph.checkpointers.rows import Found, NewState
 from hitl_graph.checkpointers.runs import RUN, Runs, is_run
 from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, recall, refs_of, segment_of
@@ -227,19 +229,37 @@ class Checkpointer(BaseCheckpointSaver[str]):
         """As `copy_thread`."""
         await arun(self._copy_thread(source_thread_id, target_thread_id))
 
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Delete old checkpoints.
+    def prune(
+        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", older_than: timedelta | None = None
+    ) -> None:
+        """Delete checkpoints. What people are asked about, and what its resume needs, stays.
 
         Args:
             thread_ids: The threads to prune.
             strategy: `keep_latest` keeps the latest checkpoint of each namespace, and the ancestors from which a
-                `DeltaChannel` is rebuilt; `delete` deletes the threads.
+                `DeltaChannel` is rebuilt; `older_than` keeps the younger ones too; `delete` deletes the threads.
+            older_than: For that strategy: the age from which on a checkpoint goes.
         """
-        run(self._prune(thread_ids, strategy))
+        run(self._prune(thread_ids, strategy, older_than))
 
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    async def aprune(
+        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", older_than: timedelta | None = None
+    ) -> None:
         """As `prune`."""
-        await arun(self._prune(thread_ids, strategy))
+        await arun(self._prune(thread_ids, strategy, older_than))
+
+    def retain(self, retention: Retention, *, progress: Callable[[Retained], object] | None = None) -> Retained:
+        """Delete what may go by a policy, thread by thread; safe beside running agents and beside itself.
+
+        Args:
+            retention: What may go, and when.
+            progress: Told from time to time what was done.
+        """
+        return run(self._retain(retention, progress))
+
+    async def aretain(self, retention: Retention, *, progress: Callable[[Retained], object] | None = None) -> Retained:
+        """As `retain`."""
+        return await arun(self._retain(retention, progress))
 
     # The one implementation of each
 
@@ -402,19 +422,23 @@ class Checkpointer(BaseCheckpointSaver[str]):
     def _copy_thread(self, source: str, target: str) -> Steps[None]:
         yield self._write(lambda tx: upkeep.copy_thread(tx, str(source), str(target)))
 
-    def _prune(self, thread_ids: Sequence[str], strategy: str) -> Steps[None]:
+    def _prune(self, thread_ids: Sequence[str], strategy: str, older_than: timedelta | None) -> Steps[None]:
+        if strategy not in ("keep_latest", "older_than", "delete"):
+            raise ValueError(f"strategy={strategy!r} is unknown; take 'keep_latest', 'older_than' or 'delete'")
+        if (strategy == "older_than") != (older_than is not None):
+            raise ValueError("older_than=timedelta(...) goes with strategy='older_than', and only with that one")
         if strategy == "delete":
             yield from self._delete_threads(thread_ids)
             return
-        if strategy != "keep_latest":
-            raise ValueError(f"strategy={strategy!r} is unknown; take 'keep_latest' or 'delete'")
-
-        def prune(tx: Transaction) -> None:
-            for thread_id in thread_ids:
-                upkeep.keep_latest(tx, str(thread_id))
-
-        yield self._write(prune)
+        before = None if older_than is None else upkeep.earliest_id(datetime.now(UTC) - older_than)
+        for thread_id in thread_ids:
+            yield self._write(partial(_prune, str(thread_id), before))
         self._forget(thread_ids)
+
+    def _retain(self, retention: Retention, progress: Callable[[Retained], object] | None) -> Steps[Retained]:
+        done = yield from apply(self._database, retention, progress=progress)
+        self._recent.forget()
+        return done
 
     # Helpers
 
@@ -459,6 +483,10 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
 class _Outdated(Exception):
     """Another process deleted something of the thread: what is remembered of it is no longer true."""
+
+
+def _prune(thread_id: str, before: str | None, tx: Transaction) -> None:
+    upkeep.prune(tx, thread_id, before)
 
 
 def _derive_allow_lists() -> None:

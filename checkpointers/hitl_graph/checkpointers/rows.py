@@ -14,6 +14,7 @@ __all__ = [
     "NewState",
     "Row",
     "begin",
+    "bump",
     "by_rowid",
     "find",
     "insert_states",
@@ -27,8 +28,8 @@ __all__ = [
 ]
 
 _SELECT = (
-    "SELECT c.id, c.ns, n.epoch, n.claim, n.thread_id, n.checkpoint_ns, c.checkpoint_id, c.parent_id, c.metadata, c.data, c.refs"
-    " FROM hitl_states c JOIN hitl_namespaces n ON n.ns = c.ns WHERE c.checkpoint_id <> ''"
+    "SELECT c.id, c.ns, n.epoch, n.claim, n.thread_id, n.checkpoint_ns, c.checkpoint_id, c.parent_id, c.metadata,"
+    " c.data, c.refs FROM hitl_states c JOIN hitl_namespaces n ON n.ns = c.ns WHERE c.checkpoint_id <> ''"
 )
 
 
@@ -121,6 +122,11 @@ def lock(tx: Transaction, thread_id: str, checkpoint_ns: str) -> None:
     tx.execute(
         "UPDATE hitl_namespaces SET asked = asked WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
     )
+
+
+def bump(tx: Transaction, ns: int) -> None:
+    """Say that something of a namespace is deleted: first of all, for whoever stores waits for the end, and sees it."""
+    tx.execute("UPDATE hitl_namespaces SET epoch = epoch + 1 WHERE ns = ?", (ns,))
 
 
 def note_asked(tx: Transaction, thread_id: str, asked: bool) -> None:
