@@ -28,6 +28,7 @@ from hitl_graph.errors import (
     UnknownRequestError,
 )
 from hitl_graph.ledger import Ledger
+from hitl_graph.storage.urls import is_postgres
 
 __all__ = [
     "DATABASE",
@@ -73,7 +74,7 @@ Environment:
   HITL_DEBUG     1: errors with their traceback
   NO_COLOR       1: no colours"""
 
-_COMMANDS = ("looking", "answering", "history", "working", "audit", "doctor", "demo")
+_COMMANDS = ("looking", "answering", "history", "working", "audit", "database", "doctor", "demo")
 _NEWLINE = "\n"
 _debugging = False
 
@@ -152,7 +153,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Db = Annotated[str, typer.Option("--db", envvar="HITL_DB", metavar="FILE", help="The agent's database.")]
+Db = Annotated[
+    str,
+    typer.Option("--db", envvar="HITL_DB", metavar="FILE", help="The agent's database: a file, or postgresql://..."),
+]
 As = Annotated[
     str | None, typer.Option("--as", envvar="HITL_REVIEWER", metavar="NAME", help="Who decides. Default: the OS user.")
 ]
@@ -203,6 +207,8 @@ def open_ledger(path: str) -> Generator[Ledger]:
 
 def check_database(path: str) -> None:
     """Refuse what can be no database of an agent."""
+    if is_postgres(path):
+        return
     hint = "name the agent's database with --db FILE or HITL_DB"
     if os.path.isdir(path):
         raise Failure(DATABASE, f"{path} is a folder; {hint}")

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hitl_graph.cli.app import UNKNOWN, Failure
 from hitl_graph.errors import UnknownRequestError
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Request
 from hitl_graph.storage import Transaction
 
-__all__ = ["audit_rows", "closings", "find", "short_ids", "thread"]
+__all__ = ["audit_rows", "closings", "counts", "find", "largest_threads", "require_thread", "short_ids", "thread"]
 
 _SHORTEST, _TYPED = 6, 4
 _AUDIT = ("seq", "at_ms", "event", "thread_id", "subject", "actor", "body", "hash")
@@ -99,3 +100,53 @@ def audit_rows(ledger: Ledger, thread_id: str | None, limit: int | None) -> Iter
 
     for row in ledger.read(work):
         yield dict(zip(_AUDIT, row, strict=True))
+
+
+def counts(ledger: Ledger) -> dict[str, int]:
+    """How many there are of what."""
+
+    def work(tx: Transaction) -> dict[str, int]:
+        found = [(name, tx.execute(f"SELECT count(*) FROM {rest}")) for name, rest in _COUNTED.items()]
+        return {name: int(rows.fetchone()[0]) for name, rows in found}
+
+    return ledger.read(work)
+
+
+_COUNTED = {
+    "threads": "(SELECT DISTINCT thread_id FROM hitl_namespaces) AS each_thread",
+    "checkpoints": "hitl_states WHERE checkpoint_id <> ''",
+    "values": "hitl_states WHERE checkpoint_id = ''",
+    "writes": "hitl_writes",
+    "requests": "hitl_requests",
+    "pending_requests": "hitl_requests WHERE state = 'pending' AND parked = 1",
+    "log_rows": "hitl_audit",
+}
+
+
+def largest_threads(ledger: Ledger, limit: int) -> list[dict[str, Any]]:
+    """The threads with the most bytes: thread_id, checkpoints, writes, bytes."""
+
+    def work(tx: Transaction) -> list[Any]:
+        return tx.execute(
+            "SELECT n.thread_id, sum(s.checkpoints), sum(coalesce(w.writes, 0)),"
+            " sum(s.bytes + coalesce(w.bytes, 0)) AS bytes FROM hitl_namespaces n JOIN"
+            " (SELECT ns, sum(CASE WHEN checkpoint_id <> '' THEN 1 ELSE 0 END) AS checkpoints,"
+            " sum(length(data) + length(metadata) + length(refs)) AS bytes FROM hitl_states GROUP BY ns) s"
+            " ON s.ns = n.ns LEFT JOIN (SELECT ns, count(*) AS writes, sum(length(value)) AS bytes FROM hitl_writes"
+            " GROUP BY ns) w ON w.ns = n.ns GROUP BY n.thread_id ORDER BY bytes DESC, n.thread_id LIMIT ?",
+            (limit,),
+        ).fetchall()
+
+    names = ("thread_id", "checkpoints", "writes", "bytes")
+    return [dict(zip(names, (row[0], *map(int, row[1:])), strict=True)) for row in ledger.read(work)]
+
+
+def require_thread(ledger: Ledger, thread_id: str) -> None:
+    """Refuse a name that no stored thread has."""
+
+    def work(tx: Transaction) -> bool:
+        found = tx.execute("SELECT 1 FROM hitl_namespaces WHERE thread_id = ?", (thread_id,)).fetchone()
+        return found is not None
+
+    if not ledger.read(work):
+        raise Failure(UNKNOWN, f"no thread {thread_id!r} is stored here (its whole name is needed); nothing was done")

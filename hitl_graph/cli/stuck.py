@@ -70,7 +70,8 @@ def stuck_effects(ledger: Ledger) -> Iterator[Finding]:
     def work(tx: Transaction) -> list[Any]:
         return tx.execute(
             "SELECT p.thread_id, p.tool, p.action_key, e.state, e.owner, e.started_ms, e.error"
-            " FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id WHERE e.state IN ('reserved', 'unknown', 'failed')"
+            " FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id WHERE e.state IN"
+            " ('reserved', 'unknown', 'failed')"
             " AND p.attempt = (SELECT max(attempt) FROM hitl_permits l WHERE l.action_key = p.action_key)"
             " ORDER BY e.started_ms"
         ).fetchall()

@@ -109,7 +109,8 @@ class Ledger:
                 requests.close(tx, self.now_ms(), request, "cancelled", "redacted")
             tx.execute("UPDATE hitl_requests SET shown = NULL, decision = NULL WHERE thread_id = ?", (thread_id,))
             tx.execute(
-                "UPDATE hitl_votes SET decision = NULL WHERE request_id IN (SELECT id FROM hitl_requests WHERE thread_id = ?)",
+                "UPDATE hitl_votes SET decision = NULL WHERE request_id IN (SELECT id FROM hitl_requests"
+                " WHERE thread_id = ?)",
                 (thread_id,),
             )
             effects.redact(tx, thread_id)

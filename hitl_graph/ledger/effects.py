@@ -285,7 +285,8 @@ def executed(tx: Transaction, thread_id: str) -> list[dict[str, object]]:
     """What ran in a thread, oldest first, as plain rows for people to read."""
     rows = tx.execute(
         "SELECT p.tool, p.request_id, p.reason, e.state, e.started_ms, e.ended_ms, e.error, p.id"
-        " FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id WHERE p.thread_id = ? ORDER BY p.issued_ms, p.id",
+        " FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id WHERE p.thread_id = ? ORDER BY"
+        " p.issued_ms, p.id",
         (thread_id,),
     ).fetchall()
     names = ("tool", "request_id", "reason", "state", "started_ms", "ended_ms", "error", "permit_id")

@@ -105,7 +105,8 @@ def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]
 def hail(tx: Transaction, now_ms: int, thread_id: str, checkpoint_id: str) -> None:
     """Note that an answer came which names no question: it can mean what is asked now, nothing that is asked later."""
     changed = tx.execute(
-        "UPDATE hitl_requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending' AND parked = 1"
+        "UPDATE hitl_requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state ="
+        " 'pending' AND parked = 1"
         " AND hailed = 0 RETURNING id",
         (thread_id, checkpoint_id),
     ).fetchall()
@@ -169,7 +170,8 @@ def open_request(
     shown = plain_text(request.shown())
     signature = hashlib.sha256(shown.encode()).hexdigest()  # `request.digest`, without building the text again
     inserted = tx.execute(
-        "INSERT INTO hitl_requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked,"
+        "INSERT INTO hitl_requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key,"
+        " kind, state, parked,"
         " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference)"
         " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
         (
@@ -233,7 +235,8 @@ def decide(
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
     """Ask again, because the graph itself refused the answer: it has checks that no schema tells."""
     changed = tx.execute(
-        "UPDATE hitl_requests SET state = 'pending', decided_ms = NULL, decision = NULL, reviewer = NULL, channel = NULL,"
+        "UPDATE hitl_requests SET state = 'pending', decided_ms = NULL, decision = NULL, reviewer ="
+        " NULL, channel = NULL,"
         " note = ? WHERE id = ? AND state = 'decided'",
         (note, request.id),
     )

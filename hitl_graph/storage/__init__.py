@@ -4,9 +4,9 @@ Everything above this package sees a `Database` and, inside a transaction, a `Tr
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
-__all__ = ["Channel", "Database", "Rows", "Statement", "Transaction", "Watch"]
+__all__ = ["Channel", "Database", "Rows", "Sizes", "Statement", "Transaction", "Watch"]
 
 T = TypeVar("T")
 Statement = tuple[str, Sequence[Any]]
@@ -42,13 +42,29 @@ class Watch(Protocol):
         """Wait for news, at most so many seconds; whether there may be some (SQLite cannot tell: False, at the end)."""
         ...
 
-    async def await_news(self, timeout: float) -> bool:
+    async def await_news(self, timeout: float) -> bool:  # noqa: ASYNC109 - the twin of wait()
         """As `wait`."""
         ...
 
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
+
+
+class Sizes(NamedTuple):
+    """How much room a database takes, in bytes.
+
+    Attributes:
+        total: All of it, with indexes and the write-ahead log.
+        log: The write-ahead log, where it belongs to this database alone (SQLite).
+        free: What `vacuum` would give back to the file system; None if that is not known.
+        tables: Each table with its indexes, where the database tells.
+    """
+
+    total: int
+    log: int
+    free: int | None
+    tables: dict[str, int]
 
 
 class Database(Protocol):
@@ -88,6 +104,14 @@ class Database(Protocol):
     async def aread(self, work: Callable[[Transaction], T], /) -> T: ...
     def watch(self, channel: Channel, /) -> Watch:
         """Begin to listen for news."""
+        ...
+
+    def sizes(self) -> Sizes:
+        """How much room it takes."""
+        ...
+
+    def vacuum(self) -> None:
+        """Give back the room of what was deleted. Takes as long as reading all of it."""
         ...
 
     def close(self) -> None: ...

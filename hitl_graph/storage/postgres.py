@@ -16,7 +16,7 @@ if find_spec("psycopg") is None:
     raise ImportError("PostgreSQL needs psycopg: pip install 'hitl-graph[postgres]'")
 
 from hitl_graph.errors import DatabaseWriteError, StorageError
-from hitl_graph.storage import Channel, Transaction, Watch
+from hitl_graph.storage import Channel, Sizes, Transaction, Watch
 from hitl_graph.storage.batching import GroupCommit, Job
 from hitl_graph.storage.postgres_attempts import may_run_again, retrying, unknown_outcome
 from hitl_graph.storage.postgres_pool import Pool
@@ -30,6 +30,10 @@ from hitl_graph.storage.postgres_watch import Listener
 __all__ = ["PostgresDatabase"]
 
 T = TypeVar("T")
+_SIZES = (
+    "SELECT relname::text, pg_total_relation_size(oid) FROM pg_class"
+    " WHERE relkind = 'r' AND relname LIKE 'hitl\\_%' AND pg_table_is_visible(oid) ORDER BY relname"
+)
 
 
 class PostgresDatabase:
@@ -209,6 +213,18 @@ class PostgresDatabase:
         """Begin to listen for news. Needs a connection of its own, not through a pooler of transactions."""
         self._pool.check_open(self._server.place)
         return self._listener.watch(channel)
+
+    def sizes(self) -> Sizes:
+        """How much room our tables take."""
+        with self._server.explaining():
+            tables = {name: int(size) for name, size in self.statement(_SIZES)}
+        return Sizes(sum(tables.values()), 0, None, tables)
+
+    def vacuum(self) -> None:
+        """Make room within the tables for what comes, and tell the planner how they are filled. Nobody waits."""
+        with self._server.explaining():
+            for name in self.sizes().tables:
+                self.statement(f"VACUUM (ANALYZE) {name}")
 
     def close(self) -> None:
         """Finish running work and close all connections. May be called twice."""

@@ -9,7 +9,7 @@ from psycopg import errors, sql
 
 from hitl_graph.errors import DatabaseCorruptError, DatabaseTooNewError, StorageError
 
-__all__ = ["OLDEST_SERVER", "VERSION", "check_server", "check_version", "migrate", "migrations"]
+__all__ = ["OLDEST_SERVER", "VERSION", "check_server", "check_version", "migrate", "migrations", "stored_version"]
 
 OLDEST_SERVER = 13
 VERSION = "SELECT max(version) FROM hitl_migrations"
@@ -77,6 +77,12 @@ def migrate(conninfo: str, schema: str | None, place: str) -> None:
             raise _foreign(place, f"hitl_migrations: {error.diag.message_primary}") from error
         except (errors.DuplicateTable, errors.DuplicateObject, errors.WrongObjectType) as error:
             raise _foreign(place, error.diag.message_primary or str(error)) from error
+
+
+def stored_version(conninfo: str) -> int:
+    """The version of the tables as they are, without bringing them up to date; 0 if there are none."""
+    with psycopg.connect(conninfo, prepare_threshold=None) as connection:
+        return int(_version(connection) or 0)
 
 
 def _version(connection: psycopg.Connection) -> Any:

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import functools
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self, TypeVar, cast
 
 from hitl_graph.errors import DatabaseClosedError, DatabaseWriteError, StorageError
-from hitl_graph.storage import Channel, Transaction, Watch
+from hitl_graph.storage import Channel, Sizes, Transaction, Watch
 from hitl_graph.storage.batching import GroupCommit, Job
 from hitl_graph.storage.sqlite_file import connect, execute, explain, prepare
 
@@ -148,6 +149,39 @@ class SqliteDatabase:
         """SQLite sends no news between processes: a watch only passes the time until one looks again."""
         return _Pause()
 
+    def sizes(self) -> Sizes:
+        """How much room the file and its log take."""
+
+        def work(tx: Transaction) -> int:
+            [pages], [size] = (tx.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_size"))
+            return int(pages * size)
+
+        file, log = (_size(self._path + end) for end in ("", "-wal"))
+        return Sizes(file + log, log, self.read(work), {})
+
+    def vacuum(self) -> None:
+        """Write the file anew without what was deleted. Others wait meanwhile.
+
+        Raises:
+            DatabaseWriteError: The disk has no room for a second copy, or another process uses the file all the time.
+        """
+        self._check_open()
+        needed, room = _size(self._path), shutil.disk_usage(os.path.dirname(self._path)).free
+        if room < 2 * needed:
+            raise DatabaseWriteError(
+                f"{self._path}: a vacuum writes a second copy, which may take {2 * needed:,} bytes, and {room:,} are"
+                " free; nothing was changed"
+            )
+        try:
+            connection = connect(self._path, "rw", self._synchronous)
+            try:
+                execute(connection, "VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
+
     def close(self) -> None:
         """Finish running writes and close all connections. May be called twice."""
         if self._closed:
@@ -279,12 +313,19 @@ class SqliteDatabase:
             self._disconnect()
 
 
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
+
+
 class _Pause:
     def wait(self, timeout: float) -> bool:
         time.sleep(timeout)
         return False
 
-    async def await_news(self, timeout: float) -> bool:
+    async def await_news(self, timeout: float) -> bool:  # noqa: ASYNC109 - the twin of wait()
         await asyncio.sleep(timeout)
         return False
 

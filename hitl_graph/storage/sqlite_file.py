@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from hitl_graph.errors import DatabaseCorruptError, DatabaseTooNewError, DatabaseWriteError, StorageError
 
-__all__ = ["APPLICATION_ID", "BUSY_SECONDS", "connect", "execute", "explain", "migrations", "prepare"]
+__all__ = ["APPLICATION_ID", "BUSY_SECONDS", "connect", "execute", "explain", "migrations", "prepare", "stored_version"]
 
 APPLICATION_ID = 0x48495447  # "HITG", at byte 68 of the file
 BUSY_SECONDS = 30.0
@@ -113,6 +113,17 @@ def explain(error: sqlite3.Error, path: str) -> Exception:
             )
         case _:
             return error
+
+
+def stored_version(path: str) -> int:
+    """The version of a file as it is, without bringing it up to date."""
+    connection = connect(path, "rw", "FULL")
+    try:
+        return _version(connection, path)
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+    finally:
+        connection.close()
 
 
 def _usable_mode(path: str, synchronous: str) -> str:

@@ -4,10 +4,10 @@ import os
 import re
 
 from hitl_graph.errors import StorageError
-from hitl_graph.storage import Database
+from hitl_graph.storage import Database, sqlite_file
 from hitl_graph.storage.sqlite import SqliteDatabase
 
-__all__ = ["is_postgres", "open_database"]
+__all__ = ["is_postgres", "open_database", "versions"]
 
 
 def is_postgres(url: str | os.PathLike[str]) -> bool:
@@ -31,3 +31,12 @@ def open_database(url: str | os.PathLike[str]) -> Database:
     from hitl_graph.storage.postgres import PostgresDatabase  # needs psycopg, which comes with an extra
 
     return PostgresDatabase.open(os.fspath(url))
+
+
+def versions(url: str | os.PathLike[str]) -> tuple[int, int]:
+    """The version of a database as it is, and the one that this hitl-graph brings it to. Changes nothing."""
+    if not is_postgres(url):
+        return sqlite_file.stored_version(os.fspath(url)), len(sqlite_file.migrations())
+    from hitl_graph.storage import postgres_schema
+
+    return postgres_schema.stored_version(os.fspath(url)), len(postgres_schema.migrations())

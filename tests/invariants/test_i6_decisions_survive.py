@@ -141,7 +141,8 @@ def _unfinished(ledger: Ledger) -> dict[str, str]:
     rows = ledger.read(
         lambda tx: tx.execute(
             "SELECT p.action_key, p.thread_id, json_extract(r.shown, '$.tool_call_id') FROM hitl_effects e"
-            " JOIN hitl_permits p ON p.id = e.permit_id JOIN hitl_requests r ON r.id = p.request_id WHERE e.state = 'reserved'"
+            " JOIN hitl_permits p ON p.id = e.permit_id JOIN hitl_requests r ON r.id = p.request_id"
+            " WHERE e.state = 'reserved'"
         ).fetchall()
     )
     return {key: f"{thread_id} {call_id} " for key, thread_id, call_id in rows}

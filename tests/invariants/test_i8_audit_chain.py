@@ -184,20 +184,25 @@ def test_every_missing_row_is_found(original: Path, tmp_path: Path) -> None:
         (["DELETE FROM hitl_audit WHERE seq = 5"], "row 5 is missing"),
         (["UPDATE hitl_audit SET seq = -1 WHERE seq = 3", "UPDATE hitl_audit SET seq = 3 WHERE seq = 4",
           "UPDATE hitl_audit SET seq = 4 WHERE seq = -1"], "row 3"),
-        (["INSERT INTO hitl_audit (at_ms, event, subject, actor, body, salt, commitment, hash) SELECT at_ms, event, subject,"
+        (["INSERT INTO hitl_audit (at_ms, event, subject, actor, body, salt, commitment, hash)"
+          " SELECT at_ms, event, subject,"
           " actor, body, salt, commitment, hash FROM hitl_audit WHERE seq = 2"], "was changed"),
         (["UPDATE hitl_audit SET body = NULL, salt = NULL WHERE seq = 7"], "no redaction is on record"),
         (["CREATE TEMP TABLE one AS SELECT * FROM hitl_requests LIMIT 1", "UPDATE one SET id = 'ffff'",
           "INSERT INTO hitl_requests SELECT * FROM one"], "not in the log"),
-        (["INSERT INTO hitl_permits SELECT id || 'x', action_key, attempt + 1, thread_id, request_id, tool, digest, reason,"
+        (["INSERT INTO hitl_permits SELECT id || 'x', action_key, attempt + 1, thread_id,"
+          " request_id, tool, digest, reason,"
           " issued_ms FROM hitl_permits LIMIT 1"], "not in the log"),
-        (["INSERT INTO hitl_effects (permit_id, state, owner, started_ms) VALUES ('x', 'done', 'x', 1)"], "does not exist"),
-        (["INSERT INTO hitl_votes SELECT request_id, 'mallory', decision, channel, 1 FROM hitl_votes LIMIT 1"], "was changed"),
+        (["INSERT INTO hitl_effects (permit_id, state, owner, started_ms) VALUES ('x', 'done', 'x',"
+          " 1)"], "does not exist"),
+        (["INSERT INTO hitl_votes SELECT request_id, 'mallory', decision, channel, 1 FROM"
+          " hitl_votes LIMIT 1"], "was changed"),
         (["INSERT INTO hitl_votes VALUES ('x', 'mallory', '{}', 'cli', 1)"], "does not exist"),
         (["UPDATE hitl_requests SET decision = '{\"type\":\"approve\"}' WHERE decision LIKE '%reject%'"], "decision"),
         (["UPDATE hitl_requests SET reviewer = 'mallory' WHERE reviewer = 'bob'"], "decision"),
         (["UPDATE hitl_requests SET state = 'decided' WHERE state = 'pending'"], "the log says pending"),
-        (["UPDATE hitl_effects SET result = x'00' WHERE permit_id = (SELECT min(permit_id) FROM hitl_effects)"], "effect"),
+        (["UPDATE hitl_effects SET result = x'00' WHERE permit_id = (SELECT min(permit_id) FROM"
+          " hitl_effects)"], "effect"),
     ],
 )  # fmt: skip
 def test_what_a_forger_does_is_found(original: Path, tmp_path: Path, statements: list[str], says: str) -> None:
@@ -314,7 +319,8 @@ def test_a_change_of_what_was_redacted_is_found(original: Path, tmp_path: Path) 
     for statement in (
         "UPDATE hitl_requests SET reviewer = 'mallory' WHERE thread_id = 't'",
         "UPDATE hitl_requests SET state = 'cancelled' WHERE thread_id = 't'",
-        "UPDATE hitl_effects SET state = 'failed' WHERE permit_id IN (SELECT id FROM hitl_permits WHERE thread_id = 't')",
+        "UPDATE hitl_effects SET state = 'failed' WHERE permit_id IN (SELECT id FROM hitl_permits WHERE"
+        " thread_id = 't')",
         "UPDATE hitl_permits SET tool = 'search' WHERE thread_id = 't'",
         "DELETE FROM hitl_votes",
         "DELETE FROM hitl_permits WHERE thread_id = 't'",

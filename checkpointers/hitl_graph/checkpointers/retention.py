@@ -1,6 +1,6 @@
 """How long what is stored is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -52,6 +52,7 @@ def apply(
     database: Database,
     retention: Retention,
     *,
+    only: Sequence[str] | None = None,
     now: datetime | None = None,
     dry_run: bool = False,
     progress: Callable[[Retained], object] | None = None,
@@ -61,6 +62,7 @@ def apply(
     Args:
         database: Where.
         retention: What.
+        only: Look at these threads alone.
         now: Aware; the clock on the wall if not given.
         dry_run: Only count.
         progress: Told of each page of threads.
@@ -68,8 +70,8 @@ def apply(
     now, done, after = now or datetime.now(UTC), Retained(), None
     idle_since = upkeep.earliest_id(now - retention.threads) if retention.threads is not None else None
     old = upkeep.earliest_id(now - retention.checkpoints) if retention.checkpoints is not None else None
-    while page := (yield _step(database, partial(_page, after), write=False)):
-        after = page[-1]
+    while page := ((yield _step(database, partial(_page, after), write=False)) if only is None else list(only)):
+        after, only = page[-1], None if only is None else ()
         idle = set((yield _step(database, partial(_idle, page, idle_since), write=False))) if idle_since else set[str]()
         for thread_id in page:
             if thread_id in idle:
