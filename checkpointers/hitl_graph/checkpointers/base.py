@@ -4,12 +4,13 @@ Each method is written once, as a generator that asks for transactions (see `ste
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import ormsgpack
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -18,6 +19,7 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
+    DeltaChannelHistory,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -27,10 +29,11 @@ from langgraph.types import Interrupt
 
 from hitl_graph.checkpointers import rows, segments, upkeep
 from hitl_graph.checkpointers.codec import Codec
+from hitl_graph.checkpointers.deltas import Lineage, lineage
 from hitl_graph.checkpointers.query import Query, names
 from hitl_graph.checkpointers.recent import Kept, Key, Recent, State
 from hitl_graph.checkpointers.retention import Retained, Retention, apply
-from hitl_graph.checkpointers.rows import Found, NewState
+from hitl_graph.checkpointers.rows import Found, NewState, Row
 from hitl_graph.checkpointers.runs import RUN, Runs, is_run
 from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, recall, refs_of, segment_of
 from hitl_graph.ledger import Ledger, parking, requests
@@ -165,6 +168,18 @@ class Checkpointer(BaseCheckpointSaver[str]):
                     return
                 yield checkpoint_tuple(found, self._codec)
 
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """From what delta channels are rebuilt: the last value before a checkpoint, and what was written since."""
+        return run(self._delta_history(config, channels))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """As `get_delta_channel_history`."""
+        return await arun(self._delta_history(config, channels))
+
     # Writing
 
     def put(
@@ -282,6 +297,32 @@ class Checkpointer(BaseCheckpointSaver[str]):
             checkpoint.config["configurable"][RUN] = run
         return checkpoint
 
+    def _delta_history(
+        self, config: RunnableConfig, channels: Sequence[str]
+    ) -> Steps[Mapping[str, DeltaChannelHistory]]:
+        if not channels:
+            return {}
+
+        def look(tx: Transaction) -> tuple[Lineage, dict[str, tuple[Found, State | None]]] | None:
+            target = rows.find(tx, *names(config))
+            if target is None:
+                return None
+            line, known = lineage(tx, target, channels), self._recent.get(target.key)
+            return line, {channel: self._load(tx, row, known) for channel, row in line.seeds.items()}
+
+        found = yield self._read(look)
+        result: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
+        if found is None:
+            return result
+        line, seeds = found
+        for channel, writes in line.writes.items():
+            result[channel]["writes"] = [
+                (task, channel, self._codec.decode(ormsgpack.unpackb(value))) for task, value in writes
+            ]
+        for channel, (seed, known) in seeds.items():
+            result[channel]["seed"] = recall(seed, known, self._codec)[0].checkpoint["channel_values"][channel]
+        return result
+
     def _put(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> Steps[RunnableConfig]:
@@ -376,7 +417,8 @@ class Checkpointer(BaseCheckpointSaver[str]):
         is_output = task_id != _NULL_TASK and not channels <= _CONTROL
         hails = task_id == _NULL_TASK and RESUME in channels
         # A write is usually stored with the checkpoint that follows it, and a pause with the one at which it pauses.
-        patient = not channels & {ERROR, RESUME} and not (interrupts and self._recent.get(key))
+        hurry = interrupts and self._recent.get(key) is not None
+        patient = not (hurry or channels & {ERROR, RESUME} or self._recent.has_deltas(thread_id))
         tells = not checkpoint_ns and (interrupts or hails or (is_output and self._recent.is_paused(key)))
         if interrupts:
             self._recent.note_pause(key)
@@ -472,7 +514,12 @@ class Checkpointer(BaseCheckpointSaver[str]):
         row = rows.find(tx, thread_id, checkpoint_ns, checkpoint_id)
         if row is None:
             return None
-        known = self._recent.get(row.key)
+        return self._load(tx, row, self._recent.get(row.key))
+
+    def _load(self, tx: Transaction, row: Row, known: State | None) -> tuple[Found, State | None]:
+        """Read a checkpoint, but for the values that `known` has, which may be the state of a younger one."""
+        if known is not None:
+            known = known._replace(kept={**known.snapshots, **known.kept})
 
         def has(channel: str, segment: int) -> bool:
             kept = known.kept.get(channel) if known is not None else None

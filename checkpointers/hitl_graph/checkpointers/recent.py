@@ -58,6 +58,7 @@ class Recent:
         self._elements = 0
         self._ids = range(0)
         self._paused: set[Key] = set()
+        self._deltas: set[str] = set()
 
     def get(self, key: Key) -> State | None:
         """The state of this checkpoint, if it is known."""
@@ -78,6 +79,18 @@ class Recent:
         """Whether a pause of this checkpoint was noted. A hint: False only costs an attempt."""
         with self._locked():
             return key in self._paused
+
+    def note_deltas(self, thread_id: str) -> None:
+        """The thread has delta channels: LangGraph stores a checkpoint only after the writes before it."""
+        with self._locked():
+            if len(self._deltas) > self._bounds[0]:
+                self._deltas.clear()
+            self._deltas.add(thread_id)
+
+    def has_deltas(self, thread_id: str) -> bool:
+        """Whether delta channels of this thread were noted."""
+        with self._locked():
+            return thread_id in self._deltas
 
     def take_ids(self, count: int) -> range | None:
         """As many reserved ids; None: reserve some."""
