@@ -112,7 +112,7 @@ def prune(
                 raise Failure(REFUSED, "nothing was deleted")
         with _progress("pruning", total) as tick:
             done = run(apply(ledger.database, retention, only=thread, dry_run=dry_run, progress=tick))
-    print(f"{'Would delete' if dry_run else 'Deleted'} {_told(done)}; looked at {done.seen:,} thread{"" if done.seen == 1 else "s"}.")
+    print(f"{'Would delete' if dry_run else 'Deleted'} {_told(done)}; looked at {_count(done.seen, 'thread')}.")
 
 
 @database.command(cls=Command)
@@ -168,8 +168,12 @@ def _progress(what: str, total: int) -> Generator[Callable[[Retained], None]]:
 
 
 def _told(done: Retained) -> str:
-    threads = f", with {done.threads:,} whole thread{"" if done.threads == 1 else "s"}" if done.threads else ""
-    return f"{done.checkpoints:,} checkpoint{'' if done.checkpoints == 1 else 's'}{threads}"
+    threads = f", with {_count(done.threads, 'whole thread')}" if done.threads else ""
+    return f"{_count(done.checkpoints, 'checkpoint')}{threads}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _bytes(count: int) -> str:
