@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import ormsgpack
 from langchain_core.runnables import RunnableConfig
@@ -25,7 +25,6 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
-from langgraph.types import Interrupt
 
 from hitl_graph.checkpointers import rows, segments, upkeep
 from hitl_graph.checkpointers.codec import Codec
@@ -40,6 +39,9 @@ from hitl_graph.ledger import Ledger, parking, requests
 from hitl_graph.model import Request
 from hitl_graph.steps import Step, Steps, arun, run
 from hitl_graph.storage import Database, Rows, Statement, Transaction
+
+if TYPE_CHECKING:
+    from langgraph.types import Interrupt
 
 __all__ = ["Checkpointer"]
 
@@ -553,5 +555,7 @@ def _derive_allow_lists() -> None:
 _derive_allow_lists()  # at import too: a graph may be compiled before the first checkpointer is opened
 
 
-def _interrupts(value: Any) -> list[Interrupt]:
+def _interrupts(value: Any) -> "list[Interrupt]":
+    from langgraph.types import Interrupt  # takes as long as all other imports; whoever pauses has it
+
     return [item for item in value if isinstance(item, Interrupt)] if isinstance(value, list | tuple) else []
