@@ -11,13 +11,13 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.pregel import Pregel
 
-from hitl_graph.checkpointers import SqliteCheckpointer
+from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.inbox import Inbox
-from hitl_graph.ledger import Ledger
 from hitl_graph.model import Decision, Request
 from hitl_graph.nodes import ApprovalNode
 from hitl_graph.policy import Policy
 from hitl_graph.worker import Resumed, Worker
+from tests.databases import open_checkpointer, open_ledger
 from tests.invariants.agents import Calls, Graph, build, ran, said
 
 __all__ = ["ALICE", "APPROVE", "AnyGraph", "Mode", "Scene"]
@@ -41,15 +41,15 @@ class Scene:
         self.own, self.mode, self.effects = own, mode, path / "effects"
         self.checkpointer: BaseCheckpointSaver[Any]
         if own:
-            self.checkpointer = checkpointer = SqliteCheckpointer(str(path / "agent.db"))
+            self.checkpointer = checkpointer = open_checkpointer(str(path / "agent.db"))
             self.ledger, self.given = checkpointer.ledger, None
         else:
             self.checkpointer = InMemorySaver()
-            self.ledger = self.given = Ledger.open(path / "ledger.db")
+            self.ledger = self.given = open_ledger(path / "ledger.db")
         self.inbox = Inbox(self.ledger)
 
     def close(self) -> None:
-        if isinstance(self.checkpointer, SqliteCheckpointer):
+        if isinstance(self.checkpointer, Checkpointer):
             self.checkpointer.close()
         else:
             self.ledger.close()

@@ -18,12 +18,12 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.errors import InvalidDecisionError, StaleRequestError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import approve, edit, reject, respond
 from hitl_graph.worker import Worker
+from tests.databases import open_checkpointer, open_ledger
 from tests.invariants.agents import build, config_of, pay_call, ran, said, write_effect
 from tests.invariants.scenes import ALICE, AnyGraph, Scene
 
@@ -248,7 +248,7 @@ def test_the_middleware_gets_no_answer_that_it_would_choke_on(own_scene: Scene) 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.db") as opened:
+    with open_ledger(tmp_path / "ledger.db") as opened:
         yield opened
         assert opened.verify_audit().ok
 
@@ -290,7 +290,7 @@ def test_beside_the_official_async_saver_too(tmp_path: Path, ledger: Ledger) -> 
 def test_a_decision_in_another_ledger_than_the_node_s_runs_nothing(tmp_path: Path, ledger: Ledger) -> None:
     """Our checkpointer indexes what it sees, but the node was told to look elsewhere."""
     effects = tmp_path / "effects"
-    with SqliteCheckpointer(str(tmp_path / "agent.db")) as checkpointer:
+    with open_checkpointer(str(tmp_path / "agent.db")) as checkpointer:
         graph = build(checkpointer, effects, ledger=ledger)
         graph.invoke(said([pay_call(1)]), config_of("t"))
         [copy] = Inbox(checkpointer.ledger).pending()

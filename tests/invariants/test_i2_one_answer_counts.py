@@ -10,12 +10,12 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 from langgraph.types import Command
 
-from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.errors import AlreadyDecidedError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.worker import Worker
+from tests.databases import open_checkpointer, open_ledger
 from tests.invariants.agents import build, config_of, pay_call, ran, start, tool_messages, write_effect
 from tests.invariants.processes import Barrier, Report, child, race
 
@@ -32,7 +32,7 @@ def answer_of(index: int, request: Request) -> Decision:
 def decide_all(index: int, barrier: Barrier, path: str, ids: list[str]) -> list[tuple[str, str, str]]:
     """Try to decide every request: (request, outcome, word of the winner as the loser is told)."""
     outcomes = []
-    with Ledger.open(path) as ledger:
+    with open_ledger(path) as ledger:
         inbox = Inbox(ledger)
         for number, request_id in enumerate(ids):
             if number % 5 == 0:
@@ -51,7 +51,7 @@ def decide_all(index: int, barrier: Barrier, path: str, ids: list[str]) -> list[
 
 def test_eight_processes_race_to_answer_two_hundred_requests(tmp_path: Path) -> None:
     path, effects = str(tmp_path / "agent.db"), tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects)
         for thread in range(THREADS):
             start(graph, f"t{thread}", [pay_call(eur) for eur in range(CALLS)])
@@ -118,7 +118,7 @@ def resume_straight(index: int, barrier: Barrier, path: str, effects: str, threa
     """Answer through LangGraph itself: even processes approve, odd ones reject."""
     answer = {"type": "approve"} if index % 2 == 0 else {"type": "reject", "message": f"p{index}"}
     outcomes = []
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, delay=0.02)
         for thread_id, interrupt_id in threads.items():
             barrier.wait(60)
@@ -132,7 +132,7 @@ def resume_straight(index: int, barrier: Barrier, path: str, effects: str, threa
 
 def test_two_processes_resume_one_pause_with_approve_against_reject(tmp_path: Path) -> None:
     path, effects = str(tmp_path / "agent.db"), tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects)
         threads = {}
         for number in range(20):
@@ -173,7 +173,7 @@ def _pay_when_let(effects: str) -> BaseTool:
 
 
 def approve_slowly(report: Report, path: str, effects: str, thread_id: str, interrupt_id: str) -> None:
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, tools=[_pay_when_let(effects)])
         graph.invoke(Command(resume={interrupt_id: {"type": "approve"}}), config_of(thread_id), durability="sync")
         report("finished")
@@ -181,7 +181,7 @@ def approve_slowly(report: Report, path: str, effects: str, thread_id: str, inte
 
 def test_a_rejecter_is_told_while_the_approved_action_runs(tmp_path: Path) -> None:
     path, effects = str(tmp_path / "agent.db"), tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, tools=[_pay_when_let(str(effects))])
         interrupt = start(graph, "t", [pay_call(1)])["__interrupt__"][0]
         inbox, [request] = Inbox(checkpointer.ledger), checkpointer.ledger.history("t")
@@ -202,7 +202,7 @@ def test_a_rejecter_is_told_while_the_approved_action_runs(tmp_path: Path) -> No
 
 
 def test_an_answer_of_the_inbox_beats_one_through_the_graph_and_the_other_way_round(tmp_path: Path) -> None:
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph, effects = build(checkpointer, tmp_path / "effects"), tmp_path / "effects"
         first = start(graph, "first", [pay_call(1)])["__interrupt__"][0]
         second = start(graph, "second", [pay_call(2), pay_call(3)])["__interrupt__"]

@@ -15,13 +15,13 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, ToolException
 from langgraph.types import Command, interrupt
 
-from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.effects import idempotency_key, idempotent
 from hitl_graph.errors import DatabaseWriteError
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import Decision, approve, edit, reject, respond
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.worker import Worker
+from tests.databases import open_checkpointer
 from tests.invariants.agents import (
     Graph,
     build,
@@ -45,7 +45,7 @@ def resume_all(
     index: int, barrier: Barrier, path: str, effects: str, way: str, threads: dict[str, str]
 ) -> list[tuple[str, str]]:
     """Resume every thread in the given way, against the other processes; returns what was raised."""
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, delay=0.004)
         worker = Worker(graph, checkpointer.ledger)
         if way in ("run_once", "arun_once"):
@@ -76,7 +76,7 @@ async def _resume_one_by_one(
 @pytest.mark.parametrize("way", ["run_once", "arun_once", "invoke", "ainvoke"])
 def test_four_processes_race_to_resume_fifty_threads(tmp_path: Path, way: str) -> None:
     path, effects = str(tmp_path / "agent.db"), tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         threads = {}
         for number in range(THREADS):
@@ -102,7 +102,7 @@ def test_four_processes_race_to_resume_fifty_threads(tmp_path: Path, way: str) -
 
 def resume_and_fall_asleep(report: Report, path: str, effects: str, interrupt_id: str) -> None:
     """Carry out the approved call, and be held up before the graph's next checkpoint is stored."""
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         put, asleep = checkpointer.put, list[bool]()
 
         def sleepy(*args: Any) -> RunnableConfig:
@@ -123,7 +123,7 @@ def resume_and_fall_asleep(report: Report, path: str, effects: str, interrupt_id
 def test_a_run_that_was_overtaken_does_not_run_anything_again(tmp_path: Path) -> None:
     """Two runs of one thread, one of them late by minutes: its checkpoints become the thread's newest ones."""
     path, effects = tmp_path / "agent.db", tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         worker = Worker(graph, checkpointer.ledger)
         interrupt_id = start(graph, "t", [[pay_call(1)], [pay_call(2)]])["__interrupt__"][0].id
@@ -166,7 +166,7 @@ def _crashing_pay(effects: str, how: str, times: int = 1) -> BaseTool:
 
 def work_once(report: Report, path: str, effects: str, make: Callable[..., BaseTool], *args: Any) -> None:
     """A worker in a process of its own."""
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, tools=[make(effects, *args)])
         for result in Worker(graph, checkpointer.ledger).run_once():
             report(result.thread_id, result.status, repr(result.error))
@@ -184,7 +184,7 @@ def crash(path: Path, effects: Path, make: Callable[..., BaseTool], *args: Any) 
 @pytest.mark.parametrize("first", [approve(), edit({"eur": 7, "to": "carol"})], ids=["approved", "edited"])
 def test_after_a_crash_a_person_says_what_became_of_it(tmp_path: Path, how: str, word: str, first: Decision) -> None:
     path, effects = tmp_path / "agent.db", tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, tools=[_crashing_pay(str(effects), how)])
         inbox, worker = Inbox(checkpointer.ledger), Worker(graph, checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
@@ -225,7 +225,7 @@ def test_after_a_crash_a_person_says_what_became_of_it(tmp_path: Path, how: str,
 
 def test_each_crash_is_asked_about_anew(tmp_path: Path) -> None:
     path, effects = tmp_path / "agent.db", tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, tools=[_crashing_pay(str(effects), "SIGKILL", times=3)])
         inbox, worker = Inbox(checkpointer.ledger), Worker(graph, checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
@@ -249,7 +249,7 @@ def _pay_idempotently(effects: str, times: int = 1) -> BaseTool:
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_tool_that_is_declared_idempotent_is_retried_by_itself(tmp_path: Path, times: int) -> None:
     path, effects = tmp_path / "agent.db", tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph, inbox = build(checkpointer, effects, tools=[_pay_idempotently(str(effects))]), Inbox(checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
         _decide_only(inbox, approve())
@@ -270,7 +270,7 @@ def test_a_crash_of_a_call_that_the_policy_allows_is_asked_about_too(tmp_path: P
     tools, policy = [_crashing_pay(str(effects), "SIGKILL")], Policy([Rule("pay", "allow")])
     with child(start_allowed, str(path), str(effects)) as process:
         assert process.end() == []
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph, inbox = build(checkpointer, effects, tools=tools, policy=policy), Inbox(checkpointer.ledger)
         graph.invoke(None, config_of("t"))
         [question] = inbox.pending()
@@ -281,7 +281,7 @@ def test_a_crash_of_a_call_that_the_policy_allows_is_asked_about_too(tmp_path: P
 
 
 def start_allowed(report: Report, path: str, effects: str) -> None:
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         tools, policy = [_crashing_pay(effects, "SIGKILL")], Policy([Rule("pay", "allow")])
         start(build(checkpointer, effects, tools=tools, policy=policy), "t", [pay_call(1)])
         report("survived")
@@ -290,7 +290,7 @@ def start_allowed(report: Report, path: str, effects: str) -> None:
 def test_a_crash_after_a_retry_that_a_person_allowed_does_not_undo_it(tmp_path: Path) -> None:
     """The retry is done and on record; the graph has not heard of it when the process dies."""
     path, effects = tmp_path / "agent.db", tmp_path / "effects"
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, tools=[_crashing_pay(str(effects), "SIGKILL")])
         inbox, worker = Inbox(checkpointer.ledger), Worker(graph, checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
@@ -309,7 +309,7 @@ def test_a_crash_after_a_retry_that_a_person_allowed_does_not_undo_it(tmp_path: 
 
 
 def work_and_die_before_the_graph_hears(report: Report, path: str, effects: str) -> None:
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
 
         def die(*_: Any, **__: Any) -> None:
             if "done" in {row["state"] for row in checkpointer.ledger.executed("t")}:
@@ -338,7 +338,7 @@ def _failing_pay(effects: str) -> BaseTool:
 @pytest.mark.parametrize("word", ["approve", "reject", "respond"])
 def test_a_tool_that_raises_is_not_run_again_without_a_person(tmp_path: Path, word: str) -> None:
     effects = tmp_path / "effects"
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph = build(checkpointer, effects, tools=[_failing_pay(str(effects))])
         inbox, worker = Inbox(checkpointer.ledger), Worker(graph, checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
@@ -366,7 +366,7 @@ def test_a_tool_whose_error_is_told_to_the_model_is_done(tmp_path: Path) -> None
         write_effect(effects, f"pay {eur} {to}")
         raise ToolException("insufficient funds")
 
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph = build(checkpointer, effects, tools=[StructuredTool.from_function(pay, handle_tool_error=True)])
         start(graph, "t", [pay_call(1)])
         _decide_only(Inbox(checkpointer.ledger), approve())
@@ -387,7 +387,7 @@ def _pay_until_let(effects: str, entered: asyncio.Event, hold: asyncio.Event) ->
 
 async def test_an_async_tool_that_is_cancelled_has_an_unknown_outcome(tmp_path: Path) -> None:
     effects, entered, hold = tmp_path / "effects", asyncio.Event(), asyncio.Event()
-    async with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    async with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph = build(checkpointer, effects, tools=[_pay_until_let(str(effects), entered, hold)])
         inbox, worker = Inbox(checkpointer.ledger), Worker(graph, checkpointer.ledger)
         await graph.ainvoke(said([pay_call(1)]), config_of("t"), durability="sync")
@@ -419,7 +419,7 @@ async def test_a_sync_tool_that_cannot_be_cancelled_is_waited_for(tmp_path: Path
         write_effect(effects, f"pay {eur} {to}")
         return f"paid {eur} to {to}"
 
-    async with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    async with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph = build(checkpointer, effects, tools=[StructuredTool.from_function(pay)])
         await graph.ainvoke(said([pay_call(1)]), config_of("t"), durability="sync")
         _decide_only(Inbox(checkpointer.ledger), approve())
@@ -447,7 +447,7 @@ def test_a_tool_that_asks_a_question_of_its_own_runs_to_its_end_once(tmp_path: P
         write_effect(effects, f"pay {eur} {to} {purpose}")
         return f"paid {eur} to {to} for {purpose}"
 
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph = build(checkpointer, effects, tools=[StructuredTool.from_function(pay)])
         inbox, worker = Inbox(checkpointer.ledger), Worker(graph, checkpointer.ledger)
         start(graph, "t", [pay_call(1), pay_call(2)])
@@ -470,7 +470,7 @@ def test_a_tool_that_asks_a_question_of_its_own_runs_to_its_end_once(tmp_path: P
 def test_an_end_that_could_not_be_recorded_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full at the wrong moment, and the worker lives on."""
     effects = tmp_path / "effects"
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         worker = Worker(graph, checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
@@ -497,7 +497,7 @@ def test_an_end_that_could_not_be_recorded_is_asked_about(tmp_path: Path, monkey
 
 def test_identical_calls_in_one_message_run_once_each(tmp_path: Path) -> None:
     effects = tmp_path / "effects"
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         start(
             graph, "t", [pay_call(1, id="a"), pay_call(1, id="b"), search_call("x", id="c"), search_call("x", id="d")]
@@ -517,7 +517,7 @@ def test_identical_calls_in_one_message_run_once_each(tmp_path: Path) -> None:
 def executed(tmp_path: Path) -> Any:
     """A finished thread `t` that paid once."""
     effects = tmp_path / "effects"
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
         _decide_only(inbox, approve())
@@ -569,7 +569,7 @@ def test_a_copy_of_a_thread_does_not_run_it_again(executed: Any) -> None:
 
 def test_a_copy_of_a_paused_thread_does_not_share_its_answer(tmp_path: Path) -> None:
     effects = tmp_path / "effects"
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
         checkpointer.copy_thread("t", "copy")

@@ -20,12 +20,13 @@ from typing import Any
 import pytest
 from langgraph.types import Command
 
-from hitl_graph.checkpointers import SqliteCheckpointer
+from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.errors import UnknownRequestError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.worker import Worker
+from tests.databases import open_checkpointer, open_ledger
 from tests.invariants import agents
 from tests.invariants.agents import Durability, Graph, build, config_of, pay_call, ran, start, write_effect
 from tests.invariants.processes import Report, child
@@ -38,7 +39,7 @@ Told = Sequence[tuple[Any, ...]]
 
 def live(report: Report, path: str, effects: str, mode: Durability, name: str, seed: int) -> None:
     """Start, decide and resume threads without end, and acknowledge each step once it is over."""
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph, ledger = build(checkpointer, effects, delay=0.01), checkpointer.ledger
         report("ready")
         for number in count():
@@ -91,7 +92,7 @@ class Findings:
 
 def carry_on(path: Path, effects: Path, told: Told, found: Findings, *, idempotent: bool = False) -> None:
     """Open the file as another process does, hold it against what was acknowledged, and bring everything to its end."""
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects, idempotent=idempotent)
         ledger, inbox = checkpointer.ledger, Inbox(checkpointer.ledger)
         _acknowledged(graph, inbox, told, found)
@@ -257,7 +258,7 @@ def test_a_hundred_kills(tmp_path: Path, mode: Durability) -> None:
     assert found.seen["kills"] == 100
 
 
-def _die_before_write(checkpointer: SqliteCheckpointer, last: int) -> None:
+def _die_before_write(checkpointer: Checkpointer, last: int) -> None:
     write, done = checkpointer.ledger.database.write, count(1)
 
     def dying(*args: Any, **kwargs: Any) -> Any:
@@ -270,7 +271,7 @@ def _die_before_write(checkpointer: SqliteCheckpointer, last: int) -> None:
 
 def live_to_the_nth_write(report: Report, path: str, effects: str, mode: Durability, way: str, last: int) -> None:
     """One thread with two calls, from its start to its end, killed just before write number `last`."""
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         _die_before_write(checkpointer, last)
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         start(graph, "t", [pay_call(1), pay_call(2)], mode)
@@ -314,7 +315,7 @@ def test_a_kill_before_each_single_write(tmp_path: Path, mode: Durability, way: 
 
 def pay_and_die(report: Report, path: str, effects: str) -> None:
     """One approved call, killed when its effect had happened and was not recorded."""
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph, ledger = build(checkpointer, effects), checkpointer.ledger
         start(graph, "t", [pay_call(1)])
         [request] = Inbox(ledger).pending()
@@ -331,7 +332,7 @@ def pay_and_die(report: Report, path: str, effects: str) -> None:
 
 def ask_and_die(report: Report, path: str, effects: str) -> None:
     """The next worker asks what became of the call, and is killed when the call has paused and its node has not."""
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         ledger, put_writes = checkpointer.ledger, checkpointer.put_writes
 
         def dying(config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
@@ -353,7 +354,7 @@ def test_a_question_is_asked_again_when_its_worker_died_while_asking(tmp_path: P
     for _ in range(3):
         with child(ask_and_die, str(path), str(effects)) as process:
             assert process.end() == []
-        with Ledger.open(path) as ledger:
+        with open_ledger(path) as ledger:
             assert Inbox(ledger).pending() == []  # no answer could be delivered yet
     carry_on(path, effects, told, found)
     assert found.problems == []
@@ -372,7 +373,7 @@ def test_a_thread_whose_model_fails_after_the_action_is_gone_on_with(
         return model(state)
 
     monkeypatch.setattr(agents, "_model", failing)
-    with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
+    with open_checkpointer(tmp_path / "agent.db") as checkpointer:
         graph, worker = build(checkpointer, effects), Worker(build(checkpointer, effects), checkpointer.ledger)
         start(graph, "t", [pay_call(1)])
         [request] = Inbox(checkpointer.ledger).pending()
@@ -403,7 +404,7 @@ class _HastyLedger(Ledger):
 
 
 def decide_hastily(report: Report, path: str, effects: str) -> None:
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects)
         start(graph, "t", [pay_call(1)])
         hasty = Inbox(_HastyLedger(checkpointer.ledger.database))
@@ -426,7 +427,7 @@ def test_a_ledger_that_acknowledges_before_its_commit_would_be_found(tmp_path: P
 
 
 def pause_and_forget(report: Report, path: str, effects: str) -> None:
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects)
         start(graph, "t", [pay_call(1)])
         [request] = Inbox(checkpointer.ledger).pending()
@@ -464,7 +465,7 @@ def test_an_action_that_runs_again_by_itself_would_be_found(tmp_path: Path, idem
 
 def test_a_decision_that_is_not_what_ran_would_be_found(tmp_path: Path) -> None:
     path, effects, found = tmp_path / "agent.db", tmp_path / "effects", Findings()
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph = build(checkpointer, effects)
         start(graph, "t", [pay_call(1)])
         [request] = Inbox(checkpointer.ledger).pending()
