@@ -88,7 +88,8 @@ def audit_rows(ledger: Ledger, thread_id: str | None, limit: int | None) -> Iter
     """The rows of the log, oldest first; of them the last `limit`."""
 
     def work(tx: Transaction) -> list[Any]:
-        wanted, parameters = "", list[Any]()
+        wanted = ""
+        parameters: list[Any] = []
         if thread_id is not None:
             wanted = " WHERE thread_id = ? OR (subject = ? AND event = 'audit.redacted')"
             parameters = [thread_id, thread_id]

@@ -63,12 +63,12 @@ class Ledger:
         return int(self.clock().timestamp() * 1000)
 
     def write(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one of the ledger's functions in a write transaction."""
-        return self.database.write(lambda tx: work(tx, *args, **kwargs))
+        """Run one of the ledger's functions in a write transaction, while nobody else changes the ledger."""
+        return self.database.write(_alone(work, *args, **kwargs))
 
     def note(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for what may be lost when the power fails at once: the next `write` makes it durable."""
-        return self.database.write(lambda tx: work(tx, *args, **kwargs), durable=False)
+        return self.database.write(_alone(work, *args, **kwargs), durable=False)
 
     def read(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of the ledger's functions on a snapshot."""
@@ -116,4 +116,14 @@ class Ledger:
             effects.redact(tx, thread_id)
             return audit.redact(tx, self.now_ms(), thread_id, actor=actor, reason=reason)
 
-        return self.database.write(work)
+        return self.write(work)
+
+
+def _alone(
+    work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> Callable[[Transaction], T]:
+    def locked(tx: Transaction) -> T:
+        audit.lock(tx)
+        return work(tx, *args, **kwargs)
+
+    return locked

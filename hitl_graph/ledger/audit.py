@@ -17,7 +17,7 @@ from hitl_graph.errors import DatabaseCorruptError
 from hitl_graph.model import plain_text
 from hitl_graph.storage import Rows, Transaction
 
-__all__ = ["AuditReport", "append", "head", "redact", "verify"]
+__all__ = ["AuditReport", "append", "head", "lock", "redact", "verify"]
 
 GENESIS = "0" * 64
 _COLUMNS = "seq, at_ms, event, thread_id, subject, actor, commitment, hash, body, salt"
@@ -58,6 +58,11 @@ class AuditReport:
         return self.problem is None
 
 
+def lock(tx: Transaction) -> None:
+    """Keep others from changing anything that the log tells of until the end; what is read after this stays true."""
+    tx.execute("UPDATE hitl_audit_tip SET seq = seq")
+
+
 def append(
     tx: Transaction,
     at_ms: int,
@@ -75,7 +80,7 @@ def append(
         after: What `look` found after the change; None: look now.
     """
     rows = look(tx, event, subject) if after is None else after
-    tips = tx.execute("UPDATE hitl_audit_tip SET seq = seq + 1 RETURNING seq, hash")  # others wait here
+    tips = tx.execute("UPDATE hitl_audit_tip SET seq = seq + 1 RETURNING seq, hash")
     if rows:
         body = {**body, "row": _hashed(rows)}
     text, salt = plain_text(body), os.urandom(16)

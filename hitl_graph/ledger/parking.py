@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from hitl_graph.ledger import requests
+from hitl_graph.ledger import audit, requests
 from hitl_graph.model import Request
 from hitl_graph.storage import Rows, Transaction
 from hitl_graph.wire import recognise
@@ -38,6 +38,7 @@ def interrupted(
     tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str, task_path: str, interrupts: Sequence[Any]
 ) -> None:
     """A task of the root graph paused: its questions become requests, its earlier ones are answered."""
+    audit.lock(tx)
     now, called = _now(), task_path.count("~") > 1  # a path within a path: a node called this task
     heads = tx.execute(_HEAD, (thread_id,))
     before = _asked_by(tx, thread_id, checkpoint_id, task_id)
@@ -60,11 +61,13 @@ def interrupted(
 
 def finished(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) -> None:
     """A task of the root graph came to its end: what it asked has been answered."""
+    audit.lock(tx)
     _settle_all(tx, _now(), _asked_by(tx, thread_id, checkpoint_id, task_id))
 
 
 def waiting(tx: Transaction, thread_id: str) -> Rows:
     """What is asked in a thread; for `advanced`."""
+    audit.lock(tx)
     return tx.execute(_UNFINISHED, (thread_id,))
 
 
@@ -93,11 +96,13 @@ def advanced(
 
 def hailed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
     """An answer came that names no question."""
+    audit.lock(tx)
     requests.hail(tx, _now(), thread_id, checkpoint_id)
 
 
 def forgotten(tx: Transaction, thread_id: str, checkpoint_ids: Collection[str] | None = None) -> None:
     """The thread was deleted, or these checkpoints of it: nothing of them can be answered any more."""
+    audit.lock(tx)
     for request in unfinished(tx, thread_id):
         if checkpoint_ids is None or request.checkpoint_id in checkpoint_ids:
             note = "the thread was deleted" if checkpoint_ids is None else "the run that asks was deleted"

@@ -228,7 +228,7 @@ class SqliteDatabase:
         try:
             connection = self._connection(any(job.durable for job in jobs))
             if alone and isinstance(jobs[0].work, tuple):
-                jobs[0].value = execute(connection, *jobs[0].work)
+                jobs[0].value = execute(connection, *jobs[0].work)  # pyright: ignore[reportArgumentType]
             else:
                 execute(connection, "BEGIN IMMEDIATE")
                 for job in jobs:
@@ -257,7 +257,7 @@ class SqliteDatabase:
             connection.execute("SAVEPOINT job")
         try:
             if isinstance(job.work, tuple):
-                job.value = connection.execute(*job.work).rowcount
+                job.value = connection.execute(*job.work).rowcount  # pyright: ignore[reportArgumentType]
             else:
                 job.value = job.work(cast(Transaction, connection))
         except BaseException as error:

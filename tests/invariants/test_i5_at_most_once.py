@@ -121,7 +121,7 @@ def resume_and_fall_asleep(report: Report, path: str, effects: str, interrupt_id
 
 
 def test_a_run_that_was_overtaken_does_not_run_anything_again(tmp_path: Path) -> None:
-    """Two runs of one thread, one of them late by minutes: its checkpoints become the thread's newest ones."""
+    """Two runs of one thread, one on a machine that went silent: its late checkpoints become the newest ones."""
     path, effects = tmp_path / "agent.db", tmp_path / "effects"
     with open_checkpointer(path) as checkpointer:
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
@@ -129,6 +129,7 @@ def test_a_run_that_was_overtaken_does_not_run_anything_again(tmp_path: Path) ->
         interrupt_id = start(graph, "t", [[pay_call(1)], [pay_call(2)]])["__interrupt__"][0].id
         with child(resume_and_fall_asleep, str(path), str(effects), interrupt_id) as sleeper:
             sleeper.hear("asleep")
+            checkpointer.ledger.write(lambda tx: tx.execute("UPDATE hitl_namespaces SET claim = ''"))
             graph.invoke(Command(resume={interrupt_id: {"type": "approve"}}), config_of("t"), durability="sync")
             assert ran(effects) == ["t pay-1 pay 1 bob"]
             overtaken = _decide_only(inbox, approve())

@@ -5,6 +5,7 @@ at random moments. Then somebody else opens the file and carries on: a worker, a
 file before saying what became of a call.
 """
 
+import json
 import os
 import random
 import signal
@@ -141,12 +142,12 @@ def _unfinished(ledger: Ledger) -> dict[str, str]:
     """The actions that a dead process was in the middle of: key and line prefix in the effects file."""
     rows = ledger.read(
         lambda tx: tx.execute(
-            "SELECT p.action_key, p.thread_id, json_extract(r.shown, '$.tool_call_id') FROM hitl_effects e"
+            "SELECT p.action_key, p.thread_id, r.shown FROM hitl_effects e"
             " JOIN hitl_permits p ON p.id = e.permit_id JOIN hitl_requests r ON r.id = p.request_id"
             " WHERE e.state = 'reserved'"
         ).fetchall()
     )
-    return {key: f"{thread_id} {call_id} " for key, thread_id, call_id in rows}
+    return {key: f"{thread_id} {json.loads(shown)['tool_call_id']} " for key, thread_id, shown in rows}
 
 
 def _work(graph: Graph, ledger: Ledger, found: Findings) -> None:

@@ -33,7 +33,7 @@ from hitl_graph.checkpointers.query import Query, names
 from hitl_graph.checkpointers.recent import Kept, Key, Recent, State
 from hitl_graph.checkpointers.retention import Retained, Retention, apply
 from hitl_graph.checkpointers.rows import Found, NewState, Row
-from hitl_graph.checkpointers.runs import RUN, Runs, is_run
+from hitl_graph.checkpointers.runs import Run, Runs, running
 from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, recall, refs_of, segment_of
 from hitl_graph.ledger import Ledger, parking, requests
 from hitl_graph.model import Request
@@ -123,11 +123,11 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A checkpoint with its pending writes; the latest one if `config` has no `checkpoint_id`."""
-        return run(self._get_tuple(config))
+        return run(self._get_tuple(config, running()))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        return await arun(self._get_tuple(config))
+        return await arun(self._get_tuple(config, running()))
 
     def list(
         self,
@@ -280,14 +280,14 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     # The one implementation of each
 
-    def _get_tuple(self, config: RunnableConfig) -> Steps[CheckpointTuple | None]:
+    def _get_tuple(self, config: RunnableConfig, run: Run | None) -> Steps[CheckpointTuple | None]:
         found = yield self._read(partial(self._find, *names(config)))
         if found is None:
             return None
-        run, row = None, found[0].row
+        row = found[0].row
         paused = any(channel == INTERRUPT for _, channel, _ in found[0].writes)
-        if (paused or row.claim) and not row.checkpoint_ns and is_run(config):
-            run = yield from self._runs.claim(row.ns, row.thread_id, row.claim)
+        if run is not None and (paused or row.claim) and not row.checkpoint_ns:
+            yield from self._runs.claim(run, row.ns, row.thread_id, row.claim)
             found = yield self._read(partial(self._find, *names(config)))  # it may have gone on until it was ours
             if found is None:
                 return None
@@ -295,8 +295,6 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self._recent.put(found[0].row.key, state)
         if paused:
             self._recent.note_pause(found[0].row.key)
-        if run is not None:
-            checkpoint.config["configurable"][RUN] = run
         return checkpoint
 
     def _delta_history(
@@ -406,8 +404,6 @@ class Checkpointer(BaseCheckpointSaver[str]):
         key = (thread_id, checkpoint_ns, checkpoint_id)
         if not writes:
             return
-        if any(channel == ERROR for channel, _ in writes):
-            self._runs.end(config["configurable"].get(RUN))
         codec = self._codec
         encoded = [
             (task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, codec.encode(value).data)

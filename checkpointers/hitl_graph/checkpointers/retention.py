@@ -74,9 +74,10 @@ def apply(
         after, only = page[-1], None if only is None else ()
         idle = set((yield _step(database, partial(_idle, page, idle_since), write=False))) if idle_since else set[str]()
         for thread_id in page:
-            if thread_id in idle:
-                gone = yield _step(database, _undone(partial(_delete_thread, thread_id), dry_run), write=True)
-                done = replace(done, threads=done.threads + 1, checkpoints=done.checkpoints + gone)
+            if idle_since is not None and thread_id in idle:
+                delete = partial(_delete_idle, thread_id, idle_since)
+                gone = yield _step(database, _undone(delete, dry_run), write=True)
+                done = replace(done, threads=done.threads + (gone > 0), checkpoints=done.checkpoints + gone)
             elif old is not None:
                 gone = yield _step(database, _undone(partial(_prune, thread_id, old), dry_run), write=True)
                 done = replace(done, checkpoints=done.checkpoints + gone)
@@ -112,8 +113,8 @@ def _idle(thread_ids: list[str], before: str, tx: Transaction) -> list[str]:
     return upkeep.idle_threads(tx, thread_ids, before)
 
 
-def _delete_thread(thread_id: str, tx: Transaction) -> int:
-    return upkeep.delete_thread(tx, thread_id)
+def _delete_idle(thread_id: str, before: str, tx: Transaction) -> int:
+    return upkeep.delete_idle(tx, thread_id, before)
 
 
 def _prune(thread_id: str, before: str, tx: Transaction) -> int:

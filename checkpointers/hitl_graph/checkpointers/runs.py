@@ -1,37 +1,38 @@
 """Runs that go on from a pause: one at a time, over all processes.
 
 Two processes that resume one pause both read the question, both take their own answer for the answer, and both go on.
-So a run that begins at a pause claims its thread when it reads it, and others wait until it has ended. A checkpointer
-is not told of the end of a run. But LangGraph keeps the config that it was given with the checkpoint as long as the run
-lasts, and drops it in the moment in which the run returns: when our key in it is finalised, the run is over.
+So a run that begins at a pause claims its thread when it reads it, and others wait until it has ended. LangGraph does
+not tell a checkpointer of the end of a run, but has a stack of what is to be undone then, and that takes our end, too.
 """
 
 import asyncio
 import os
+import sys
 import threading
 import time
 import weakref
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
-from langchain_core.runnables import RunnableConfig
-
-from hitl_graph.errors import HitlError, ThreadBusyError
-from hitl_graph.ledger import owner
+from hitl_graph.errors import AlreadyDecidedError, HitlError, ThreadBusyError
+from hitl_graph.ledger import owner, requests
 from hitl_graph.steps import Step, Steps
 from hitl_graph.storage import Database, Transaction
 
-__all__ = ["RUN", "Run", "Runs", "is_run"]
+__all__ = ["Run", "Runs", "running"]
 
-RUN = "__pregel_hitl_run"  # LangGraph leaves out what begins so when it shows a config
-_WAIT = 10.0
+_WAIT = 5.0
 _NAP = 0.01
 _LEASE_MS = 300_000  # for a run on a machine that cannot be seen from here
+_NEAR = 6  # frames: between a run and its checkpointer may be a wrapper
 
 
-class Run(str):
-    """The name of a run; it lives as long as the run does."""
+class Run(Protocol):
+    """What `langgraph.pregel._loop.PregelLoop` has for us: what it undoes when the run has ended."""
+
+    stack: ExitStack | AsyncExitStack
 
 
 class _Here(NamedTuple):
@@ -40,12 +41,25 @@ class _Here(NamedTuple):
     task: "asyncio.Task[object] | None"
 
 
+class _Held:
+    """Lives as long as the run does, if LangGraph never comes to the end of its stack."""
+
+
 _alive: dict[str, _Here] = {}
 
 
-def is_run(config: RunnableConfig) -> bool:
-    """Whether it is the config of a run, not of somebody who only looks."""
-    return "__pregel_runtime" in config.get("configurable", {})
+def running() -> Run | None:
+    """The run that is just reading where it begins; None for whoever only looks."""
+    frame = sys._getframe(1)
+    for _ in range(_NEAR):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+        if frame.f_code.co_name in ("__enter__", "__aenter__"):
+            found = frame.f_locals.get("self")
+            if type(found).__module__ == "langgraph.pregel._loop" and hasattr(found, "stack"):
+                return cast(Run, found)
+    return None
 
 
 class Runs:
@@ -57,42 +71,40 @@ class Runs:
         self._pid = 0
         self._starting = threading.Lock()
 
-    def claim(self, ns: int, thread_id: str, claimed: str) -> Steps[Run]:
-        """Become the run that goes on with a thread, when it is free.
+    def claim(self, run: Run, ns: int, thread_id: str, claimed: str) -> Steps[None]:
+        """Go on with a thread as this run and no other, as soon as it is free.
 
         Args:
-            ns: Its root namespace.
+            run: Who goes on.
+            ns: The thread's root namespace.
             thread_id: For the message.
             claimed: Who had it when it was read; "" for nobody.
 
         Raises:
-            ThreadBusyError: Another run has not ended within ten seconds.
+            AlreadyDecidedError: Another run has not ended within five seconds, and carries out what was decided.
+            ThreadBusyError: It has not, and answers what was not asked by this library.
         """
-        run = Run(f"{owner.current()}|{os.urandom(4).hex()}|{time.time_ns() // 1_000_000}")
+        name = f"{owner.current()}|{os.urandom(4).hex()}|{time.time_ns() // 1_000_000}"
         until = time.monotonic() + _WAIT
         while True:
             if not claimed or _is_over(claimed):
-                sql, parameters = "UPDATE hitl_namespaces SET claim = ? WHERE ns = ? AND claim = ?", (run, ns, claimed)
+                sql, parameters = "UPDATE hitl_namespaces SET claim = ? WHERE ns = ? AND claim = ?", (name, ns, claimed)
                 execute, aexecute = self._database.execute, self._database.aexecute
                 if (yield Step(partial(execute, sql, parameters, durable=False),
                                partial(aexecute, sql, parameters, durable=False))):  # fmt: skip
                     break
             elif time.monotonic() > until:
-                raise ThreadBusyError(thread_id, claimed)
+                read, aread = self._database.read, self._database.aread
+                lost = yield Step(partial(read, partial(_lost, thread_id)), partial(aread, partial(_lost, thread_id)))
+                raise lost or ThreadBusyError(thread_id, claimed)
             else:
                 yield Step(partial(time.sleep, _NAP), partial(asyncio.sleep, _NAP))
             read, aread = self._database.read, self._database.aread
             row = yield Step(partial(read, partial(_claim_of, ns)), partial(aread, partial(_claim_of, ns)))
             if row is None:
-                return run  # the thread was deleted
+                return  # the thread was deleted
             claimed = row[0]
-        self._watch(run, ns)
-        return run
-
-    def end(self, run: object) -> None:
-        """A run has failed: it does nothing more, although whoever has its exception still keeps it."""
-        if isinstance(run, Run):
-            self._over(str(run))
+        self._watch(run, name, ns)
 
     def close(self) -> None:
         """Give back what has ended. May be called twice."""
@@ -102,11 +114,12 @@ class Runs:
                 self._ended.put(None)
                 self._thread.join()
 
-    def _watch(self, run: Run, ns: int) -> None:
-        name = str.__str__(run)  # another object: the registry must not keep the run alive
+    def _watch(self, run: Run, name: str, ns: int) -> None:
         _alive[name] = _Here(ns, threading.get_ident(), _current_task())
-        finalizer = weakref.finalize(run, self._over, name)
+        held = _Held()
+        finalizer = weakref.finalize(held, self._over, name)
         finalizer.atexit = False  # then the process itself is gone
+        run.stack.callback(_end, held, finalizer)  # undone last, when all writes are through
         with self._starting:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
@@ -127,6 +140,20 @@ class Runs:
                 )
             except HitlError:
                 pass  # closed, or not to be reached: whoever wants the thread finds out that the run is over
+
+
+def _end(_held: _Held, finalizer: "weakref.finalize[..., _Held]") -> None:
+    finalizer()
+
+
+def _lost(thread_id: str, tx: Transaction) -> AlreadyDecidedError | None:
+    """That what waited in the thread is answered, and just carried out."""
+    waiting = requests.select(tx, "thread_id = ? AND state IN ('pending', 'decided')", (thread_id,))
+    if not waiting or any(request.decision is None for request in waiting):
+        return None
+    [request, *_] = waiting
+    assert request.decision is not None
+    return AlreadyDecidedError(request.id, request.reviewer or "", request.decision.type)
 
 
 def _claim_of(ns: int, tx: Transaction) -> tuple[str] | None:

@@ -64,7 +64,8 @@ class Plan(NamedTuple):
             else:
                 plan._add_value(channel, value, older if isinstance(older, Kept) else None, inline, codec)
                 continue
-            if not plan._add_change(channel, change, older if isinstance(older, type(change.snapshot)) else None):
+            same_kind = cast(_Older, older if isinstance(older, type(change.snapshot)) else None)
+            if not plan._add_change(channel, change, same_kind):
                 inline[channel] = codec.encode(value).data
             elif form:
                 forms[channel] = form

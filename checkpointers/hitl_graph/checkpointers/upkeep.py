@@ -15,7 +15,16 @@ from hitl_graph.checkpointers.rows import NewState, Row
 from hitl_graph.ledger import parking
 from hitl_graph.storage import Transaction
 
-__all__ = ["copy_thread", "delete_runs", "delete_thread", "earliest_id", "idle_threads", "prune", "threads"]
+__all__ = [
+    "copy_thread",
+    "delete_idle",
+    "delete_runs",
+    "delete_thread",
+    "earliest_id",
+    "idle_threads",
+    "prune",
+    "threads",
+]
 
 _GREGORIAN = datetime.fromisoformat("1582-10-15T00:00:00+00:00")
 
@@ -47,6 +56,12 @@ def delete_thread(tx: Transaction, thread_id: str) -> int:
     return count
 
 
+def delete_idle(tx: Transaction, thread_id: str, before: str) -> int:
+    """Delete a thread if it is still idle, as `idle_threads` has it; returns how many checkpoints it had."""
+    rows.lock(tx, thread_id, "")
+    return delete_thread(tx, thread_id) if idle_threads(tx, [thread_id], before) else 0
+
+
 def prune(tx: Transaction, thread_id: str, before: str | None = None) -> int:
     """Delete the checkpoints of a thread that nothing needs; returns how many.
 
@@ -54,10 +69,12 @@ def prune(tx: Transaction, thread_id: str, before: str | None = None) -> int:
         before: Only those with a lower id than this; None for all. An id that is no version 6 UUID tells no time: its
             checkpoint stays.
     """
+    namespaces = _namespaces(tx, thread_id)
+    for ns, _ in namespaces:
+        rows.bump(tx, ns)
     asked = {request.checkpoint_id for request in parking.unfinished(tx, thread_id)}
     count = 0
-    for ns, _ in _namespaces(tx, thread_id):
-        rows.bump(tx, ns)
+    for ns, _ in namespaces:
         found = _checkpoints(tx, ns)
         latest = max((checkpoint.checkpoint_id for checkpoint in found), default=None)
         doomed = {
