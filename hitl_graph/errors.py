@@ -121,9 +121,8 @@ class ThreadBusyError(HitlError):
         self.thread_id = thread_id
         self.claimed = claimed
         super().__init__(
-            f"thread {thread_id} is being resumed by another run ({claimed.partition('|')[0]}), which"
-            f" has not ended; its"
-            " answer counts, and this run did nothing. Look at the thread again when that run is done"
+            f"thread {thread_id} is being resumed by another run ({claimed.partition('|')[0]}), which has not ended;"
+            " its answer counts, and this run did nothing. Look at the thread again when that run is done"
         )
 
     def __reduce__(self) -> tuple[type["ThreadBusyError"], tuple[str, str]]:

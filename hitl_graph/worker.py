@@ -16,7 +16,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 from pydantic import ValidationError
 
-from hitl_graph.errors import DeliveryError
+from hitl_graph.errors import DeliveryError, ThreadBusyError
 from hitl_graph.ledger import Ledger, claims, owner, requests
 from hitl_graph.model import Decision, Request
 from hitl_graph.steps import Step, Steps, arun, blocking, run
@@ -173,6 +173,8 @@ class Worker:
         except Exception as exc:
             if isinstance(exc, UnknownInterruptError) and not (yield blocking(self._decided, thread_id)):
                 return None  # whoever resumes the graph without a worker was faster
+            if isinstance(exc, ThreadBusyError):
+                return None  # or still is about it
             log.warning(
                 "thread %s could not be resumed: %s", thread_id, exc, exc_info=not isinstance(exc, DeliveryError)
             )

@@ -4,7 +4,10 @@ from typing import cast
 import pytest
 from hypothesis import settings
 
+from tests.postgres import postgres_cluster, postgres_dsn
 from tests.same_as_tool_node import Colour, Gate
+
+__all__ = ["postgres_cluster", "postgres_dsn"]
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

@@ -7,7 +7,14 @@ import re
 import pytest
 
 from hitl_graph import errors
-from hitl_graph.errors import AlreadyDecidedError, HitlError, InvalidDecisionError, RequestError, UnknownRequestError
+from hitl_graph.errors import (
+    AlreadyDecidedError,
+    HitlError,
+    InvalidDecisionError,
+    RequestError,
+    ThreadBusyError,
+    UnknownRequestError,
+)
 
 CLASSES: list[type[HitlError]] = [getattr(errors, name) for name in errors.__all__]
 
@@ -15,6 +22,8 @@ CLASSES: list[type[HitlError]] = [getattr(errors, name) for name in errors.__all
 def made(of: type[HitlError]) -> HitlError:
     if of is AlreadyDecidedError:
         return AlreadyDecidedError("abc", "alice", "reject")
+    if of is ThreadBusyError:
+        return ThreadBusyError("thread-1", "host/boot/pid:[1]/7/99|a1b2c3d4|0")
     return of("abc", "went wrong") if issubclass(of, RequestError) else of("went wrong")
 
 

@@ -17,7 +17,7 @@ from hitl_graph.errors import DatabaseCorruptError
 from hitl_graph.model import plain_text
 from hitl_graph.storage import Rows, Transaction
 
-__all__ = ["AuditReport", "append", "head", "lock", "redact", "verify"]
+__all__ = ["AuditReport", "append", "head", "lock", "look", "redact", "verify"]
 
 GENESIS = "0" * 64
 _COLUMNS = "seq, at_ms, event, thread_id, subject, actor, commitment, hash, body, salt"

@@ -5,9 +5,6 @@ import pytest
 
 from tests.databases import NOTE
 from tests.invariants.scenes import Scene
-from tests.postgres import postgres_cluster, postgres_dsn
-
-__all__ = ["postgres_cluster", "postgres_dsn"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

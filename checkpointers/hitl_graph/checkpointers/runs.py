@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, cast
 
 from hitl_graph.errors import AlreadyDecidedError, HitlError, ThreadBusyError
 from hitl_graph.ledger import owner, requests
-from hitl_graph.steps import Step, Steps
+from hitl_graph.steps import Step, Steps, blocking
 from hitl_graph.storage import Database, Transaction
 
 __all__ = ["Run", "Runs", "running"]
@@ -66,6 +66,7 @@ class Runs:
     """The claims of one checkpointer's runs."""
 
     def __init__(self, database: Database) -> None:
+        owner.current()  # looks into /proc once, which should not be in an event loop
         self._database = database
         self._ended: SimpleQueue[tuple[int, str] | None] = SimpleQueue()  # its put() is safe in a finaliser
         self._pid = 0
@@ -87,7 +88,7 @@ class Runs:
         name = f"{owner.current()}|{os.urandom(4).hex()}|{time.time_ns() // 1_000_000}"
         until = time.monotonic() + _WAIT
         while True:
-            if not claimed or _is_over(claimed):
+            if not claimed or (yield from _is_over(claimed)):
                 sql, parameters = "UPDATE hitl_namespaces SET claim = ? WHERE ns = ? AND claim = ?", (name, ns, claimed)
                 execute, aexecute = self._database.execute, self._database.aexecute
                 if (yield Step(partial(execute, sql, parameters, durable=False),
@@ -161,13 +162,13 @@ def _claim_of(ns: int, tx: Transaction) -> tuple[str] | None:
     return found
 
 
-def _is_over(claimed: str) -> bool:
+def _is_over(claimed: str) -> Steps[bool]:
     place, _, rest = claimed.partition("|")
     if place == owner.current():
         here = _alive.get(claimed)
         # A run that another one follows in the same thread or task has ended, or will never be continued.
         return here is None or here[1:] == (threading.get_ident(), _current_task()) or _is_done(here.task)
-    dead = owner.is_dead(place)
+    dead: bool | None = yield blocking(owner.is_dead, place)
     if dead is None:
         return time.time_ns() // 1_000_000 > int(rest.rpartition("|")[2]) + _LEASE_MS
     return dead
