@@ -1,6 +1,5 @@
 """Carry out decisions: resume the threads that wait for them."""
 
-import asyncio
 import logging
 import os
 import time
@@ -20,11 +19,14 @@ from hitl_graph.errors import DeliveryError, ThreadBusyError
 from hitl_graph.ledger import Ledger, claims, owner, requests
 from hitl_graph.model import Decision, Request
 from hitl_graph.steps import Step, Steps, arun, blocking, run
+from hitl_graph.storage import Watch
 from hitl_graph.wire import resume_value
 
 __all__ = ["Resumed", "Worker"]
 
 log = logging.getLogger(__name__)
+
+_NAP = 0.5  # seconds, after which `stop` is noticed
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,10 @@ class Worker:
         return await arun(self._round(limit))
 
     def run(self, *, interval: float = 0.5) -> None:
-        """Serve until `stop()`; look for decisions every `interval` seconds, less often while threads fail."""
+        """Serve until `stop()`. PostgreSQL tells of each decision; SQLite is looked at every `interval` seconds.
+
+        While threads fail, they are tried less and less often, at last once a minute.
+        """
         run(self._serve(interval))
 
     async def arun(self, *, interval: float = 0.5) -> None:
@@ -108,6 +113,11 @@ class Worker:
         self._stopping.set()
 
     def _serve(self, interval: float) -> Steps[None]:
+        news: Watch = yield blocking(self.ledger.database.watch, "decided")
+        with news:
+            yield from self._serve_news(interval, news)
+
+    def _serve_news(self, interval: float, news: Watch) -> Steps[None]:
         pause = interval
         while not self._stopping.is_set():
             results = yield from self._round(None)
@@ -115,8 +125,9 @@ class Worker:
             pause = min(pause * 2, 60.0) if failing else interval
             until = time.monotonic() + (pause if failing or not results else 0)
             while not self._stopping.is_set() and time.monotonic() < until:
-                nap = min(interval, max(0.0, until - time.monotonic()))
-                yield Step(partial(time.sleep, nap), partial(asyncio.sleep, nap))
+                nap = min(_NAP, max(0.0, until - time.monotonic()))
+                if (yield Step(partial(news.wait, nap), partial(news.await_news, nap))):
+                    break
 
     def _round(self, limit: int | None) -> Steps[list[Resumed]]:
         decided = yield blocking(self.ledger.read, requests.decided_threads)

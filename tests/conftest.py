@@ -4,6 +4,7 @@ from typing import cast
 import pytest
 from hypothesis import settings
 
+from tests.databases import NOTE
 from tests.postgres import postgres_cluster, postgres_dsn
 from tests.same_as_tool_node import Colour, Gate
 
@@ -11,6 +12,24 @@ __all__ = ["postgres_cluster", "postgres_dsn"]
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The invariants, and what has the mark `both_databases`, run on SQLite and on PostgreSQL."""
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    both = "both_databases" in marks or metafunc.definition.path.parent.name == "invariants"
+    if both and "sqlite_file" not in marks:
+        metafunc.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Which database stands behind the files of a test that are opened by `tests.databases`."""
+    name = getattr(request, "param", "sqlite")
+    if name == "postgres":
+        note = request.getfixturevalue("tmp_path") / NOTE
+        note.write_text(request.getfixturevalue("postgres_dsn"))
+    return str(name)
 
 
 @pytest.fixture

@@ -28,8 +28,11 @@ from langgraph.types import Command, Interrupt, Send, interrupt
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from hitl_graph.checkpointers import SqliteCheckpointer
+from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.errors import DatabaseClosedError
+from tests.databases import open_checkpointer
+
+pytestmark = pytest.mark.both_databases
 
 
 class Profile(BaseModel):
@@ -57,8 +60,8 @@ class State(TypedDict, total=False):
 
 
 @pytest.fixture
-def saver(db_path: str) -> Generator[SqliteCheckpointer]:
-    with SqliteCheckpointer(db_path) as opened:
+def saver(db_path: str) -> Generator[Checkpointer]:
+    with open_checkpointer(db_path) as opened:
         yield opened
 
 
@@ -122,20 +125,20 @@ def plain(tuple_: CheckpointTuple | None) -> Any:
 
 
 def test_a_graph_pauses_and_goes_on_in_another_process(db_path: str) -> None:
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         paused = graph(saver).invoke({"messages": [HumanMessage("hello", id="h")]}, config("t"))
         assert "__interrupt__" in paused
         assert len(saver.pending_interrupts()) == 1
     program = f"""
 from langgraph.types import Command
-from hitl_graph.checkpointers import SqliteCheckpointer
+from tests.databases import open_checkpointer
 from tests.test_checkpointer import config, graph
-with SqliteCheckpointer({db_path!r}) as saver:
+with open_checkpointer({db_path!r}) as saver:
     print([m.content for m in graph(saver).invoke(Command(resume="yes"), config("t"))["messages"]][-1])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=_env())
     assert done.stdout == "yes\n"
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         assert not saver.pending_interrupts()
         assert graph(saver).get_state(config("t")).next == ()
 
@@ -144,7 +147,7 @@ def _env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-async def test_sync_and_async_are_one(saver: SqliteCheckpointer) -> None:
+async def test_sync_and_async_are_one(saver: Checkpointer) -> None:
     """Each step of one thread may be of either colour, also a sync call on the running event loop."""
     app = graph(saver)
     await app.ainvoke({"messages": [HumanMessage("hello")]}, config("t"))
@@ -158,7 +161,7 @@ async def test_sync_and_async_are_one(saver: SqliteCheckpointer) -> None:
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-def test_a_run_leaves_what_the_memory_saver_would_hold(saver: SqliteCheckpointer, durability: Any) -> None:
+def test_a_run_leaves_what_the_memory_saver_would_hold(saver: Checkpointer, durability: Any) -> None:
     found = []
     for each in (saver, InMemorySaver()):
         app = graph(each)
@@ -172,10 +175,10 @@ def test_a_run_leaves_what_the_memory_saver_would_hold(saver: SqliteCheckpointer
 
 
 def test_types_of_the_schema_are_built_again_and_others_are_not(db_path: str) -> None:
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         app = graph(saver)
         app.invoke({"messages": [HumanMessage("x")], "anything": Stranger(secret="s" * 300)}, config("t"))
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         values = graph(saver).get_state(config("t")).values
         assert values["profile"] == Profile(name="Ada", tags=["x" * 300])
         assert values["budget"] == Budget(7)
@@ -183,7 +186,7 @@ def test_types_of_the_schema_are_built_again_and_others_are_not(db_path: str) ->
         assert isinstance(values["messages"][0], HumanMessage)
 
 
-def test_langgraph_s_own_types_are_built_again(saver: SqliteCheckpointer) -> None:
+def test_langgraph_s_own_types_are_built_again(saver: Checkpointer) -> None:
     values = [Interrupt(value={"a": 1}, id="i"), Command(goto="x", update={"n": 1}), Send("node", {"n": [1]})]
     head = put(saver, "t", {"one": values, "two": {"deep": values}})
     saver.put_writes(config("t", head), [("x", values), ("y", None), ("z", b"raw")], "task")
@@ -210,8 +213,9 @@ class Masking(SerializerProtocol):
         return self.inner.loads_typed((kind.removesuffix("+mask"), bytes(byte ^ masked[0] for byte in masked[1:])))
 
 
+@pytest.mark.sqlite_file
 def test_with_another_serializer_all_values_go_through_it_and_are_still_shared(db_path: str) -> None:
-    with SqliteCheckpointer(db_path, serde=Masking()) as saver:
+    with open_checkpointer(db_path, serde=Masking()) as saver:
         head = put(saver, "t", {"messages": chat(50), "note": "TOP SECRET " * 50})
         history = chat(50)
         before = os.path.getsize(db_path + "-wal")
@@ -232,7 +236,7 @@ def test_with_another_serializer_all_values_go_through_it_and_are_still_shared(d
     assert b"word word" not in dump
 
 
-def test_two_readers_never_share_an_object(saver: SqliteCheckpointer) -> None:
+def test_two_readers_never_share_an_object(saver: Checkpointer) -> None:
     mine = chat(3)
     put(saver, "t", {"messages": mine, "plain": [{"a": [1]}] * 40})
     first, second = saver.get_tuple(config("t")), saver.get_tuple(config("t"))
@@ -249,7 +253,7 @@ def test_two_readers_never_share_an_object(saver: SqliteCheckpointer) -> None:
 
 
 def test_a_step_costs_what_it_adds(db_path: str) -> None:
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         history: list[Any] = []
         head, sizes = None, []
         for number in range(400):
@@ -262,7 +266,7 @@ def test_a_step_costs_what_it_adds(db_path: str) -> None:
     assert sizes[-1] < 400 * 2_000 + 10_000
 
 
-def _stored(saver: SqliteCheckpointer) -> int:
+def _stored(saver: Checkpointer) -> int:
     def count(tx: Any) -> int:
         return int(
             tx.execute("SELECT sum(length(data) + length(metadata) + length(refs)) FROM hitl_states").fetchone()[0]
@@ -271,7 +275,7 @@ def _stored(saver: SqliteCheckpointer) -> int:
     return saver._database.read(count)
 
 
-def test_the_loop_over_list_may_use_the_checkpointer(saver: SqliteCheckpointer) -> None:
+def test_the_loop_over_list_may_use_the_checkpointer(saver: Checkpointer) -> None:
     heads = [put(saver, "t", {"n": number}, step=number) for number in range(100)]
     seen = []
     for item in saver.list(config("t")):
@@ -285,7 +289,7 @@ def test_the_loop_over_list_may_use_the_checkpointer(saver: SqliteCheckpointer) 
     assert seen == heads[::-1]
 
 
-async def test_a_filter_compares_as_json(saver: SqliteCheckpointer) -> None:
+async def test_a_filter_compares_as_json(saver: Checkpointer) -> None:
     put(saver, "t", {"n": 1}, flag=1, tags=["a", {"b": None}])
     put(saver, "t", {"n": 2}, flag=True, tags=["a"])
     put(saver, "u", {"n": 3}, **{"a'b\"; DROP TABLE hitl_writes": "x"})
@@ -306,7 +310,7 @@ async def test_a_filter_compares_as_json(saver: SqliteCheckpointer) -> None:
     assert await found({"a'b\"; DROP TABLE hitl_writes": "x"}) == [3]
 
 
-def test_writes_come_in_the_order_in_which_they_are_applied(saver: SqliteCheckpointer) -> None:
+def test_writes_come_in_the_order_in_which_they_are_applied(saver: Checkpointer) -> None:
     head = put(saver, "t", {})
     saver.put_writes(config("t", head), [("x", 3), ("y", 4)], "task-a", "~2")
     saver.put_writes(config("t", head), [("x", 1), ("y", 2)], "task-b", "~1")
@@ -324,7 +328,7 @@ def test_writes_come_in_the_order_in_which_they_are_applied(saver: SqliteCheckpo
     ]
 
 
-def test_writes_may_come_before_their_checkpoint(saver: SqliteCheckpointer) -> None:
+def test_writes_may_come_before_their_checkpoint(saver: Checkpointer) -> None:
     identity = str(uuid6())
     saver.put_writes(config("t", identity), [("x", 1)], "task")
     assert saver.get_tuple(config("t")) is None
@@ -335,7 +339,7 @@ def test_writes_may_come_before_their_checkpoint(saver: SqliteCheckpointer) -> N
     assert [item.pending_writes for item in saver.list(config("t"))] == [[("task", "x", 1)]]
 
 
-def test_pruning_keeps_what_the_latest_checkpoint_needs(saver: SqliteCheckpointer) -> None:
+def test_pruning_keeps_what_the_latest_checkpoint_needs(saver: Checkpointer) -> None:
     history, head = [], None  # type: ignore[var-annotated]
     for number in range(30):
         history = [*history, *chat(3)] if number != 15 else history[:4]
@@ -362,7 +366,7 @@ def test_pruning_keeps_what_the_latest_checkpoint_needs(saver: SqliteCheckpointe
 
 
 def test_pruning_and_deleting_are_noticed_by_other_processes(db_path: str) -> None:
-    with SqliteCheckpointer(db_path) as one, SqliteCheckpointer(db_path) as other:
+    with open_checkpointer(db_path) as one, open_checkpointer(db_path) as other:
         head = put(one, "t", {"messages": chat(20)})
         assert one.get_tuple(config("t")) is not None
         other.delete_thread("t")
@@ -374,7 +378,7 @@ def test_pruning_and_deleting_are_noticed_by_other_processes(db_path: str) -> No
 
 
 @pytest.mark.parametrize("run", ["a", "b", "c"])
-def test_deleting_a_run_leaves_the_others_as_they_were(saver: SqliteCheckpointer, run: str) -> None:
+def test_deleting_a_run_leaves_the_others_as_they_were(saver: Checkpointer, run: str) -> None:
     expected, head, history = {}, None, chat(2)
     for number in range(12):
         history = [*history, *chat(1)]
@@ -387,7 +391,7 @@ def test_deleting_a_run_leaves_the_others_as_they_were(saver: SqliteCheckpointer
     assert found == expected
 
 
-def test_a_copy_is_a_thread_of_its_own(saver: SqliteCheckpointer) -> None:
+def test_a_copy_is_a_thread_of_its_own(saver: Checkpointer) -> None:
     app = graph(saver)
     app.invoke({"messages": [HumanMessage("hello", id="h")]}, config("t"))
     app.invoke(Command(resume="yes"), config("t"))
@@ -404,7 +408,7 @@ def _append(state: list[Any], writes: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("turns", [3, 7, 10])
-def test_pruning_keeps_the_state_of_a_delta_channel(saver: SqliteCheckpointer, turns: int) -> None:
+def test_pruning_keeps_the_state_of_a_delta_channel(saver: Checkpointer, turns: int) -> None:
     class Deltas(TypedDict, total=False):
         items: Annotated[list[Any], DeltaChannel(_append, snapshot_frequency=5)]
 
@@ -426,7 +430,7 @@ def test_pruning_keeps_the_state_of_a_delta_channel(saver: SqliteCheckpointer, t
     assert len(app.invoke({"items": []}, config("t"))["items"]) == 2 * turns + 1
 
 
-def test_threads_of_one_process_write_at_once(saver: SqliteCheckpointer) -> None:
+def test_threads_of_one_process_write_at_once(saver: Checkpointer) -> None:
     app = graph(saver)
 
     def run(number: int) -> int:
@@ -438,7 +442,29 @@ def test_threads_of_one_process_write_at_once(saver: SqliteCheckpointer) -> None
         assert list(pool.map(run, range(40))) == [3] * 40
 
 
-def test_several_event_loops_may_share_it(saver: SqliteCheckpointer) -> None:
+def test_the_first_writes_of_a_thread_and_its_checkpoint_come_in_any_order(saver: Checkpointer) -> None:
+    checkpoint = empty_checkpoint()
+    metadata: Any = {"source": "loop", "step": 0, "parents": {}}
+
+    def store(thread_id: str, task: int) -> None:
+        if task < 2:
+            writes = [("__interrupt__", (Interrupt(f"question {task}", id=f"{thread_id}-{task}"),))]
+            saver.put_writes(config(thread_id, checkpoint["id"]), writes, f"task {task}")
+        else:
+            saver.put(config(thread_id), checkpoint, metadata, {})
+
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(40):
+            list(pool.map(store, [f"t{number}"] * 3, range(3)))
+    for number in range(40):
+        found = saver.get_tuple(config(f"t{number}"))
+        assert found is not None
+        assert found.pending_writes is not None
+        assert len(found.pending_writes) == 2
+    assert len(saver.pending_interrupts(limit=None)) == 80
+
+
+def test_several_event_loops_may_share_it(saver: Checkpointer) -> None:
     app = graph(saver)
 
     def run(number: int) -> None:
@@ -455,7 +481,7 @@ def test_several_event_loops_may_share_it(saver: SqliteCheckpointer) -> None:
     assert len(heads) == 30
 
 
-def test_a_shallow_copy_shares_everything_but_the_serializer(saver: SqliteCheckpointer) -> None:
+def test_a_shallow_copy_shares_everything_but_the_serializer(saver: Checkpointer) -> None:
     allowed = saver.with_allowlist({("tests.test_checkpointer", "Stranger")})
     put(saver, "t", {"x": Stranger(secret="s" * 400)})
     put(copy.copy(allowed), "t", {"x": Stranger(secret="s" * 400)})
@@ -468,9 +494,9 @@ def test_a_shallow_copy_shares_everything_but_the_serializer(saver: SqliteCheckp
 
 
 async def test_it_works_with_and_without_with(db_path: str) -> None:
-    async with SqliteCheckpointer(db_path) as saver:
+    async with open_checkpointer(db_path) as saver:
         put(saver, "t", {"n": 1})
-    saver = SqliteCheckpointer(Path(db_path))
+    saver = open_checkpointer(Path(db_path))
     saver.setup()
     saver.setup()
     assert saver.get_tuple(config("t")) is not None

@@ -1,7 +1,6 @@
 """A list is stored as what each step adds, and reads back exactly, whatever happened to it in between."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.checkpointers.codec import Codec, array
 from hitl_graph.checkpointers.history import Snapshot, compare, fresh, recalled
+from tests.databases import open_checkpointer
 
 CODEC = Codec(JsonPlusSerializer(allowed_msgpack_modules=None))
 
@@ -207,6 +206,7 @@ def read(saver: Any, identity: str) -> dict[str, Any]:
     return values
 
 
+@pytest.mark.both_databases
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.lists(messages(), max_size=8), changes=steps, forget_every=st.integers(0, 3))
 def test_any_history_reads_back_as_from_memory(
@@ -214,7 +214,7 @@ def test_any_history_reads_back_as_from_memory(
 ) -> None:
     path = tmp_path / f"{uuid6()}.db"
     memory, heads = InMemorySaver(), []  # type: ignore[var-annotated]
-    with SqliteCheckpointer(path, synchronous="NORMAL") as ours:
+    with open_checkpointer(path) as ours:
         values, head = start, None
         every: list[tuple[Any, ...]] = [("append", []), *changes]
         for number, step in enumerate(every):
@@ -232,7 +232,7 @@ def test_any_history_reads_back_as_from_memory(
             heads.append(head)
             if number % 2:
                 assert exact(read(ours, head)) == exact(read(memory, head))
-        with SqliteCheckpointer(path) as cold:
+        with open_checkpointer(path) as cold:
             for identity in heads:
                 assert exact(read(cold, identity)) == exact(read(memory, identity))
-    os.remove(path)
+    path.unlink(missing_ok=True)

@@ -15,8 +15,12 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
-from hitl_graph.checkpointers import SqliteCheckpointer, runs
+from hitl_graph.checkpointers import runs
+from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.errors import ThreadBusyError
+from tests.databases import open_checkpointer
+
+pytestmark = pytest.mark.both_databases
 
 CONFIG: Any = {"configurable": {"thread_id": "t"}}
 
@@ -48,7 +52,7 @@ def racer(path: str, effects: str, barrier: Any, durability: Any, is_async: bool
             file.write("acted\n")
         time.sleep(0.05)
 
-    with SqliteCheckpointer(path) as saver:
+    with open_checkpointer(path) as saver:
         graph = build(saver, act, is_async=is_async)
         for thread in range(10):
             config: Any = {"configurable": {"thread_id": str(thread)}}
@@ -66,7 +70,7 @@ def test_four_processes_resume_ten_pauses_and_each_action_runs_once(
     tmp_path: Path, durability: str, is_async: bool
 ) -> None:
     path, effects = str(tmp_path / "agent.db"), str(tmp_path / "effects")
-    with SqliteCheckpointer(path) as saver:
+    with open_checkpointer(path) as saver:
         graph = build(saver, lambda state: None)
         for thread in range(10):
             graph.invoke({}, {"configurable": {"thread_id": str(thread)}})
@@ -89,7 +93,7 @@ def test_a_second_run_waits_and_does_nothing_more(db_path: str) -> None:
         going.set()
         done.wait(10)
 
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         graph = build(saver, act)
         graph.invoke({}, CONFIG)
         first = threading.Thread(target=graph.invoke, args=(Command(resume="one"), CONFIG))
@@ -114,7 +118,7 @@ def test_whoever_waits_too_long_is_told_who_has_it(db_path: str, monkeypatch: py
         going.set()
         done.wait(10)
 
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         graph = build(saver, act)
         graph.invoke({}, CONFIG)
         first = threading.Thread(target=graph.invoke, args=(Command(resume="one"), CONFIG))
@@ -133,7 +137,7 @@ def test_a_run_that_fails_gives_its_pause_back(db_path: str) -> None:
     def act(state: State) -> None:
         raise ConnectionError("down")
 
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         graph, kept = build(saver, act), list[BaseException]()
         graph.invoke({}, CONFIG)
         with pytest.raises(ConnectionError) as caught:
@@ -161,7 +165,7 @@ def test_a_run_that_was_cancelled_gives_its_pause_back(db_path: str) -> None:
         time.sleep(0.3)
 
     async def main() -> None:
-        async with SqliteCheckpointer(db_path) as saver:
+        async with open_checkpointer(db_path) as saver:
             graph = build(saver, act, is_async=True)
             await graph.ainvoke({}, CONFIG)
             run = asyncio.create_task(graph.ainvoke(Command(resume="yes"), CONFIG))
@@ -175,13 +179,13 @@ def test_a_run_that_was_cancelled_gives_its_pause_back(db_path: str) -> None:
 
 
 def killed(path: str) -> None:
-    with SqliteCheckpointer(path) as saver:
+    with open_checkpointer(path) as saver:
         build(saver, lambda state: os._exit(9)).invoke(Command(resume="yes"), CONFIG, durability="sync")
 
 
 def test_a_process_that_dies_does_not_keep_its_thread(db_path: str) -> None:
     acted = list[str]()
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         graph = build(saver, lambda state: acted.append(state["answer"]))
         graph.invoke({}, CONFIG)
         dying = multiprocessing.get_context("spawn").Process(target=killed, args=(db_path,))
@@ -203,7 +207,7 @@ def test_an_ended_run_leaves_no_claim_behind(db_path: str, pauses: int, is_async
     async def resume(graph: Any) -> None:
         await graph.ainvoke(Command(resume="yes"), CONFIG)
 
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         graph = build(saver, act, is_async=is_async and pauses == 1)
         gc.disable()  # its end is seen without the collector
         try:
@@ -224,7 +228,7 @@ def test_a_run_that_could_not_begin_gives_its_pause_back(db_path: str) -> None:
     def ask(state: State) -> State:
         return {"answer": str(interrupt("how many?", response_schema=int))}
 
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         builder = StateGraph(State)
         builder.add_node("ask", ask)
         builder.add_edge(START, "ask")
@@ -239,7 +243,7 @@ def test_a_run_that_could_not_begin_gives_its_pause_back(db_path: str) -> None:
         assert claim == ""
 
 
-def _claim(saver: SqliteCheckpointer) -> str:
+def _claim(saver: Checkpointer) -> str:
     def work(tx: Any) -> str:
         return str(tx.execute("SELECT claim FROM hitl_namespaces WHERE thread_id = 't'").fetchone()[0])
 

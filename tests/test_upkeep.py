@@ -18,11 +18,15 @@ from langgraph.graph.message import _messages_delta_reducer
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
-from hitl_graph.checkpointers import Retained, Retention, SqliteCheckpointer
+from hitl_graph.checkpointers import Retained, Retention
+from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.checkpointers.upkeep import earliest_id
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import respond
 from hitl_graph.worker import Worker
+from tests.databases import open_checkpointer
+
+pytestmark = pytest.mark.both_databases
 
 
 class Deltas(TypedDict, total=False):
@@ -91,15 +95,15 @@ def siblings(saver: Any) -> Any:
     return builder.compile(checkpointer=saver)
 
 
-def prune_latest(saver: SqliteCheckpointer) -> None:
+def prune_latest(saver: Checkpointer) -> None:
     saver.prune(["t"])
 
 
-def prune_old(saver: SqliteCheckpointer) -> None:
+def prune_old(saver: Checkpointer) -> None:
     saver.prune(["t"], strategy="older_than", older_than=timedelta(0))
 
 
-def retain_nothing(saver: SqliteCheckpointer) -> None:
+def retain_nothing(saver: Checkpointer) -> None:
     saver.retain(Retention(checkpoints=timedelta(0), threads=timedelta(0)))
 
 
@@ -107,14 +111,14 @@ def retain_nothing(saver: SqliteCheckpointer) -> None:
 @pytest.mark.parametrize("build", [plain, with_deltas, nested, siblings])
 @pytest.mark.parametrize("reopened", [False, True])
 def test_a_paused_thread_goes_on_after_it_was_pruned(db_path: str, build: Any, cut: Any, reopened: bool) -> None:
-    saver = SqliteCheckpointer(db_path)
+    saver = open_checkpointer(db_path)
     graph = build(saver)
     graph.invoke({"messages": [HumanMessage("hello")]}, config("t"))
     before = graph.get_state(config("t"), subgraphs=True)
     cut(saver)
     if reopened:
         saver.close()
-        saver = SqliteCheckpointer(db_path)
+        saver = open_checkpointer(db_path)
         graph = build(saver)
     pruned = graph.get_state(config("t"), subgraphs=True)
     assert (pruned.values, pruned.next, pruned.interrupts) == (before.values, before.next, before.interrupts)
@@ -131,7 +135,7 @@ def test_a_paused_thread_goes_on_after_it_was_pruned(db_path: str, build: Any, c
 
 
 def test_older_than_keeps_the_young_ones(db_path: str) -> None:
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         graph = plain(saver)
         graph.invoke({"messages": [HumanMessage("hello")]}, config("t"))
         history = list(graph.get_state_history(config("t")))
@@ -151,7 +155,7 @@ def test_older_than_keeps_the_young_ones(db_path: str) -> None:
     ],
 )
 def test_what_prune_does_not_understand_deletes_nothing(db_path: str, options: Any, says: str) -> None:
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         plain(saver).invoke({"messages": [HumanMessage("hello")]}, config("t"))
         with pytest.raises(ValueError, match=says):
             saver.prune(["t"], **options)
@@ -161,7 +165,7 @@ def test_what_prune_does_not_understand_deletes_nothing(db_path: str, options: A
 
 
 async def test_retention_deletes_idle_threads_and_leaves_those_in_which_people_are_asked(db_path: str) -> None:
-    async with SqliteCheckpointer(db_path) as saver:
+    async with open_checkpointer(db_path) as saver:
         graph = plain(saver)
         for thread in ("asks", "done", "new"):
             await graph.ainvoke({"messages": [HumanMessage("hello")]}, config(thread))
@@ -180,7 +184,7 @@ async def test_retention_deletes_idle_threads_and_leaves_those_in_which_people_a
 
 
 def test_a_run_that_is_deleted_while_it_asks_takes_its_question_with_it(db_path: str) -> None:
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         graph = with_deltas(saver)
         graph.invoke({"messages": [HumanMessage("one")]}, config("t", metadata={"run_id": "r1"}))
         graph.invoke(Command(resume="x"), config("t", metadata={"run_id": "r2"}))
@@ -196,7 +200,7 @@ def test_a_run_that_is_deleted_while_it_asks_takes_its_question_with_it(db_path:
 
 
 def test_a_copied_pause_is_not_answered_by_the_question_of_the_other_thread(db_path: str) -> None:
-    with SqliteCheckpointer(db_path) as saver:
+    with open_checkpointer(db_path) as saver:
         graph = plain(saver)
         graph.invoke({"messages": [HumanMessage("hello")]}, config("t"))
         saver.copy_thread("t", "copy")
@@ -222,6 +226,7 @@ def test_the_earliest_id_of_now_is_near_a_real_one() -> None:
     assert earliest_id(now - timedelta(seconds=5)) < str(uuid6()) < earliest_id(now + timedelta(seconds=5))
 
 
+@pytest.mark.sqlite_file
 def test_a_database_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
     """Made by version 0.1.0: one finished thread, one that waits, a dict, a long text, an audit log."""
     path = tmp_path / "agent.db"
@@ -230,7 +235,7 @@ def test_a_database_of_the_version_before_is_brought_up_to_date(tmp_path: Path) 
         connection.execute("PRAGMA application_id=1212765255")
         connection.execute("PRAGMA user_version=2")
         connection.commit()
-    with SqliteCheckpointer(str(path)) as saver:
+    with open_checkpointer(str(path)) as saver:
         graph = plain(saver)
         assert saver.ledger.verify_audit().ok
         assert [message.content for message in graph.get_state(config("done")).values["messages"]] == [

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from langchain_core.runnables import RunnableConfig
@@ -11,10 +12,13 @@ from langgraph.types import interrupt
 from pydantic import BaseModel, field_validator
 from typing_extensions import TypedDict
 
-from hitl_graph.checkpointers import SqliteCheckpointer
+from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import respond
 from hitl_graph.worker import Resumed, Worker
+from tests.databases import open_checkpointer
+
+pytestmark = pytest.mark.both_databases
 
 
 class State(TypedDict, total=False):
@@ -34,12 +38,12 @@ class Even(BaseModel):
 
 
 @pytest.fixture
-def saver(db_path: Path) -> Generator[SqliteCheckpointer]:
-    with SqliteCheckpointer(db_path) as opened:
+def saver(db_path: Path) -> Generator[Checkpointer]:
+    with open_checkpointer(db_path) as opened:
         yield opened
 
 
-def build(saver: SqliteCheckpointer, *names: str) -> Pregel[State, None, State, State]:
+def build(saver: Checkpointer, *names: str) -> Pregel[State, None, State, State]:
     builder = StateGraph(State)
     for name in names:
 
@@ -56,7 +60,7 @@ def thread(name: str) -> RunnableConfig:
     return {"configurable": {"thread_id": name}}
 
 
-def test_an_answer_that_the_graph_refuses_is_asked_again(saver: SqliteCheckpointer) -> None:
+def test_an_answer_that_the_graph_refuses_is_asked_again(saver: Checkpointer) -> None:
     graph, inbox = build(saver, "answer", "other"), Inbox(saver.ledger)
     graph.invoke({}, thread("1"))
     first, second = inbox.pending()
@@ -75,7 +79,7 @@ def test_an_answer_that_the_graph_refuses_is_asked_again(saver: SqliteCheckpoint
     assert saver.ledger.verify_audit().ok
 
 
-def test_threads_that_fail_do_not_hide_the_others(saver: SqliteCheckpointer) -> None:
+def test_threads_that_fail_do_not_hide_the_others(saver: Checkpointer) -> None:
     good, bad = build(saver, "answer"), build(saver, "other")
     inbox = Inbox(saver.ledger)
     for name in ("a0", "a1", "a2"):
@@ -88,7 +92,7 @@ def test_threads_that_fail_do_not_hide_the_others(saver: SqliteCheckpointer) -> 
     assert finished == ["z"]
 
 
-def test_it_tells_of_each_thread_and_stops_between_two(saver: SqliteCheckpointer) -> None:
+def test_it_tells_of_each_thread_and_stops_between_two(saver: Checkpointer) -> None:
     graph, inbox, told = build(saver, "answer"), Inbox(saver.ledger), list[Resumed]()
     for name in ("1", "2"):
         graph.invoke({}, thread(name))
@@ -105,3 +109,20 @@ def test_it_tells_of_each_thread_and_stops_between_two(saver: SqliteCheckpointer
     worker = Worker(graph, saver.ledger, on_resumed=tell)
     worker.run()
     assert [result.thread_id for result in told] == ["1", "2"]
+
+
+def test_a_decision_wakes_the_worker(saver: Checkpointer, engine: str) -> None:
+    graph, inbox, resumed = build(saver, "answer"), Inbox(saver.ledger), Event()
+    worker = Worker(graph, saver.ledger, on_resumed=lambda result: resumed.set())
+    serving = Thread(target=worker.run, kwargs={"interval": 0.05 if engine == "sqlite" else 600})
+    serving.start()
+    try:
+        for name in ("1", "2"):
+            graph.invoke({}, thread(name))
+            [request] = inbox.pending()
+            inbox.decide(request.id, respond({"number": 2}), reviewer="alice")
+            assert resumed.wait(30)
+            resumed.clear()
+    finally:
+        worker.stop()
+        serving.join()

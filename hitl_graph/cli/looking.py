@@ -1,6 +1,5 @@
 """`hitl inbox` and `hitl show`."""
 
-import time
 from collections.abc import Callable
 from typing import Annotated, get_args
 
@@ -96,22 +95,26 @@ def _watch(ledger: Ledger, out: Console, look: Callable[[int], list[Request]], l
             *([Text(f"... and {left} more", style="dim")] if left > 0 else []),
         )
 
-    with Live(screen(), console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+    with (
+        ledger.database.watch("inbox") as news,
+        Live(screen(), console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
+    ):
         while True:
-            time.sleep(interval)
+            news.wait(interval)
             live.update(screen(), refresh=True)
 
 
 def _stream(ledger: Ledger, out: Console, look: Callable[[int], list[Request]], limit: int, interval: float) -> None:
-    del ledger, out, limit
+    del out, limit
     told = set[str]()
-    while True:
-        waiting = look(1_000_000)
-        for request in waiting:
-            if request.id not in told:
-                emit(facts(request))
-        told = {request.id for request in waiting}
-        time.sleep(interval)
+    with ledger.database.watch("inbox") as news:
+        while True:
+            waiting = look(1_000_000)
+            for request in waiting:
+                if request.id not in told:
+                    emit(facts(request))
+            told = {request.id for request in waiting}
+            news.wait(interval)
 
 
 @app.command(cls=Command)

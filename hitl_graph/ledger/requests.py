@@ -125,6 +125,7 @@ def park(tx: Transaction, now_ms: int, thread_id: str, request_id: str, task_id:
     if changed.rowcount == 1:
         body = {"parked": parked, "task": task_id}
         audit.append(tx, now_ms, "request.parked", request_id, body, thread_id=thread_id, actor="graph")
+        tx.notify("inbox")
 
 
 def is_hailed(tx: Transaction, request_id: str) -> bool:
@@ -187,6 +188,7 @@ def open_request(
         audit.append(
             tx, now_ms, "request.opened", request.id, body, thread_id=request.thread_id, actor="graph", after=after
         )
+        tx.notify("inbox")
     return inserted.rowcount == 1
 
 
@@ -229,6 +231,8 @@ def decide(
     )
     body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
     audit.append(tx, now_ms, "request.decided", request.id, body, thread_id=request.thread_id, actor=reviewer)
+    tx.notify("decided")
+    tx.notify("inbox")
     return find(tx, request.id)
 
 
@@ -244,6 +248,7 @@ def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
         tx.execute("DELETE FROM hitl_votes WHERE request_id = ?", (request.id,))
         body = {"state": "pending", "decision": None, "reviewer": None, "note": note}
         audit.append(tx, now_ms, "request.reopened", request.id, body, thread_id=request.thread_id, actor="graph")
+        tx.notify("inbox")
 
 
 def close(tx: Transaction, now_ms: int, request: Request, state: State, note: str) -> None:
@@ -255,3 +260,5 @@ def close(tx: Transaction, now_ms: int, request: Request, state: State, note: st
     if changed.rowcount == 1:
         body = {"state": state, "note": note}
         audit.append(tx, now_ms, f"request.{state}", request.id, body, thread_id=request.thread_id, actor="graph")
+        if request.state == "pending":
+            tx.notify("inbox")

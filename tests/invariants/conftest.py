@@ -3,22 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import NOTE
 from tests.invariants.scenes import Scene
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Everything on both databases, except what is about the SQLite file itself."""
-    engines = ["sqlite"] if hasattr(metafunc.module, "ONLY_SQLITE") else ["sqlite", "postgres"]
-    metafunc.parametrize("engine", engines, indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Which database stands behind the files of a test."""
-    if request.param == "postgres":
-        (tmp_path / NOTE).write_text(request.getfixturevalue("postgres_dsn"))
-    return str(request.param)
 
 
 @pytest.fixture(params=["own-sync", "own-async", "foreign-sync"])

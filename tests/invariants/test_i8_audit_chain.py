@@ -22,7 +22,7 @@ from hitl_graph.worker import Worker
 from tests.invariants.agents import build, config_of, pay_call, ran, search_call, start
 from tests.invariants.processes import Report, child
 
-ONLY_SQLITE = "cells are changed in the file; test_i8_on_postgres.py is the other one"
+pytestmark = pytest.mark.sqlite_file  # cells are changed in the file
 TABLES = ("hitl_audit", "hitl_requests", "hitl_votes", "hitl_permits", "hitl_effects")
 SECRET = "xyzzy-4711"
 

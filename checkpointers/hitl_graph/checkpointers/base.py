@@ -38,7 +38,7 @@ from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, r
 from hitl_graph.ledger import Ledger, parking, requests
 from hitl_graph.model import Request
 from hitl_graph.steps import Step, Steps, arun, run
-from hitl_graph.storage import Database, Rows, Statement, Transaction
+from hitl_graph.storage import Database, Statement, Transaction
 
 if TYPE_CHECKING:
     from langgraph.types import Interrupt
@@ -426,15 +426,12 @@ class Checkpointer(BaseCheckpointSaver[str]):
             if (yield self._execute(insert, patient=patient)) == len(encoded):
                 return
 
-        def insert_all(tx: Transaction) -> list[Rows]:
-            place = (thread_id, checkpoint_ns)
-            parts = [encoded[start : start + _LARGEST] for start in range(0, len(encoded), _LARGEST)]
-            return [tx.execute(*rows.insert_writes(place, checkpoint_id, part, replace=replace)) for part in parts]
-
         def store(tx: Transaction) -> None:
-            if interrupts and not checkpoint_ns:
-                rows.note_asked(tx, thread_id, True)
-            inserted = insert_all(tx)
+            rows.hold(tx, thread_id, checkpoint_ns, asked=bool(interrupts) and not checkpoint_ns)
+            place = (thread_id, checkpoint_ns)
+            for start in range(0, len(encoded), _LARGEST):
+                part = encoded[start : start + _LARGEST]
+                tx.execute(*rows.insert_writes(place, checkpoint_id, part, replace=replace))
             if not checkpoint_ns:
                 if interrupts:
                     parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
@@ -442,9 +439,6 @@ class Checkpointer(BaseCheckpointSaver[str]):
                     parking.hailed(tx, thread_id, checkpoint_id)
                 if is_output:
                     parking.finished(tx, thread_id, checkpoint_id, task_id)
-            if not any(part.rowcount for part in inserted) and rows.begin(tx, thread_id, checkpoint_ns):
-                rows.note_asked(tx, thread_id, bool(interrupts))
-                insert_all(tx)
 
         yield self._write(store, patient=patient)
 

@@ -17,6 +17,7 @@ __all__ = [
     "bump",
     "by_rowid",
     "find",
+    "hold",
     "insert_states",
     "insert_writes",
     "intern",
@@ -121,6 +122,20 @@ def lock(tx: Transaction, thread_id: str, checkpoint_ns: str) -> None:
     """Keep others from storing checkpoints of a namespace until the end; what is read after this is up to date."""
     tx.execute(
         "UPDATE hitl_namespaces SET asked = asked WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
+    )
+
+
+def hold(tx: Transaction, thread_id: str, checkpoint_ns: str, *, asked: bool) -> None:
+    """As `lock`, of a namespace that is made if need be.
+
+    Args:
+        asked: Note that people may be asked at the latest checkpoint.
+    """
+    tx.execute(
+        "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns, asked) VALUES (?, ?, ?)"
+        " ON CONFLICT (thread_id, checkpoint_ns) DO UPDATE SET"
+        f" asked = {'excluded' if asked else 'hitl_namespaces'}.asked",
+        (thread_id, checkpoint_ns, int(asked)),
     )
 
 
