@@ -19,6 +19,7 @@ from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import AuditReport, Ledger
 from hitl_graph.model import approve, edit, reject, respond
 from hitl_graph.worker import Worker
+from tests.databases import open_checkpointer
 from tests.invariants.agents import build, config_of, pay_call, ran, search_call, start
 from tests.invariants.processes import Report, child
 
@@ -27,7 +28,7 @@ TABLES = ("hitl_audit", "hitl_requests", "hitl_votes", "hitl_permits", "hitl_eff
 SECRET = "xyzzy-4711"
 
 
-def _tools(effects: Path) -> list[BaseTool]:
+def audited_tools(effects: Path) -> list[BaseTool]:
     @tool
     def pay(eur: int, to: str) -> str:
         """Send money."""
@@ -45,10 +46,10 @@ def _tools(effects: Path) -> list[BaseTool]:
     return [pay, search]
 
 
-def _play(path: Path) -> None:
-    """A file with everything that a log can tell: all words, all ends of an effect, questions, superseded requests."""
-    with SqliteCheckpointer(path) as checkpointer:
-        graph = build(checkpointer, path.with_suffix(".effects"), tools=_tools(path.with_suffix(".effects")))
+def play(path: Path) -> None:
+    """All that a log can tell: all words, all ends of an effect, questions, superseded requests."""
+    with open_checkpointer(path) as checkpointer:
+        graph = build(checkpointer, path.with_suffix(".effects"), tools=audited_tools(path.with_suffix(".effects")))
         inbox, worker = Inbox(checkpointer.ledger), Worker(graph, checkpointer.ledger)
         start(graph, "t", [search_call("x"), *(pay_call(eur, SECRET) for eur in (1, 2, 3, 4, 13))])
         answers = {
@@ -74,7 +75,7 @@ def _play(path: Path) -> None:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audit") / "agent.db"
-    _play(path)
+    play(path)
     return path
 
 
@@ -130,7 +131,7 @@ def test_every_change_of_every_cell_is_found(original: Path, tmp_path: Path) -> 
         shutil.copy(original, path)
         with Ledger.open(path) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as connection:
             for table, column, key, value in _cells(original):
-                for changed in _other_values(value):
+                for changed in other_values(value):
                     where = f"WHERE {keys[table]} IS ?"
                     try:
                         connection.execute(f"UPDATE {table} SET {column} = ? {where}", (changed, key))
@@ -146,7 +147,7 @@ def test_every_change_of_every_cell_is_found(original: Path, tmp_path: Path) -> 
     assert tried > 1000
 
 
-def _other_values(value: Any) -> list[Any]:
+def other_values(value: Any) -> list[Any]:
     match value:
         case None:
             return ["x", 1]
@@ -241,7 +242,7 @@ def test_a_head_kept_elsewhere_finds_a_log_that_was_rewritten_whole(original: Pa
     report = _verify(original)
     assert report.ok
     assert _verify(original, report.head).ok
-    _play(tmp_path / "forged.db")
+    play(tmp_path / "forged.db")
     forged = _verify(tmp_path / "forged.db", report.head)
     assert forged.problem is not None
     assert "not in this chain" in forged.problem
@@ -291,7 +292,7 @@ def test_a_request_that_is_redacted_while_it_waits_is_cancelled(original: Path, 
     with SqliteCheckpointer(path) as checkpointer:
         checkpointer.ledger.redact("waits", actor="privacy officer", reason="Art. 17")
         assert {request.state for request in checkpointer.ledger.history("waits")} == {"cancelled"}
-        graph = build(checkpointer, tmp_path / "effects", tools=_tools(tmp_path / "effects"))
+        graph = build(checkpointer, tmp_path / "effects", tools=audited_tools(tmp_path / "effects"))
         assert Worker(graph, checkpointer.ledger).run_once() == []
         assert ran(tmp_path / "effects") == []
         assert checkpointer.ledger.verify_audit().ok
@@ -301,7 +302,7 @@ def test_an_action_whose_result_was_redacted_does_not_run_again(original: Path, 
     path, effects = tmp_path / "agent.db", tmp_path / "effects"
     shutil.copy(original, path)
     with SqliteCheckpointer(path) as checkpointer:
-        graph = build(checkpointer, effects, tools=_tools(effects))
+        graph = build(checkpointer, effects, tools=audited_tools(effects))
         paused = [s for s in graph.get_state_history(config_of("t")) if len(s.values["messages"]) == 2][-1]
         message = paused.values["messages"][1]
         checkpointer.ledger.redact("t", actor="privacy officer", reason="Art. 17")
@@ -333,7 +334,7 @@ def test_a_change_of_what_was_redacted_is_found(original: Path, tmp_path: Path) 
 
 
 def write_on(report: Report, path: str, effects: str) -> None:
-    with SqliteCheckpointer(path) as checkpointer:
+    with open_checkpointer(path) as checkpointer:
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         worker = Worker(graph, checkpointer.ledger)
         for number in range(10_000):
