@@ -550,7 +550,11 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def end(self) -> int:
+        deadline = time.monotonic() + 120
         while self.process.poll() is None:
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError(f"it did not end: {self.seen!r}")
             self._read(0.1)
         self._read(0.1)
         os.close(self.master)
