@@ -1,7 +1,8 @@
 """The official conformance suite, for the async methods and, over a bridge, for the sync ones."""
 
-import tempfile
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +10,14 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import ALL_CAPABILITIES, Capability
 
-from hitl_graph.checkpointers import SqliteCheckpointer
+from hitl_graph.checkpointers.base import Checkpointer
+from tests.databases import open_checkpointer
 
 
 class SyncBridge(BaseCheckpointSaver[str]):
     """A checkpointer whose async methods call the sync methods of another one."""
 
-    def __init__(self, saver: SqliteCheckpointer) -> None:
+    def __init__(self, saver: Checkpointer) -> None:
         super().__init__(serde=saver.serde)
         self.saver = saver
 
@@ -45,21 +47,16 @@ class SyncBridge(BaseCheckpointSaver[str]):
         self.saver.prune(*args, **kwargs)
 
 
-@checkpointer_test(name="SqliteCheckpointer")
-async def async_methods() -> AsyncGenerator[BaseCheckpointSaver[str], None]:
-    with tempfile.TemporaryDirectory() as folder:
-        async with SqliteCheckpointer(f"{folder}/agent.db") as saver:
-            yield saver
+@pytest.mark.both_databases
+@pytest.mark.parametrize("methods", ["sync", "async"])
+async def test_all_eight_capabilities_are_there_and_pass(tmp_path: Path, methods: str) -> None:
+    numbers = itertools.count()
 
+    @checkpointer_test(name=f"{methods} methods")
+    async def registered() -> AsyncGenerator[BaseCheckpointSaver[str], None]:
+        async with open_checkpointer(tmp_path / f"{next(numbers)}.db") as saver:
+            yield saver if methods == "async" else SyncBridge(saver)
 
-@checkpointer_test(name="SqliteCheckpointer, sync methods")
-async def sync_methods() -> AsyncGenerator[BaseCheckpointSaver[str], None]:
-    with tempfile.TemporaryDirectory() as folder, SqliteCheckpointer(f"{folder}/agent.db") as saver:
-        yield SyncBridge(saver)
-
-
-@pytest.mark.parametrize("registered", [async_methods, sync_methods], ids=lambda r: r.name)
-async def test_all_eight_capabilities_are_there_and_pass(registered: Any) -> None:
     report = await validate(registered)
     assert set(report.results) == {capability.value for capability in ALL_CAPABILITIES}
     for capability in Capability:
