@@ -164,7 +164,8 @@ def _progress(what: str, total: int) -> Generator[Callable[[Retained], None]]:
     try:
         yield tick
     finally:
-        bar.stop()
+        if bar.live.is_started:  # rich before 14 ends even a bar that was never shown with an empty line
+            bar.stop()
 
 
 def _told(done: Retained) -> str:
