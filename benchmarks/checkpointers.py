@@ -1,12 +1,15 @@
-"""Our checkpointer beside the official SQLite ones: time and disk, in one run, taking turns.
+"""Our checkpointers beside the official ones, on SQLite and PostgreSQL: time and disk, in one run, taking turns.
 
     growth    one thread of agent and tool turns, a new message from the user every ten
     pauses    many threads pause at `interrupt()` and are resumed; async: 32 at once
     inbox     which threads wait for a person? The official savers have to be read through
+    limit     what the disk itself takes: each step's new messages appended to a file, and fsync
 
-    python benchmarks/checkpointers.py [--turns 50 200] [--threads 200] [--rounds 3]
+    python benchmarks/checkpointers.py [--database sqlite postgres] [--turns 50 200] [--threads 200] [--rounds 3]
+                                       [--svg growth.svg]
 
-Compare only numbers of one run: machines are noisy. Above 1, ours is better.
+Compare only numbers of one run: machines are noisy. Above 1, ours is better. PostgreSQL is a server of its own, from
+the binaries that are installed here.
 """
 
 import argparse
@@ -14,38 +17,56 @@ import asyncio
 import contextlib
 import math
 import os
+import pickle
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
+import psycopg
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from hitl_graph.checkpointers import SqliteCheckpointer
+from hitl_graph.checkpointers import PostgresCheckpointer, SqliteCheckpointer
+from hitl_graph.checkpointers.base import Checkpointer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.postgres import Cluster
 
 Saver = BaseCheckpointSaver[Any]
 CONTESTANTS = ("ours", "official", "ours, async", "official, async")
+LIMIT = "limit"
 
 
 @contextlib.asynccontextmanager
-async def opened(name: str, path: str) -> AsyncGenerator[Saver]:
+async def opened(name: str, where: str) -> AsyncGenerator[Saver]:
+    """A saver on a file, or on the database that a conninfo names."""
+    is_file = "dbname=" not in where
     if name.startswith("ours"):
-        with SqliteCheckpointer(path) as ours:
+        with SqliteCheckpointer(where) if is_file else PostgresCheckpointer(where) as ours:
             yield ours
     elif name == "official":
-        with SqliteSaver.from_conn_string(path) as official:
+        with SqliteSaver.from_conn_string(where) if is_file else PostgresSaver.from_conn_string(where) as official:
+            official.setup()
             yield official
+    elif is_file:
+        async with AsyncSqliteSaver.from_conn_string(where) as lite:
+            yield lite
     else:
-        async with AsyncSqliteSaver.from_conn_string(path) as aofficial:
-            yield aofficial
+        async with AsyncPostgresSaver.from_conn_string(where) as postgres:
+            await postgres.setup()
+            yield postgres
 
 
 def text(rng: random.Random) -> str:
@@ -108,16 +129,31 @@ async def invoke(graph: Any, given: Any, thread: str, is_async: bool) -> None:
         graph.invoke(given, config, durability="sync")
 
 
-async def growth(name: str, path: str, turns: int) -> dict[str, float]:
+async def growth(name: str, where: str, turns: int) -> dict[str, float]:
     rng, is_async = random.Random(7), "async" in name
-    async with opened(name, path) as saver:
+    async with opened(name, where) as saver:
         graph = agent(saver, rng, is_async)
         start = time.perf_counter()
         for _ in range(turns // 10):
             await invoke(graph, {"messages": [HumanMessage(text(rng))]}, "one", is_async)
-        steps = turns // 10 * 22
-        took = (time.perf_counter() - start) * 1000 / steps
-    return {f"ms a step, {turns} turns": took, f"MB on disk, {turns} turns": disk(path) / 1e6}
+        took = (time.perf_counter() - start) * 1000 / steps(turns)
+    return {f"ms a step, {turns} turns": took, f"MB on disk, {turns} turns": disk(where) / 1e6}
+
+
+def steps(turns: int) -> int:
+    return turns // 10 * 22
+
+
+def limit(path: str, turns: int) -> dict[str, float]:
+    """Each step's new message at the end of a file, with fsync: less than this no durable checkpointer can do."""
+    rng = random.Random(7)
+    start = time.perf_counter()
+    with open(path, "ab", buffering=0) as file:
+        for _ in range(steps(turns)):
+            file.write(pickle.dumps(AIMessage(text(rng)).model_dump()))
+            os.fsync(file.fileno())
+    took = (time.perf_counter() - start) * 1000 / steps(turns)
+    return {f"ms a step, {turns} turns": took, f"MB on disk, {turns} turns": os.path.getsize(path) / 1e6}
 
 
 async def pauses(name: str, path: str, threads: int) -> dict[str, float]:
@@ -148,8 +184,8 @@ async def pauses(name: str, path: str, threads: int) -> dict[str, float]:
 
 async def waiting(saver: Saver) -> int:
     """How many threads wait for a person."""
-    if isinstance(saver, SqliteCheckpointer):
-        return len(saver.pending_interrupts())
+    if isinstance(saver, Checkpointer):
+        return len(saver.pending_interrupts(limit=None))
     heads = dict[str, bool]()  # the newest checkpoints come first
     async for found in every(saver):
         thread = found.config["configurable"]["thread_id"]
@@ -158,7 +194,7 @@ async def waiting(saver: Saver) -> int:
 
 
 async def every(saver: Saver) -> AsyncIterator[Any]:
-    if isinstance(saver, AsyncSqliteSaver):
+    if isinstance(saver, AsyncSqliteSaver | AsyncPostgresSaver):
         async for found in saver.alist(None):
             yield found
     else:
@@ -166,43 +202,121 @@ async def every(saver: Saver) -> AsyncIterator[Any]:
             yield found
 
 
-def disk(path: str) -> int:
-    return sum(os.path.getsize(path + end) for end in ("", "-wal") if os.path.exists(path + end))
+def disk(where: str) -> int:
+    """Bytes of the file and its log, or of the tables and their indexes."""
+    if "dbname=" not in where:
+        return sum(os.path.getsize(where + end) for end in ("", "-wal") if os.path.exists(where + end))
+    with psycopg.connect(where) as connection:
+        row = connection.execute(
+            "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r'"
+            " AND relnamespace = current_schema()::regnamespace"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
-def measure(options: argparse.Namespace) -> Iterator[tuple[str, str, float]]:
-    """(contestant, what, value) of each round; the contestants take turns, each on files of its own."""
+@contextlib.contextmanager
+def place(database: str, cluster: Cluster | None) -> Iterator[str]:
+    """An empty file or database."""
+    if cluster is not None and database == "postgres":
+        with cluster.database() as dsn:
+            yield dsn
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield os.path.join(folder, "bench.db")
+
+
+def measure(database: str, options: argparse.Namespace, cluster: Cluster | None) -> Iterator[tuple[str, str, float]]:
+    """(contestant, what, value) of each round; the contestants take turns, each with a database of its own."""
+    works = [*((growth, turns) for turns in options.turns), (pauses, options.threads)]
     for round_ in range(options.rounds):
-        for work, size in (*((growth, turns) for turns in options.turns), (pauses, options.threads)):
+        for done, (work, size) in enumerate(works):
+            tell(
+                f"{database}: round {round_ + 1} of {options.rounds}, {work.__name__} {size} ({done + 1}/{len(works)})"
+            )
             for name in CONTESTANTS if round_ % 2 else reversed(CONTESTANTS):
-                with tempfile.TemporaryDirectory() as folder:
-                    for what, value in asyncio.run(work(name, os.path.join(folder, "bench.db"), size)).items():
+                with place(database, cluster) as where:
+                    for what, value in asyncio.run(work(name, where, size)).items():
                         yield name, what, value
+            if work is growth:
+                with place("sqlite", None) as where:
+                    for what, value in limit(where, size).items():
+                        yield LIMIT, what, value
 
 
-def report(figures: dict[str, dict[str, list[float]]], turns: list[int]) -> None:
-    medians = {what: {name: statistics.median(seen) for name, seen in by.items()} for what, by in figures.items()}
+def tell(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+Figures = dict[str, dict[str, float]]  # what -> contestant -> median
+
+
+def report(database: str, medians: Figures, turns: list[int]) -> None:
+    tell("")
     if len(turns) > 1:
         small, large = (medians[f"MB on disk, {n} turns"] for n in sorted(turns)[-2:])
         span = math.log(sorted(turns)[-1] / sorted(turns)[-2])
         medians["growth exponent of disk"] = {name: math.log(large[name] / small[name]) / span for name in large}
-    print(f"{'':28}" + "".join(f"{name:>17}" for name in CONTESTANTS) + f"{'ratio':>9}{'async':>8}")
+    columns = (*CONTESTANTS, LIMIT)
+    print(f"{database:28}" + "".join(f"{name:>17}" for name in columns) + f"{'ratio':>9}{'async':>8}")
     for what, by in medians.items():
         ratios = [by[f"official{end}"] / by[f"ours{end}"] for end in ("", ", async")]
-        row = "".join(f"{by[name]:17.2f}" for name in CONTESTANTS)
+        row = "".join(f"{by[name]:17.2f}" if name in by else f"{'-':>17}" for name in columns)
         print(f"{what:28}{row}" + ("" if "exponent" in what else f"{ratios[0]:9.2f}{ratios[1]:8.2f}"))
+    print()
+
+
+def draw(path: str, figures: dict[str, Figures], turns: list[int]) -> None:
+    """Disk and time against turns, on logarithmic axes, where a straight line of slope 1 means: costs what it adds."""
+    import matplotlib as mpl
+    from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter
+
+    mpl.rcParams.update({"svg.hashsalt": "hitl-graph", "font.family": "sans-serif", "font.size": 10})
+    styles = {"ours": ("#1f6f4a", "-", "o"), "official": ("#b4442c", "--", "s"), LIMIT: ("#777777", ":", None)}
+    figure, axes = pyplot.subplots(len(figures), 2, figsize=(9, 3.1 * len(figures)), squeeze=False)
+    for row, (database, medians) in zip(axes, figures.items(), strict=True):
+        for axis, what, unit in zip(row, ("MB on disk", "ms a step"), ("MB", "ms"), strict=True):
+            for name, (colour, dash, mark) in styles.items():
+                seen = [medians[f"{what}, {n} turns"][name] for n in turns]
+                label = {"ours": "hitl-graph", "official": "official saver", LIMIT: "append + fsync"}[name]
+                axis.plot(turns, seen, dash, color=colour, marker=mark, markersize=4, label=label)
+                axis.annotate(
+                    f"{seen[-1]:,.3g} {unit}", (turns[-1], seen[-1]), (6, 0), textcoords="offset points",
+                    color=colour, va="center", fontsize=9,
+                )  # fmt: skip
+            title = {"sqlite": "SQLite", "postgres": "PostgreSQL"}[database]
+            axis.set(xscale="log", yscale="log", title=f"{title}: {what}", xlabel="turns", xticks=turns)
+            axis.set_xlim(turns[0] * 0.9, turns[-1] * 1.9)
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            axis.minorticks_off()
+            axis.grid(visible=True, alpha=0.25)
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--database", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
     parser.add_argument("--turns", type=int, nargs="+", default=[50, 200], help="lengths of the growing thread")
     parser.add_argument("--threads", type=int, default=200, help="how many threads pause; every second is resumed")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--svg", help="draw growth against turns into this file")
     options = parser.parse_args()
-    figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for name, what, value in measure(options):
-        figures[what][name].append(value)
-    report(figures, options.turns)
+    figures: dict[str, Figures] = {}
+    with Cluster() if "postgres" in options.database else contextlib.nullcontext() as cluster:
+        for database in options.database:
+            seen: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+            for name, what, value in measure(database, options, cluster):
+                seen[what][name].append(value)
+            figures[database] = {what: {n: statistics.median(v) for n, v in by.items()} for what, by in seen.items()}
+            report(database, figures[database], options.turns)
+    if options.svg:
+        draw(options.svg, figures, sorted(options.turns))
 
 
 if __name__ == "__main__":

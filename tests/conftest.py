@@ -5,10 +5,10 @@ import pytest
 from hypothesis import settings
 
 from tests.databases import NOTE
-from tests.postgres import postgres_cluster, postgres_dsn
+from tests.postgres import postgres_cluster, postgres_dsn, shared_postgres_dsn
 from tests.same_as_tool_node import Colour, Gate
 
-__all__ = ["postgres_cluster", "postgres_dsn"]
+__all__ = ["postgres_cluster", "postgres_dsn", "shared_postgres_dsn"]
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -28,7 +28,7 @@ def engine(request: pytest.FixtureRequest) -> str:
     name = getattr(request, "param", "sqlite")
     if name == "postgres":
         note = request.getfixturevalue("tmp_path") / NOTE
-        note.write_text(request.getfixturevalue("postgres_dsn"))
+        note.write_text(request.getfixturevalue("shared_postgres_dsn"))
     return str(name)
 
 

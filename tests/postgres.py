@@ -114,6 +114,13 @@ def postgres_cluster() -> Generator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def shared_postgres_dsn(postgres_cluster: Cluster) -> Generator[str]:
+    """The connection string of a database for tests that keep to a schema of their own."""
+    with postgres_cluster.database() as dsn:
+        yield dsn
+
+
 @pytest.fixture
 def postgres_dsn(postgres_cluster: Cluster) -> Generator[str]:
     """The connection string of an empty database."""

@@ -140,6 +140,7 @@ def sql(*statements: str, path: str = "agent.db") -> None:
 # --- the whole story ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_agent_ends_people_decide_a_worker_goes_on(hitl: Cli) -> None:
     hitl.agent(
         a=[call("send_email", "1", **MAIL), call("pay", "2", iban="FR76", eur=5)],
@@ -660,6 +661,7 @@ def test_redaction_asks_first(hitl: Cli) -> None:
 # --- worker ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sigterm_lets_the_thread_end_and_begins_no_other(hitl: Cli) -> None:
     hitl.agent(**{f"t{number}": [call("pay", "1", iban="FR76", eur=number, seconds=2)] for number in range(1, 4)})
     for own in hitl.by_thread().values():
@@ -694,6 +696,7 @@ def test_a_worker_serves_until_it_is_stopped(hitl: Cli) -> None:
     assert hitl.effects() == ["begin 1.0", "paid 1.0"]
 
 
+@pytest.mark.slow
 def test_a_crash_and_an_error_become_questions(hitl: Cli) -> None:
     hitl.agent(crash=[call("pay", "1", iban="FR76", eur=13)], error=[call("pay", "1", iban="FR76", eur=14)])
     ids = hitl.by_thread()

@@ -65,8 +65,12 @@ def _commands(block: Block) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_python_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_python_block_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(tmp_path)
+    if "DATABASE_URL" in page.read_text():
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres_dsn"))
     module = ModuleType("page")  # registered, since get_type_hints looks a class's module up
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in filter(_is_python, _blocks(page)):

@@ -64,7 +64,13 @@ def racer(path: str, effects: str, barrier: Any, durability: Any, is_async: bool
 
 
 @pytest.mark.parametrize(
-    ("durability", "is_async"), [("async", False), ("sync", False), ("exit", True), ("async", True)]
+    ("durability", "is_async"),
+    [
+        ("sync", False),
+        ("async", True),
+        pytest.param("async", False, marks=pytest.mark.slow),
+        pytest.param("exit", True, marks=pytest.mark.slow),
+    ],
 )
 def test_four_processes_resume_ten_pauses_and_each_action_runs_once(
     tmp_path: Path, durability: str, is_async: bool
