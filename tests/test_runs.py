@@ -117,7 +117,7 @@ def test_a_second_run_waits_and_does_nothing_more(db_path: str) -> None:
 
 
 def test_whoever_waits_too_long_is_told_who_has_it(db_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_WAIT", 0.2)
+    monkeypatch.setattr(runs, "WAIT", 0.2)
     going, done = threading.Event(), threading.Event()
 
     def act(state: State) -> None:

@@ -6,7 +6,7 @@ Everything above this package sees a `Database` and, inside a transaction, a `Tr
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
-__all__ = ["Channel", "Database", "Rows", "Sizes", "Statement", "Transaction", "Watch"]
+__all__ = ["Channel", "Database", "Deferred", "Rows", "Sizes", "Statement", "Transaction", "Watch"]
 
 T = TypeVar("T")
 Statement = tuple[str, Sequence[Any]]
@@ -33,6 +33,18 @@ class Transaction(Protocol):
     def notify(self, channel: Channel, /) -> None:
         """Wake whoever watches this channel, in any process, once this is committed. Does nothing on SQLite."""
         ...
+
+
+class Deferred(Protocol):
+    """A write that will be stored soon.
+
+    Attributes:
+        done: It is stored, or has failed.
+        error: Why it failed.
+    """
+
+    done: bool
+    error: BaseException | None
 
 
 class Watch(Protocol):
@@ -77,31 +89,60 @@ class Database(Protocol):
         """What a SELECT ends with to keep others from changing its rows until the end of the transaction."""
         ...
 
-    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
 
         Args:
             work: May be run more than once; only the last time counts.
             durable: False: the effects outlive this process, and loss of power only once a later write was durable.
-            patient: Wait some milliseconds for another write of this process, to be committed after and with it.
         """
         ...
 
-    async def awrite(
-        self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False
-    ) -> T: ...
-    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True, patient: bool = False) -> int:
+    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T: ...
+    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
         """Run one statement that writes, in a transaction of its own; returns how many rows it changed."""
         ...
 
-    async def aexecute(
-        self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True, patient: bool = False
-    ) -> int: ...
-    def read(self, work: Callable[[Transaction], T], /) -> T:
-        """Run `work` on one consistent snapshot. Never waits for writers."""
+    async def aexecute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int: ...
+    def defer(
+        self,
+        work: Callable[[Transaction], Any] | Statement,
+        /,
+        *,
+        scope: str,
+        expected: int = 0,
+        otherwise: Callable[[Transaction], Any] | None = None,
+        durable: bool = True,
+    ) -> Deferred:
+        """Store something within a moment, after all that was deferred before, and go on at once.
+
+        Args:
+            work: As for `write`, or one statement.
+            scope: Reads of this scope see it.
+            expected: How many rows the statement is to change.
+            otherwise: Run in the same transaction if it changed fewer.
+            durable: As for `write`.
+        """
         ...
 
-    async def aread(self, work: Callable[[Transaction], T], /) -> T: ...
+    def settle(self, deferred: Iterable[Deferred], /) -> None:
+        """Store all that was deferred; when this returns, it is durable.
+
+        Raises:
+            DatabaseWriteError: One of `deferred` could not be stored (or whatever its work raised).
+        """
+        ...
+
+    async def asettle(self, deferred: Iterable[Deferred], /) -> None: ...
+    def read(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T:
+        """Run `work` on one consistent snapshot. Never waits for writers.
+
+        Args:
+            scope: Only what this process deferred of it has to be seen; None: of everything.
+        """
+        ...
+
+    async def aread(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T: ...
     def watch(self, channel: Channel, /) -> Watch:
         """Begin to listen for news."""
         ...

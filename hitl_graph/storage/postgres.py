@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any, Literal, TypeVar, cast
@@ -16,7 +16,7 @@ if find_spec("psycopg") is None:
     raise ImportError("PostgreSQL needs psycopg: pip install 'hitl-graph[postgres]'")
 
 from hitl_graph.errors import DatabaseWriteError, StorageError
-from hitl_graph.storage import Channel, Sizes, Transaction, Watch
+from hitl_graph.storage import Channel, Deferred, Sizes, Statement, Transaction, Watch
 from hitl_graph.storage.batching import GroupCommit, Job
 from hitl_graph.storage.postgres_attempts import may_run_again, retrying, unknown_outcome
 from hitl_graph.storage.postgres_pool import Pool
@@ -122,7 +122,7 @@ class PostgresDatabase:
         """A shared lock on the rows: whoever updates them waits."""
         return " FOR SHARE"
 
-    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """Run `work` in a transaction (READ COMMITTED); when this returns, its effects are durable.
 
         A statement is sent when a result is read, or at the end: reading nothing costs one round trip, each reading at
@@ -135,9 +135,11 @@ class PostgresDatabase:
             DatabaseClosedError: After `close()`.
         """
         self._refuse_nesting()
-        if patient:
-            return cast(T, self._batches.run(work, durable=durable, patient=True))
+        if self._batches.is_waiting(None):
+            return cast(T, self._batches.run(work, durable=durable))
+        return self._write(work, durable)
 
+    def _write(self, work: Callable[[Transaction], T], durable: bool) -> T:
         def once(session: Session) -> T:
             transaction = PostgresTransaction(session, durable=durable)
             self._inside.write = True
@@ -152,14 +154,40 @@ class PostgresDatabase:
         with self._server.explaining():
             return retrying(self._pool, once)
 
-    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
+    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """As `write`, together with what other tasks write. A cancelled caller still waits for the end of its write."""
         self._pool.check_open(self._server.place)
-        return cast(T, await self._batches.arun(work, durable=durable, patient=patient))
+        return cast(T, await self._batches.arun(work, durable=durable))
 
-    def read(self, work: Callable[[Transaction], T], /) -> T:
-        """Run `work` on one consistent snapshot. Never waits for writers."""
+    def defer(
+        self,
+        work: Callable[[Transaction], Any] | Statement,
+        /,
+        *,
+        scope: str,
+        expected: int = 0,
+        otherwise: Callable[[Transaction], Any] | None = None,
+        durable: bool = True,
+    ) -> Deferred:
+        """Store something within a moment, after all that was deferred before, and go on at once."""
+        self._pool.check_open(self._server.place)
+        job = Job(work, durable, scope=scope, expected=expected, otherwise=otherwise)
+        self._batches.defer(job)
+        return job
+
+    def settle(self, deferred: Iterable[Deferred], /) -> None:
+        """Store all that was deferred; raises what one of these failed with."""
+        self._batches.settle(cast("Iterable[Job]", deferred))
+
+    async def asettle(self, deferred: Iterable[Deferred], /) -> None:
+        """As `settle`."""
+        await self._batches.asettle(cast("Iterable[Job]", deferred))
+
+    def read(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T:
+        """Run `work` on one consistent snapshot. Never waits for writers, but for what this process deferred."""
         self._refuse_nesting()
+        if self._batches.is_waiting(scope):
+            self._batches.settle(())
 
         def once(session: Session) -> T:
             transaction = PostgresTransaction(session, READ)
@@ -171,14 +199,12 @@ class PostgresDatabase:
         with self._server.explaining():
             return retrying(self._pool, once)
 
-    async def aread(self, work: Callable[[Transaction], T], /) -> T:
+    async def aread(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T:
         """As `read`, in another thread."""
         self._pool.check_open(self._server.place)
-        return await asyncio.wrap_future(self._executor().submit(functools.partial(self.read, work)))
+        return await asyncio.wrap_future(self._executor().submit(functools.partial(self.read, work, scope=scope)))
 
-    def execute(
-        self, sql: str, parameters: Sequence[Any] = (), /, *, durable: bool = True, patient: bool = False
-    ) -> int:
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /, *, durable: bool = True) -> int:
         """Run one statement as a transaction of its own; returns how many rows it changed.
 
         Those of several threads and tasks that wait at the same time are one round trip and one commit. For short
@@ -188,19 +214,17 @@ class PostgresDatabase:
             DatabaseWriteError: As `write`.
         """
         self._refuse_nesting()
-        return cast(Reply, self._batches.run((sql, parameters), durable=durable, patient=patient)).rowcount
+        return cast(Reply, self._batches.run((sql, parameters), durable=durable)).rowcount
 
-    async def aexecute(
-        self, sql: str, parameters: Sequence[Any] = (), /, *, durable: bool = True, patient: bool = False
-    ) -> int:
+    async def aexecute(self, sql: str, parameters: Sequence[Any] = (), /, *, durable: bool = True) -> int:
         """As `execute`. If the caller is cancelled, the statement is still finished first."""
         self._pool.check_open(self._server.place)
-        return cast(Reply, await self._batches.arun((sql, parameters), durable=durable, patient=patient)).rowcount
+        return cast(Reply, await self._batches.arun((sql, parameters), durable=durable)).rowcount
 
     def statement(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement as a transaction of its own, in one round trip on a connection of its own; its rows."""
         self._refuse_nesting()
-        job = Job((sql, parameters), durable=True, patient=False)
+        job = Job((sql, parameters))
         run_statements(self._pool.session, [job], self._server.place)
         return cast(Reply, job.outcome()).fetchall()
 
@@ -232,6 +256,7 @@ class PostgresDatabase:
             return
         if getattr(self._inside, "write", False):
             self._refuse_nesting()
+        self._batches.settle(())
         self._closed = True
         self._batches.stop()
         with self._starting:
@@ -243,34 +268,34 @@ class PostgresDatabase:
 
     def _run_batch(self, jobs: Sequence[Job]) -> None:
         statements = [job for job in jobs if isinstance(job.work, tuple)]
-        works = [job for job in jobs if not isinstance(job.work, tuple)]
-        if statements:
+        if len(statements) < len(jobs) > 1:
+            self._run_together(jobs)
+        elif statements:
             run_statements(self._pool.extra_session, statements, self._server.place)
-        if len(works) > 1:
-            self._run_together(works)
-        elif works:
-            self._run_alone(works[0])
+            for job in statements:
+                if job.otherwise is not None and job.error is None and job.value.rowcount < job.expected:
+                    self._run_alone(job, job.otherwise)
+        else:
+            self._run_alone(jobs[0])
 
     def _run_together(self, jobs: Sequence[Job]) -> None:
-        """Run works in one transaction; one that fails fails alone."""
+        """Run all in one transaction; a work that fails fails alone."""
 
         def each(tx: Transaction) -> list[tuple[Any, Exception | None]]:
-            outcomes = list[tuple[Any, Exception | None]]()
             cast(PostgresTransaction, tx).begin()
+            # The statements first: nobody waits for their answers, and a work that reads does so for all.
+            replies = {id(job): tx.execute(*job.work) for job in jobs if isinstance(job.work, tuple)}
+            outcomes = list[tuple[Any, Exception | None]]()
             for job in jobs:
-                tx.execute("SAVEPOINT job")
-                try:
-                    outcomes.append((cast(Callable[[Transaction], Any], job.work)(tx), None))
-                except Exception as error:
-                    if cast(PostgresTransaction, tx).failure is not None:
-                        raise
-                    tx.execute("ROLLBACK TO SAVEPOINT job")
-                    outcomes.append((None, error))
-                tx.execute("RELEASE SAVEPOINT job")
+                reply, work = replies.get(id(job)), cast(Callable[[Transaction], Any], job.work)
+                if reply is not None and (job.otherwise is None or reply.rowcount >= job.expected):
+                    outcomes.append((reply, None))
+                else:
+                    outcomes.append(self._undoing(tx, work if reply is None else job.otherwise))
             return outcomes
 
         try:
-            outcomes = self.write(each, durable=any(job.durable for job in jobs))
+            outcomes = self._write(each, any(job.durable for job in jobs))
         except DatabaseWriteError as failure:  # also when it is not known whether they were stored
             outcomes = [(None, copy.copy(failure)) for _ in jobs]
         except Exception:  # which of them it was is not told
@@ -278,11 +303,31 @@ class PostgresDatabase:
                 self._run_alone(job)
             return
         for job, (value, error) in zip(jobs, outcomes, strict=True):
+            if isinstance(value, Reply):
+                value.load()
             job.value, job.error, job.done = value, error, True
 
-    def _run_alone(self, job: Job) -> None:
+    @staticmethod
+    def _undoing(tx: Transaction, work: Any) -> tuple[Any, Exception | None]:
+        tx.execute("SAVEPOINT job")
         try:
-            job.value = self.write(cast(Callable[[Transaction], Any], job.work), durable=job.durable)
+            value, failure = work(tx), None
+        except Exception as error:
+            if cast(PostgresTransaction, tx).failure is not None:
+                raise
+            tx.execute("ROLLBACK TO SAVEPOINT job")
+            value, failure = None, error
+        tx.execute("RELEASE SAVEPOINT job")
+        return value, failure
+
+    def _run_alone(self, job: Job, work: Any = None) -> None:
+        if work is None and isinstance(job.work, tuple):
+            run_statements(self._pool.extra_session, [job], self._server.place)
+            if job.otherwise is None or job.error is not None or job.value.rowcount >= job.expected:
+                return
+            work = job.otherwise
+        try:
+            job.value = self._write(work or cast(Callable[[Transaction], Any], job.work), job.durable)
         except Exception as error:
             job.error = error
         job.done = True

@@ -11,12 +11,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self, TypeVar, cast
 
 from hitl_graph.errors import DatabaseClosedError, DatabaseWriteError, StorageError
-from hitl_graph.storage import Channel, Sizes, Transaction, Watch
+from hitl_graph.storage import Channel, Deferred, Sizes, Statement, Transaction, Watch
 from hitl_graph.storage.batching import GroupCommit, Job
 from hitl_graph.storage.sqlite_file import connect, execute, explain, prepare
 
@@ -87,7 +87,7 @@ class SqliteDatabase:
         """Nothing is needed: there is one writer."""
         return ""
 
-    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
 
         With `durable=False` they outlive this process, and loss of power only once a later write was durable.
@@ -97,29 +97,53 @@ class SqliteDatabase:
             DatabaseClosedError: After `close()`.
         """
         self._check_open()
-        return cast(T, self._writes.run(work, durable=durable, patient=patient))
+        return cast(T, self._writes.run(work, durable=durable))
 
-    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True, patient: bool = False) -> T:
+    async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """As `write`, in a thread of its own. If the caller is cancelled, the write is still finished first."""
         self._check_open()
-        return cast(T, await self._writes.arun(work, durable=durable, patient=patient))
+        return cast(T, await self._writes.arun(work, durable=durable))
 
-    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True, patient: bool = False) -> int:
+    def execute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
         """Run one statement that writes, in a transaction of its own; returns how many rows it changed."""
         self._check_open()
-        return cast(int, self._writes.run((sql, parameters), durable=durable, patient=patient))
+        return cast(int, self._writes.run((sql, parameters), durable=durable))
 
-    async def aexecute(
-        self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True, patient: bool = False
-    ) -> int:
+    async def aexecute(self, sql: str, parameters: Sequence[Any], /, *, durable: bool = True) -> int:
         """As `execute`, in a thread of its own."""
         self._check_open()
-        return cast(int, await self._writes.arun((sql, parameters), durable=durable, patient=patient))
+        return cast(int, await self._writes.arun((sql, parameters), durable=durable))
 
-    def read(self, work: Callable[[Transaction], T], /) -> T:
-        """Run `work` on one consistent snapshot. Never waits for writers."""
+    def defer(
+        self,
+        work: Callable[[Transaction], Any] | Statement,
+        /,
+        *,
+        scope: str,
+        expected: int = 0,
+        otherwise: Callable[[Transaction], Any] | None = None,
+        durable: bool = True,
+    ) -> Deferred:
+        """Store something within a moment, after all that was deferred before, and go on at once."""
+        self._check_open()
+        job = Job(work, durable, scope=scope, expected=expected, otherwise=otherwise)
+        self._writes.defer(job)
+        return job
+
+    def settle(self, deferred: Iterable[Deferred], /) -> None:
+        """Store all that was deferred; raises what one of these failed with."""
+        self._writes.settle(cast("Iterable[Job]", deferred))
+
+    async def asettle(self, deferred: Iterable[Deferred], /) -> None:
+        """As `settle`."""
+        await self._writes.asettle(cast("Iterable[Job]", deferred))
+
+    def read(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T:
+        """Run `work` on one consistent snapshot. Never waits for writers, but for what this process deferred."""
         self._check_open()
         self._writes.refuse_nesting()
+        if self._writes.is_waiting(scope):
+            self._writes.settle(())
         try:
             connection = self._reader()
             self._reading.add(connection)
@@ -137,13 +161,14 @@ class SqliteDatabase:
                 raise
             raise explained from error
 
-    async def aread(self, work: Callable[[Transaction], T], /) -> T:
+    async def aread(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T:
         """As `read`, in another thread."""
         self._check_open()
         with self._starting:
             if self._read_threads is None:
                 self._read_threads = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="hitl-reader")
-        return await asyncio.get_running_loop().run_in_executor(self._read_threads, functools.partial(self.read, work))
+        reading = functools.partial(self.read, work, scope=scope)
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, reading)
 
     def watch(self, channel: Channel, /) -> Watch:
         """SQLite sends no news between processes: a watch only passes the time until one looks again."""
@@ -187,6 +212,7 @@ class SqliteDatabase:
         if self._closed:
             return
         self._writes.refuse_nesting()
+        self._writes.settle(())
         self._closed = True
         if self._read_threads is not None:
             self._read_threads.shutdown(wait=True)
@@ -227,7 +253,7 @@ class SqliteDatabase:
         committed = False
         try:
             connection = self._connection(any(job.durable for job in jobs))
-            if alone and isinstance(jobs[0].work, tuple):
+            if alone and isinstance(jobs[0].work, tuple) and jobs[0].otherwise is None:
                 jobs[0].value = execute(connection, *jobs[0].work)  # pyright: ignore[reportArgumentType]
             else:
                 execute(connection, "BEGIN IMMEDIATE")
@@ -252,25 +278,20 @@ class SqliteDatabase:
                 job.done = True
 
     def _run(self, connection: sqlite3.Connection, job: Job, alone: bool) -> None:
-        nested = not alone and not isinstance(job.work, tuple)  # what one statement did is undone by SQLite itself
-        if nested:
-            connection.execute("SAVEPOINT job")
         try:
-            if isinstance(job.work, tuple):
+            if isinstance(job.work, tuple):  # what one statement did is undone by SQLite itself
                 job.value = connection.execute(*job.work).rowcount  # pyright: ignore[reportArgumentType]
-            else:
-                job.value = job.work(cast(Transaction, connection))
+                if job.otherwise is not None and job.value < job.expected:
+                    job.value = _undoing(connection, job.otherwise, alone)
+            elif job.work is not None:
+                job.value = _undoing(connection, job.work, alone)
         except BaseException as error:
             job.error = self._explained(error)
-            if connection.in_transaction:
-                if alone or nested:
-                    connection.execute("ROLLBACK" if alone else "ROLLBACK TO job")
-            elif not alone:  # a full disk makes SQLite give up the whole transaction, with the others' work in it
+            if not (alone or connection.in_transaction):
+                # A full disk makes SQLite give up the whole transaction, with the others' work in it.
                 raise DatabaseWriteError(
                     f"{self._path}: a write committed together with this one failed ({error}); nothing was stored"
                 ) from error
-        if nested:
-            connection.execute("RELEASE job")
 
     def _connection(self, durable: bool) -> sqlite3.Connection:
         self._check_open()
@@ -311,6 +332,21 @@ class SqliteDatabase:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self._disconnect()
+
+
+def _undoing(connection: sqlite3.Connection, work: Callable[[Transaction], T], alone: bool) -> T:
+    """Run a work; if it fails, undo what it did and leave what others of the batch did."""
+    if not alone:
+        connection.execute("SAVEPOINT job")
+    try:
+        return work(cast(Transaction, connection))
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK" if alone else "ROLLBACK TO job")
+        raise
+    finally:
+        if not alone and connection.in_transaction:
+            connection.execute("RELEASE job")
 
 
 def _size(path: str) -> int:

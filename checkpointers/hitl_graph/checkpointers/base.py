@@ -4,6 +4,7 @@ Each method is written once, as a generator that asks for transactions (see `ste
 """
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +27,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
 
-from hitl_graph.checkpointers import rows, segments, upkeep
+from hitl_graph.checkpointers import rows, runs, segments, upkeep
 from hitl_graph.checkpointers.codec import Codec
 from hitl_graph.checkpointers.deltas import Lineage, lineage
 from hitl_graph.checkpointers.query import Query, names
@@ -35,10 +36,11 @@ from hitl_graph.checkpointers.retention import Retained, Retention, apply
 from hitl_graph.checkpointers.rows import Found, NewState, Row
 from hitl_graph.checkpointers.runs import Run, Runs, running
 from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, recall, refs_of, segment_of
+from hitl_graph.errors import DatabaseWriteError
 from hitl_graph.ledger import Ledger, parking, requests
 from hitl_graph.model import Request
 from hitl_graph.steps import Step, Steps, arun, run
-from hitl_graph.storage import Database, Statement, Transaction
+from hitl_graph.storage import Database, Deferred, Statement, Transaction
 
 if TYPE_CHECKING:
     from langgraph.types import Interrupt
@@ -51,6 +53,7 @@ _PAGE = 32
 _ID_BLOCK = 1000
 _LARGEST = 200  # rows of one statement
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"  # input and update_state write as this task
+_BY_LOOP = ("input", "loop")  # the sources of checkpoints that a run makes
 _CONTROL = {ERROR, "__error_source_node__", INTERRUPT, RESUME, SCHEDULED}
 
 
@@ -69,7 +72,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self._database = database
         self._ledger = Ledger(database)
         self._recent = Recent()
-        self._runs = Runs(database)
+        self._runs = Runs(database, self._recent.forget)
         self._last_codec = Codec(self.serde)
 
     @property
@@ -82,7 +85,6 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     def close(self) -> None:
         """Finish running writes and close the database. May be called twice."""
-        self._runs.close()
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -281,20 +283,26 @@ class Checkpointer(BaseCheckpointSaver[str]):
     # The one implementation of each
 
     def _get_tuple(self, config: RunnableConfig, run: Run | None) -> Steps[CheckpointTuple | None]:
-        found = yield self._read(partial(self._find, *names(config)))
-        if found is None:
-            return None
-        row = found[0].row
-        paused = any(channel == INTERRUPT for _, channel, _ in found[0].writes)
-        if run is not None and (paused or row.claim) and not row.checkpoint_ns:
-            yield from self._runs.claim(run, row.ns, row.thread_id, row.claim)
-            found = yield self._read(partial(self._find, *names(config)))  # it may have gone on until it was ours
-            if found is None:
-                return None
-        checkpoint, state = recall(found[0], found[1], self._codec)
-        self._recent.put(found[0].row.key, state)
-        if paused:
-            self._recent.note_pause(found[0].row.key)
+        place = names(config)
+        read = self._read(partial(self._find, *place), place[0])
+        found = yield read
+        claim = None
+        if run is not None and found is not None and not place[1] and (found[0].is_paused or found[0].row.claim):
+            until = time.monotonic() + runs.WAIT
+            while found is not None and claim is None:
+                row, writes = found[0].row, len(found[0].writes)
+                claim = yield from self._runs.claim(row, writes, latest=place[2] is None, until=until)
+                if claim is None:
+                    found = yield read
+        checkpoint = None
+        if found is not None:
+            checkpoint, state = recall(found[0], found[1], self._codec)
+            self._recent.put(found[0].row.key, state)
+            if found[0].is_paused:
+                self._recent.note_pause(found[0].row.key)
+        if run is not None:
+            held = (found[0].row.ns, claim) if found is not None and claim is not None else None
+            self._runs.begin(run, place[0], place[1], held)
         return checkpoint
 
     def _delta_history(
@@ -310,7 +318,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
             line, known = lineage(tx, target, channels), self._recent.get(target.key)
             return line, {channel: self._load(tx, row, known) for channel, row in line.seeds.items()}
 
-        found = yield self._read(look)
+        found = yield self._read(look, names(config)[0])
         result: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
         if found is None:
             return result
@@ -327,13 +335,13 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> Steps[RunnableConfig]:
         thread_id, checkpoint_ns, parent_id = names(config)
-        key = (thread_id, checkpoint_ns, checkpoint["id"])
-        described = json.dumps(get_checkpoint_metadata(config, metadata))
+        place, key = (thread_id, checkpoint_ns), (thread_id, checkpoint_ns, checkpoint["id"])
+        described, source = json.dumps(get_checkpoint_metadata(config, metadata)), str(metadata.get("source", "loop"))
         parent = (thread_id, checkpoint_ns, parent_id) if parent_id else None
         while True:
             before = self._recent.get(parent) if parent else None
             if parent and before is None:
-                found = yield self._read(partial(self._find, *parent))
+                found = yield self._read(partial(self._find, *parent), thread_id)
                 if found is not None:
                     before = recall(found[0], found[1], self._codec)[1]
             plan = Plan.of(checkpoint, before, self._codec)
@@ -344,51 +352,54 @@ class Checkpointer(BaseCheckpointSaver[str]):
             states.append(
                 NewState.checkpoint(ids[-1], checkpoint["id"], parent_id or "", described, refs_of(kept), plan.skeleton)
             )
-            place = (before.ns, before.epoch) if before else None
-            if place is not None and len(states) <= _LARGEST:  # the usual case is one statement
-                insert = rows.insert_states(*place, states, self._database.hold, unless_asked=True)
-                if (yield self._execute(insert)):
-                    self._recent.put(key, plan.state(place, kept, before), instead_of=parent)
-                    return config_of(*key)
-            try:
-                store = partial(self._store, key, parent_id, before, states, str(metadata.get("source", "loop")))
-                place = yield self._write(store)
-            except _Outdated:
-                self._recent.forget(thread_id)
-                continue
-            self._recent.put(key, plan.state(place, kept, before), instead_of=parent)
+            epoch = before.epoch if before else rows.new_epoch()
+            store = partial(self._store, key, parent_id, epoch, states, source)
+            insert = None
+            if len(states) <= _LARGEST:  # the usual case is one statement
+                insert = rows.insert_states(place, epoch, states, self._database.hold, unless_asked=True)
+            going = self._runs.of(*place)
+            if going is not None and not going.waiting and source in _BY_LOOP:
+                if before is None and insert is not None:
+                    going.add(self._database.defer(rows.begin(*place, epoch), scope=thread_id))
+                going.add(self._defer(insert, len(states), store, thread_id))
+            elif before is None or insert is None or not (yield self._execute(insert)):
+                try:
+                    epoch = yield self._write(store)
+                except _Outdated:
+                    self._recent.forget(thread_id)
+                    continue
+            self._recent.put(key, plan.state(epoch, kept, before), instead_of=parent)
             return config_of(*key)
 
     def _store(
-        self,
-        key: Key,
-        parent_id: str | None,
-        before: State | None,
-        states: Sequence[NewState],
-        source: str,
-        tx: Transaction,
-    ) -> tuple[int, int]:
-        """Store a checkpoint and tell the ledger that the thread has gone on."""
+        self, key: Key, parent_id: str | None, epoch: int, states: Sequence[NewState], source: str, tx: Transaction
+    ) -> int:
+        """Store a checkpoint, whatever is in the way, and tell the ledger that the thread has gone on.
+
+        Args:
+            epoch: What the namespace is thought to have.
+
+        Returns:
+            The epoch that it has.
+        """
         thread_id, checkpoint_ns, checkpoint_id = key
-        place = None if before else rows.begin(tx, thread_id, checkpoint_ns)
-        is_new = place is not None  # then nobody else knows it, and nothing was asked in it
-        if not is_new:
-            rows.lock(tx, thread_id, checkpoint_ns)
-            place = (before.ns, before.epoch) if before else rows.namespace(tx, thread_id, checkpoint_ns)
-        assert place is not None
-        stored = [
-            tx.execute(*rows.insert_states(*place, states[start : start + _LARGEST], ""))
-            for start in range(0, len(states), _LARGEST)
-        ]
-        if is_new:
-            return place
+        place = (thread_id, checkpoint_ns)
+        is_new = tx.execute(*rows.begin(*place, epoch))
+        rows.lock(tx, *place)
+        parts = [states[start : start + _LARGEST] for start in range(0, len(states), _LARGEST)]
+        stored = [tx.execute(*rows.insert_states(place, epoch, part, "")) for part in parts]
         waiting = parking.waiting(tx, thread_id) if not checkpoint_ns else None
-        if stored[-1].rowcount == 0:
-            raise _Outdated
-        if waiting is not None:
+        if stored[-1].rowcount == 0:  # something of the thread was deleted, or another process began it
+            epoch = rows.epoch_of(tx, *place) or 0
+            if not segments.are_there(tx, _built_on(states)):
+                raise _Outdated(thread_id)
+            for part in parts:
+                tx.execute(*rows.insert_states(place, epoch, part, ""))
+            self._recent.amend(key, epoch)
+        if waiting is not None and not is_new.rowcount:  # else nobody can have been asked in it
             goes_on = parking.advanced(tx, thread_id, checkpoint_id, parent_id, source, waiting)
             rows.note_asked(tx, thread_id, not goes_on)
-        return place
+        return epoch
 
     def _reserve_ids(self, count: int) -> Steps[range]:
         more = count + _ID_BLOCK
@@ -414,21 +425,16 @@ class Checkpointer(BaseCheckpointSaver[str]):
         interrupts = [i for channel, value in writes if channel == INTERRUPT for i in _interrupts(value)]
         is_output = task_id != _NULL_TASK and not channels <= _CONTROL
         hails = task_id == _NULL_TASK and RESUME in channels
-        # A write is usually stored with the checkpoint that follows it, and a pause with the one at which it pauses.
-        hurry = interrupts and self._recent.get(key) is not None
-        patient = not (hurry or channels & {ERROR, RESUME} or self._recent.has_deltas(thread_id))
         tells = not checkpoint_ns and (interrupts or hails or (is_output and self._recent.is_paused(key)))
         if interrupts:
             self._recent.note_pause(key)
+        place = (thread_id, checkpoint_ns)
+        insert = None
         if not tells and len(encoded) <= _LARGEST:  # usually one statement does it
-            place = (thread_id, checkpoint_ns)
             insert = rows.insert_writes(place, checkpoint_id, encoded, replace=replace, unless_asked=is_output)
-            if (yield self._execute(insert, patient=patient)) == len(encoded):
-                return
 
         def store(tx: Transaction) -> None:
             rows.hold(tx, thread_id, checkpoint_ns, asked=bool(interrupts) and not checkpoint_ns)
-            place = (thread_id, checkpoint_ns)
             for start in range(0, len(encoded), _LARGEST):
                 part = encoded[start : start + _LARGEST]
                 tx.execute(*rows.insert_writes(place, checkpoint_id, part, replace=replace))
@@ -440,7 +446,11 @@ class Checkpointer(BaseCheckpointSaver[str]):
                 if is_output:
                     parking.finished(tx, thread_id, checkpoint_id, task_id)
 
-        yield self._write(store, patient=patient)
+        going = self._runs.of(*place)
+        if going is not None:
+            going.add(self._defer(insert, len(encoded), store, thread_id))
+        elif insert is None or (yield self._execute(insert)) != len(encoded):
+            yield self._write(store)
 
     def _delete_threads(self, thread_ids: Sequence[str]) -> Steps[None]:
         def delete(tx: Transaction) -> None:
@@ -476,19 +486,24 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     # Helpers
 
-    def _read(self, work: Callable[[Transaction], Any]) -> Step:
-        return Step(partial(self._database.read, work), partial(self._database.aread, work))
+    def _read(self, work: Callable[[Transaction], Any], scope: str | None = None) -> Step:
+        read, aread = self._database.read, self._database.aread
+        return Step(partial(read, work, scope=scope), partial(aread, work, scope=scope))
 
-    def _write(self, work: Callable[[Transaction], Any], *, durable: bool = True, patient: bool = False) -> Step:
+    def _write(self, work: Callable[[Transaction], Any], *, durable: bool = True) -> Step:
         write, awrite = self._database.write, self._database.awrite
-        return Step(
-            partial(write, work, durable=durable, patient=patient),
-            partial(awrite, work, durable=durable, patient=patient),
-        )
+        return Step(partial(write, work, durable=durable), partial(awrite, work, durable=durable))
 
-    def _execute(self, statement: Statement, *, patient: bool = False) -> Step:
-        execute, aexecute = self._database.execute, self._database.aexecute
-        return Step(partial(execute, *statement, patient=patient), partial(aexecute, *statement, patient=patient))
+    def _execute(self, statement: Statement) -> Step:
+        return Step(partial(self._database.execute, *statement), partial(self._database.aexecute, *statement))
+
+    def _defer(
+        self, insert: Statement | None, expected: int, store: Callable[[Transaction], Any], thread_id: str
+    ) -> Deferred:
+        """One statement if it does all, else `store`: within a moment, and before the run ends."""
+        if insert is None:
+            return self._database.defer(store, scope=thread_id)
+        return self._database.defer(insert, scope=thread_id, expected=expected, otherwise=store)
 
     @property
     def _codec(self) -> Codec:
@@ -520,8 +535,24 @@ class Checkpointer(BaseCheckpointSaver[str]):
         return rows.load(tx, row, has=has), known
 
 
-class _Outdated(Exception):
-    """Another process deleted something of the thread: what is remembered of it is no longer true."""
+class _Outdated(DatabaseWriteError):
+    """What is built on is not there any more: another process has deleted the thread, or its last run."""
+
+    def __init__(self, thread_id: str) -> None:
+        self.thread_id = thread_id
+        super().__init__(
+            f"thread {thread_id} was deleted while a run went on with it; what the run did since then was not stored."
+            " Begin the thread anew"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.thread_id,)
+
+
+def _built_on(states: Sequence[NewState]) -> list[int]:
+    """The stored values that a checkpoint and its new values refer to."""
+    referred = {state.parent for state in states if state.parent} | set(json.loads(states[-1].refs).values())
+    return sorted(referred - {state.id for state in states})
 
 
 def _prune(thread_id: str, before: str | None, tx: Transaction) -> None:

@@ -28,13 +28,11 @@ class State(NamedTuple):
     """What is known of a checkpoint.
 
     Attributes:
-        ns: Number of its namespace.
         epoch: Of the namespace; when that is another one, the segments may be gone.
         kept: The channels that are stored outside of its row.
         snapshots: The latest snapshots of delta channels, of this checkpoint or an older one.
     """
 
-    ns: int
     epoch: int
     kept: dict[str, Remembered]
     snapshots: dict[str, Remembered]
@@ -58,7 +56,6 @@ class Recent:
         self._elements = 0
         self._ids = range(0)
         self._paused: set[Key] = set()
-        self._deltas: set[str] = set()
 
     def get(self, key: Key) -> State | None:
         """The state of this checkpoint, if it is known."""
@@ -80,18 +77,6 @@ class Recent:
         with self._locked():
             return key in self._paused
 
-    def note_deltas(self, thread_id: str) -> None:
-        """The thread has delta channels: LangGraph stores a checkpoint only after the writes before it."""
-        with self._locked():
-            if len(self._deltas) > self._bounds[0]:
-                self._deltas.clear()
-            self._deltas.add(thread_id)
-
-    def has_deltas(self, thread_id: str) -> bool:
-        """Whether delta channels of this thread were noted."""
-        with self._locked():
-            return thread_id in self._deltas
-
     def take_ids(self, count: int) -> range | None:
         """As many reserved ids; None: reserve some."""
         with self._locked():
@@ -102,6 +87,12 @@ class Recent:
         """Ids that were reserved."""
         with self._locked():
             self._ids = ids
+
+    def amend(self, key: Key, epoch: int) -> None:
+        """The namespace of a checkpoint turned out to have another epoch."""
+        with self._locked():
+            if key in self._states:
+                self._states[key] = self._states[key]._replace(epoch=epoch)
 
     def put(self, key: Key, state: State, *, instead_of: Key | None = None) -> None:
         """Remember a state, and forget the one it was made from: few checkpoints have two children."""

@@ -1,9 +1,12 @@
 """Checkpoints and writes in SQL: one function a statement, no decoding."""
 
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
+
+from langgraph.checkpoint.serde.types import INTERRUPT
 
 from hitl_graph.checkpointers import segments
 from hitl_graph.checkpointers.segments import Stored
@@ -16,15 +19,16 @@ __all__ = [
     "begin",
     "bump",
     "by_rowid",
+    "epoch_of",
     "find",
     "hold",
     "insert_states",
     "insert_writes",
-    "intern",
     "load",
     "lock",
-    "namespace",
+    "new_epoch",
     "note_asked",
+    "number_of",
     "search",
 ]
 
@@ -94,28 +98,42 @@ class Found(NamedTuple):
     values: dict[str, Stored | None]
     writes: list[tuple[str, str, bytes]]
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether somebody was asked here, and may have answered since."""
+        return any(channel == INTERRUPT for _, channel, _ in self.writes)
 
-def namespace(tx: Transaction, thread_id: str, checkpoint_ns: str) -> tuple[int, int] | None:
-    """Number and epoch of a namespace, if it is known."""
+
+def new_epoch() -> int:
+    """Where a new namespace begins to count, so that one which was deleted and made again is another one."""
+    return secrets.randbits(48)
+
+
+def epoch_of(tx: Transaction, thread_id: str, checkpoint_ns: str) -> int | None:
+    """The epoch of a namespace, if there is one."""
     row = tx.execute(
-        "SELECT ns, epoch FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
+        "SELECT epoch FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
     ).fetchone()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else int(row[0])
 
 
-def intern(tx: Transaction, thread_id: str, checkpoint_ns: str) -> tuple[int, int]:
-    """Number and epoch of a namespace, which is made if need be."""
-    return begin(tx, thread_id, checkpoint_ns) or cast(tuple[int, int], namespace(tx, thread_id, checkpoint_ns))
+def number_of(tx: Transaction, thread_id: str, checkpoint_ns: str) -> int:
+    """The number of a namespace that is there."""
+    found = tx.execute(
+        "SELECT ns FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, checkpoint_ns)
+    )
+    return int(found.fetchone()[0])
 
 
-def begin(tx: Transaction, thread_id: str, checkpoint_ns: str) -> tuple[int, int] | None:
-    """Make a namespace; its number and epoch, or None if it is there already."""
-    made = tx.execute(
-        "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns) VALUES (?, ?)"
-        " ON CONFLICT (thread_id, checkpoint_ns) DO NOTHING RETURNING ns, epoch",
-        (thread_id, checkpoint_ns),
-    ).fetchone()
-    return None if made is None else (made[0], made[1])
+def begin(thread_id: str, checkpoint_ns: str, epoch: int) -> Statement:
+    """Make a namespace, unless it is there already."""
+    return _BEGIN, (thread_id, checkpoint_ns, epoch)
+
+
+_BEGIN = (
+    "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns, epoch) VALUES (?, ?, ?)"
+    " ON CONFLICT (thread_id, checkpoint_ns) DO NOTHING"
+)
 
 
 def lock(tx: Transaction, thread_id: str, checkpoint_ns: str) -> None:
@@ -132,10 +150,10 @@ def hold(tx: Transaction, thread_id: str, checkpoint_ns: str, *, asked: bool) ->
         asked: Note that people may be asked at the latest checkpoint.
     """
     tx.execute(
-        "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns, asked) VALUES (?, ?, ?)"
+        "INSERT INTO hitl_namespaces (thread_id, checkpoint_ns, epoch, asked) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (thread_id, checkpoint_ns) DO UPDATE SET"
         f" asked = {'excluded' if asked else 'hitl_namespaces'}.asked",
-        (thread_id, checkpoint_ns, int(asked)),
+        (thread_id, checkpoint_ns, new_epoch(), int(asked)),
     )
 
 
@@ -152,19 +170,19 @@ def note_asked(tx: Transaction, thread_id: str, asked: bool) -> None:
 
 
 def insert_states(
-    ns: int, epoch: int, states: Sequence[NewState], hold: str, *, unless_asked: bool = False
+    place: tuple[str, str], epoch: int, states: Sequence[NewState], hold: str, *, unless_asked: bool = False
 ) -> Statement:
     """Store a checkpoint with its new values; an older one of the same id is replaced.
 
     Stores nothing if something of the namespace was deleted since `epoch`.
 
     Args:
+        place: thread_id and checkpoint_ns.
         hold: See `Database.hold`.
         unless_asked: Store nothing if people may be asked at the latest checkpoint.
     """
-    parameters: list[Any] = [ns, epoch]
+    parameters: list[Any] = [*place, epoch]
     for state in states:
-        parameters.append(ns)
         parameters += state
     return _insert_states(len(states), hold, unless_asked), parameters
 
@@ -172,11 +190,11 @@ def insert_states(
 @cache
 def _insert_states(count: int, hold: str, unless_asked: bool) -> str:
     unless = " AND asked = 0" if unless_asked else ""
-    each = "SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ok"
+    each = "SELECT ok.ns, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM ok"
     return (
         "INSERT INTO hitl_states (ns, id, checkpoint_id, parent_id, metadata, refs, parent, keep, count, data)"
-        f" WITH ok AS (SELECT 1 AS one FROM hitl_namespaces WHERE ns = ? AND epoch = ?{unless}{hold})"
-        f" {' UNION ALL '.join([each] * count)} WHERE 1 = 1"
+        " WITH ok AS (SELECT ns FROM hitl_namespaces WHERE thread_id = ? AND checkpoint_ns = ?"
+        f" AND epoch = ?{unless}{hold}) {' UNION ALL '.join([each] * count)} WHERE 1 = 1"
         " ON CONFLICT (ns, checkpoint_id) WHERE checkpoint_id <> '' DO UPDATE SET parent_id = excluded.parent_id,"
         " metadata = excluded.metadata, refs = excluded.refs, data = excluded.data"
     )

@@ -1,42 +1,83 @@
-"""Runs that go on from a pause: one at a time, over all processes.
+"""Runs: one at a time goes on from a pause, and what a run stores is on disk when it ends.
 
 Two processes that resume one pause both read the question, both take their own answer for the answer, and both go on.
-So a run that begins at a pause claims its thread when it reads it, and others wait until it has ended. LangGraph does
-not tell a checkpointer of the end of a run, but has a stack of what is to be undone then, and that takes our end, too.
+So a run that begins at a pause claims its thread when it reads it, and others wait until it has ended.
+
+What a run stores may wait a moment, so that a few steps share a commit, if LangGraph does not wait for it either. It is
+settled before the run returns. LangGraph does not tell a checkpointer of the end of a run, but has a stack of what is
+to be undone then, and that takes our end, too.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
 import time
 import weakref
+from collections import deque
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
-from queue import SimpleQueue
 from typing import NamedTuple, Protocol, cast
 
+from hitl_graph.checkpointers.rows import Row
 from hitl_graph.errors import AlreadyDecidedError, HitlError, ThreadBusyError
 from hitl_graph.ledger import owner, requests
 from hitl_graph.steps import Step, Steps, blocking
-from hitl_graph.storage import Database, Transaction
+from hitl_graph.storage import Database, Deferred, Transaction
 
-__all__ = ["Run", "Runs", "running"]
+__all__ = ["WAIT", "Going", "Run", "Runs", "running"]
 
-_WAIT = 5.0
+WAIT = 5.0
+"""Seconds for which a run waits for another one that goes on with its thread."""
 _NAP = 0.01
 _LEASE_MS = 300_000  # for a run on a machine that cannot be seen from here
 _NEAR = 6  # frames: between a run and its checkpointer may be a wrapper
+_CLAIM = (
+    "UPDATE hitl_namespaces SET claim = ? WHERE ns = ? AND claim = ?"
+    " AND ? IN ('', (SELECT max(checkpoint_id) FROM hitl_states WHERE ns = ? AND checkpoint_id <> ''))"
+    " AND ? = (SELECT count(*) FROM hitl_writes WHERE ns = ? AND checkpoint_id = ?)"
+)
 
 
 class Run(Protocol):
-    """What `langgraph.pregel._loop.PregelLoop` has for us: what it undoes when the run has ended."""
+    """What `langgraph.pregel._loop.PregelLoop` has for us.
+
+    Attributes:
+        stack: What it undoes when the run has ended.
+        durability: `sync` if it waits for each checkpoint before it goes on.
+    """
 
     stack: ExitStack | AsyncExitStack
+    durability: str
+
+
+class Going:
+    """The runs that go on in one namespace now.
+
+    Attributes:
+        deferred: What they stored and what may not be on disk yet.
+        runs: How many they are.
+        waiting: How many of them wait for each checkpoint.
+    """
+
+    __slots__ = ("deferred", "runs", "waiting")
+
+    def __init__(self) -> None:
+        self.deferred: deque[Deferred] = deque()
+        self.runs = 0
+        self.waiting = 0
+
+    def add(self, write: Deferred) -> None:
+        """Note a write, and forget those that are stored."""
+        with contextlib.suppress(IndexError):
+            while self.deferred[0].done and self.deferred[0].error is None:
+                self.deferred.popleft()
+        self.deferred.append(write)
 
 
 class _Here(NamedTuple):
-    ns: int
     thread: int
     task: "asyncio.Task[object] | None"
 
@@ -63,88 +104,108 @@ def running() -> Run | None:
 
 
 class Runs:
-    """The claims of one checkpointer's runs."""
+    """The runs of one checkpointer.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where they are.
+        failed: Told of a thread when something of it could not be stored.
+    """
+
+    def __init__(self, database: Database, failed: Callable[[str], object]) -> None:
         owner.current()  # looks into /proc once, which should not be in an event loop
         self._database = database
-        self._ended: SimpleQueue[tuple[int, str] | None] = SimpleQueue()  # its put() is safe in a finaliser
-        self._pid = 0
-        self._starting = threading.Lock()
+        self._failed = failed
+        self._going: dict[tuple[str, str], Going] = {}
+        self._lock = threading.RLock()  # a run that nobody ended ends in a finaliser, at any moment
 
-    def claim(self, run: Run, ns: int, thread_id: str, claimed: str) -> Steps[None]:
-        """Go on with a thread as this run and no other, as soon as it is free.
+    def of(self, thread_id: str, checkpoint_ns: str) -> Going | None:
+        """The runs that go on there, in this process."""
+        return self._going.get((thread_id, checkpoint_ns))
+
+    def claim(self, row: Row, writes: int, *, latest: bool, until: float) -> Steps[str | None]:
+        """Try to go on with a thread as one run and no other.
 
         Args:
-            run: Who goes on.
-            ns: The thread's root namespace.
-            thread_id: For the message.
-            claimed: Who had it when it was read; "" for nobody.
+            row: Where it begins.
+            writes: How many pending writes it has there.
+            latest: Whether that is the latest checkpoint, and has to be.
+            until: When to give up waiting for another one (`time.monotonic`).
+
+        Returns:
+            The claim; None if the thread has changed, or is not free yet: read it again.
 
         Raises:
-            AlreadyDecidedError: Another run has not ended within five seconds, and carries out what was decided.
+            AlreadyDecidedError: Another run has not ended in time, and carries out what was decided.
             ThreadBusyError: It has not, and answers what was not asked by this library.
         """
-        name = f"{owner.current()}|{os.urandom(4).hex()}|{time.time_ns() // 1_000_000}"
-        until = time.monotonic() + _WAIT
-        while True:
-            if not claimed or (yield from _is_over(claimed)):
-                sql, parameters = "UPDATE hitl_namespaces SET claim = ? WHERE ns = ? AND claim = ?", (name, ns, claimed)
-                execute, aexecute = self._database.execute, self._database.aexecute
-                if (yield Step(partial(execute, sql, parameters, durable=False),
-                               partial(aexecute, sql, parameters, durable=False))):  # fmt: skip
-                    break
-            elif time.monotonic() > until:
-                read, aread = self._database.read, self._database.aread
-                lost = yield Step(partial(read, partial(_lost, thread_id)), partial(aread, partial(_lost, thread_id)))
-                raise lost or ThreadBusyError(thread_id, claimed)
-            else:
-                yield Step(partial(time.sleep, _NAP), partial(asyncio.sleep, _NAP))
-            read, aread = self._database.read, self._database.aread
-            row = yield Step(partial(read, partial(_claim_of, ns)), partial(aread, partial(_claim_of, ns)))
-            if row is None:
-                return  # the thread was deleted
-            claimed = row[0]
-        self._watch(run, name, ns)
+        if not row.claim or (yield from _is_over(row.claim)):
+            name = f"{owner.current()}|{os.urandom(4).hex()}|{time.time_ns() // 1_000_000}"
+            head = row.checkpoint_id if latest else ""
+            wanted = (name, row.ns, row.claim, head, row.ns, writes, row.ns, row.checkpoint_id)
+            execute, aexecute = self._database.execute, self._database.aexecute
+            if (yield Step(partial(execute, _CLAIM, wanted, durable=False),
+                           partial(aexecute, _CLAIM, wanted, durable=False))):  # fmt: skip
+                return name
+        elif time.monotonic() > until:
+            read, aread, lost = self._database.read, self._database.aread, partial(_lost, row.thread_id)
+            raise (yield Step(partial(read, lost), partial(aread, lost))) or ThreadBusyError(row.thread_id, row.claim)
+        else:
+            yield Step(partial(time.sleep, _NAP), partial(asyncio.sleep, _NAP))
+        return None
 
-    def close(self) -> None:
-        """Give back what has ended. May be called twice."""
-        with self._starting:
-            if self._pid == os.getpid():
-                self._pid = 0
-                self._ended.put(None)
-                self._thread.join()
+    def begin(self, run: Run, thread_id: str, checkpoint_ns: str, claim: tuple[int, str] | None) -> None:
+        """Have what a run stores settled at its end.
 
-    def _watch(self, run: Run, name: str, ns: int) -> None:
-        _alive[name] = _Here(ns, threading.get_ident(), _current_task())
+        Args:
+            run: It has just read where it begins.
+            thread_id: Of what thread.
+            checkpoint_ns: Of what graph or subgraph.
+            claim: Number of the namespace and name of the claim that it gives back, if it has one.
+        """
+        key, waits = (thread_id, checkpoint_ns), getattr(run, "durability", "sync") == "sync"
+        with self._lock:
+            going = self._going.setdefault(key, Going())
+            going.runs += 1
+            going.waiting += waits
+        if claim is not None:
+            _alive[claim[1]] = _Here(threading.get_ident(), _current_task())
         held = _Held()
-        finalizer = weakref.finalize(held, self._over, name)
+        finalizer = weakref.finalize(held, self._over, key, going, waits, claim)
         finalizer.atexit = False  # then the process itself is gone
-        run.stack.callback(_end, held, finalizer)  # undone last, when all writes are through
-        with self._starting:
-            if self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._thread = threading.Thread(target=self._give_back, name="hitl-runs", daemon=True)
-                self._thread.start()
+        if isinstance(run.stack, AsyncExitStack):  # undone last, when all writes are through
+            run.stack.push_async_callback(self._aend, held, finalizer, thread_id, going)
+        else:
+            run.stack.callback(self._end, held, finalizer, thread_id, going)
 
-    def _over(self, run: str) -> None:
-        here = _alive.pop(run, None)
-        if here is not None:
-            self._ended.put((here.ns, run))
+    def _end(self, _held: _Held, finalizer: "weakref.finalize[..., _Held]", thread_id: str, going: Going) -> None:
+        finalizer()
+        try:
+            self._database.settle(going.deferred)
+        except BaseException:
+            self._failed(thread_id)
+            raise
 
-    def _give_back(self) -> None:
-        while (ended := self._ended.get()) is not None:
-            ns, run = ended
-            try:
-                self._database.execute(
-                    "UPDATE hitl_namespaces SET claim = '' WHERE ns = ? AND claim = ?", (ns, run), durable=False
-                )
-            except HitlError:
-                pass  # closed, or not to be reached: whoever wants the thread finds out that the run is over
+    async def _aend(
+        self, _held: _Held, finalizer: "weakref.finalize[..., _Held]", thread_id: str, going: Going
+    ) -> None:
+        finalizer()
+        try:
+            await self._database.asettle(going.deferred)
+        except BaseException:
+            self._failed(thread_id)
+            raise
 
-
-def _end(_held: _Held, finalizer: "weakref.finalize[..., _Held]") -> None:
-    finalizer()
+    def _over(self, key: tuple[str, str], going: Going, waited: bool, claim: tuple[int, str] | None) -> None:
+        with self._lock:
+            going.runs -= 1
+            going.waiting -= waited
+            if not going.runs:
+                self._going.pop(key, None)
+        if claim is not None:
+            _alive.pop(claim[1], None)
+            give_back = "UPDATE hitl_namespaces SET claim = '' WHERE ns = ? AND claim = ?", claim
+            with contextlib.suppress(HitlError):  # closed: whoever wants the thread finds out that the run is over
+                self._database.defer(give_back, scope=key[0], durable=False)
 
 
 def _lost(thread_id: str, tx: Transaction) -> AlreadyDecidedError | None:
@@ -157,17 +218,12 @@ def _lost(thread_id: str, tx: Transaction) -> AlreadyDecidedError | None:
     return AlreadyDecidedError(request.id, request.reviewer or "", request.decision.type)
 
 
-def _claim_of(ns: int, tx: Transaction) -> tuple[str] | None:
-    found: tuple[str] | None = tx.execute("SELECT claim FROM hitl_namespaces WHERE ns = ?", (ns,)).fetchone()
-    return found
-
-
 def _is_over(claimed: str) -> Steps[bool]:
     place, _, rest = claimed.partition("|")
     if place == owner.current():
         here = _alive.get(claimed)
         # A run that another one follows in the same thread or task has ended, or will never be continued.
-        return here is None or here[1:] == (threading.get_ident(), _current_task()) or _is_done(here.task)
+        return here is None or here == (threading.get_ident(), _current_task()) or _is_done(here.task)
     dead: bool | None = yield blocking(owner.is_dead, place)
     if dead is None:
         return time.time_ns() // 1_000_000 > int(rest.rpartition("|")[2]) + _LEASE_MS

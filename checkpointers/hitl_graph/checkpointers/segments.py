@@ -12,7 +12,7 @@ from hitl_graph.checkpointers.history import Link
 from hitl_graph.errors import DatabaseCorruptError
 from hitl_graph.storage import Rows, Transaction
 
-__all__ = ["NOT_A_LIST", "Stored", "chain", "copy_all", "discard", "joined", "needed", "reserve_ids"]
+__all__ = ["NOT_A_LIST", "Stored", "are_there", "chain", "copy_all", "discard", "joined", "needed", "reserve_ids"]
 
 NOT_A_LIST = -1
 
@@ -100,6 +100,15 @@ def needed(tx: Transaction, ns: int) -> set[int]:
         if tip not in found:
             found.update(row[0] for row in tx.execute(_PARENTS, (tip,)))
     return found
+
+
+def are_there(tx: Transaction, segments: Sequence[int]) -> bool:
+    """Whether none of some segments was deleted. Then none of those that they begin with was, either."""
+    if not segments:
+        return True
+    marks = ",".join("?" * len(segments))
+    found = tx.execute(f"SELECT count(*) FROM hitl_states WHERE id IN ({marks})", segments).fetchone()
+    return int(found[0]) == len(segments)
 
 
 def discard(tx: Transaction, ns: int, checkpoints: Sequence[int]) -> None:

@@ -94,12 +94,12 @@ class Plan(NamedTuple):
             kept[channel] = Kept(segment, fingerprint)
         return rows, kept
 
-    def state(self, place: tuple[int, int], kept: dict[str, Remembered], before: State | None) -> State:
+    def state(self, epoch: int, kept: dict[str, Remembered], before: State | None) -> State:
         """What is known of the checkpoint now that it is stored."""
         snapshots = {} if before is None else before.snapshots
         if self.deltas:
             snapshots = {**snapshots, **{channel: kept[channel] for channel in self.deltas if channel in kept}}
-        return State(*place, kept, snapshots)
+        return State(epoch, kept, snapshots)
 
     def _add_change(self, channel: str, change: Change, older: _Older) -> bool:
         if older is not None and not change.tail and change.keep == older.size:
@@ -140,7 +140,7 @@ def recall(found: Found, known: State | None, codec: Codec) -> tuple[CheckpointT
     for channel, value in checkpoint.checkpoint["channel_values"].items():
         if type(value) is _DeltaSnapshot and channel in kept:
             snapshots[channel] = kept[channel]
-    return checkpoint, State(row.ns, row.epoch, kept, snapshots)
+    return checkpoint, State(row.epoch, kept, snapshots)
 
 
 def _decoded(

@@ -122,7 +122,10 @@ def copy_thread(tx: Transaction, source: str, target: str) -> None:
     Requests are not copied: their permits are bound to the thread. A copied pause is asked anew when the copy is run.
     """
     for ns, checkpoint_ns in _namespaces(tx, source):
-        into, epoch = rows.intern(tx, target, checkpoint_ns)
+        place = (target, checkpoint_ns)
+        tx.execute(*rows.begin(*place, rows.new_epoch()))
+        into, epoch = rows.number_of(tx, *place), rows.epoch_of(tx, *place)
+        assert epoch is not None
         new = segments.copy_all(tx, ns, into)
         checkpoints = _checkpoints(tx, ns)
         first = segments.reserve_ids(tx, len(checkpoints))
@@ -131,7 +134,7 @@ def copy_thread(tx: Transaction, source: str, target: str) -> None:
             assert row is not None
             renamed = json.dumps({channel: new[segment] for channel, segment in json.loads(row.refs).items()})
             state = NewState.checkpoint(identity, row.checkpoint_id, row.parent_id, row.metadata, renamed, row.skeleton)
-            tx.execute(*rows.insert_states(into, epoch, [state], ""))
+            tx.execute(*rows.insert_states(place, epoch, [state], ""))
         tx.execute(
             "INSERT INTO hitl_writes (ns, checkpoint_id, task_id, idx, task_path, channel, value)"
             " SELECT ?, checkpoint_id, task_id, idx, task_path, channel, value FROM hitl_writes WHERE ns = ?"
