@@ -257,8 +257,10 @@ def close(tx: Transaction, now_ms: int, request: Request, state: State, note: st
         "UPDATE hitl_requests SET state = ?, note = ? WHERE id = ? AND state IN ('pending', 'decided')",
         (state, note, request.id),
     )
+    event = f"request.{state}"
+    after = audit.look(tx, event, request.id)
     if changed.rowcount == 1:
         body = {"state": state, "note": note}
-        audit.append(tx, now_ms, f"request.{state}", request.id, body, thread_id=request.thread_id, actor="graph")
+        audit.append(tx, now_ms, event, request.id, body, thread_id=request.thread_id, actor="graph", after=after)
         if request.state == "pending":
             tx.notify("inbox")

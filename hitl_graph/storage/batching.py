@@ -24,7 +24,6 @@ __all__ = ["GroupCommit", "Job"]
 T = TypeVar("T")
 
 _LARGEST_BATCH = 256
-_MOMENT = 0.01
 _IDLE = 1.0
 
 
@@ -73,11 +72,13 @@ class GroupCommit:
     Args:
         commit: Runs a batch in one transaction and sets `value` or `error` of each job. Never called by two
             threads at once.
+        moment: Seconds for which a deferred job waits for others.
         name: What to call the threads that serve event loops and what is deferred.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Job]], None], name: str) -> None:
+    def __init__(self, commit: Callable[[Sequence[Job]], None], *, moment: float, name: str) -> None:
         self._commit = commit
+        self._moment = moment
         self._name = name
         self._queue: deque[Job] = deque()
         self._batch: list[Job] = []  # a job is in one of them, and perhaps in both, until it is done
@@ -207,7 +208,7 @@ class GroupCommit:
                 continue
             if not goes_on:
                 return
-            time.sleep(_MOMENT)
+            time.sleep(self._moment)
             self._is_late_awake = False
             self._serve()
 

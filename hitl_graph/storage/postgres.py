@@ -30,6 +30,7 @@ from hitl_graph.storage.postgres_watch import Listener
 __all__ = ["PostgresDatabase"]
 
 T = TypeVar("T")
+_MOMENT = 0.0005  # what is sent while a run still computes costs no waiting
 _SIZES = (
     "SELECT relname::text, pg_total_relation_size(oid) FROM pg_class"
     " WHERE relkind = 'r' AND relname LIKE 'hitl\\_%' AND pg_table_is_visible(oid) ORDER BY relname"
@@ -107,7 +108,7 @@ class PostgresDatabase:
 
     def _start(self) -> None:
         self._pool = Pool(self._server.connect, self._max_connections)
-        self._batches = GroupCommit(self._run_batch, name="hitl-statements")
+        self._batches = GroupCommit(self._run_batch, moment=_MOMENT, name="hitl-statements")
         self._threads: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
         self._inside = threading.local()
@@ -285,14 +286,14 @@ class PostgresDatabase:
             cast(PostgresTransaction, tx).begin()
             # The statements first: nobody waits for their answers, and a work that reads does so for all.
             replies = {id(job): tx.execute(*job.work) for job in jobs if isinstance(job.work, tuple)}
-            outcomes = list[tuple[Any, Exception | None]]()
+            outcomes: dict[int, tuple[Any, Exception | None]] = {
+                id(job): self._undoing(tx, job.work) for job in jobs if id(job) not in replies
+            }
             for job in jobs:
-                reply, work = replies.get(id(job)), cast(Callable[[Transaction], Any], job.work)
-                if reply is not None and (job.otherwise is None or reply.rowcount >= job.expected):
-                    outcomes.append((reply, None))
-                else:
-                    outcomes.append(self._undoing(tx, work if reply is None else job.otherwise))
-            return outcomes
+                if (reply := replies.get(id(job))) is not None:
+                    enough = job.otherwise is None or reply.rowcount >= job.expected
+                    outcomes[id(job)] = (reply, None) if enough else self._undoing(tx, job.otherwise)
+            return [outcomes[id(job)] for job in jobs]
 
         try:
             outcomes = self._write(each, any(job.durable for job in jobs))

@@ -25,6 +25,7 @@ __all__ = ["SqliteDatabase"]
 T = TypeVar("T")
 Synchronous = Literal["FULL", "NORMAL", "EXTRA"]
 
+_MOMENT = 0.005  # seconds for which a step may wait for the next one, to be committed together
 _READER_THREADS = 8
 _IDLE_READERS = 16
 _WAIT_FOR_READERS = 1.0
@@ -70,7 +71,7 @@ class SqliteDatabase:
         return cls(path, synchronous=synchronous)
 
     def _start(self) -> None:
-        self._writes = GroupCommit(self._commit, name="hitl-writer")
+        self._writes = GroupCommit(self._commit, moment=_MOMENT, name="hitl-writer")
         self._writer: sqlite3.Connection | None = None
         self._readers: deque[sqlite3.Connection] = deque()
         self._reading: set[sqlite3.Connection] = set()

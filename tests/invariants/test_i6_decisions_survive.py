@@ -26,6 +26,7 @@ from hitl_graph.errors import UnknownRequestError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
+from hitl_graph.storage.sqlite import SqliteDatabase
 from hitl_graph.worker import Worker
 from tests.databases import open_checkpointer, open_ledger
 from tests.invariants import agents
@@ -259,21 +260,29 @@ def test_a_hundred_kills(tmp_path: Path, mode: Durability) -> None:
     assert found.seen["kills"] == 100
 
 
-def _die_before_write(checkpointer: Checkpointer, last: int) -> None:
-    write, done = checkpointer.ledger.database.write, count(1)
+def _die_before_commit(checkpointer: Checkpointer, last: int) -> None:
+    """Die just before transaction number `last`, of whatever kind and in whatever thread."""
+    database: Any = checkpointer.ledger.database
+    done = count(1)
 
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        if next(done) == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return write(*args, **kwargs)
+    def dying(commit: Any) -> Any:
+        def die_or_commit(*args: Any, **kwargs: Any) -> Any:
+            if next(done) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return commit(*args, **kwargs)
 
-    checkpointer.ledger.database.write = dying  # type: ignore[method-assign]
+        return die_or_commit
+
+    if isinstance(database, SqliteDatabase):
+        database._writes._commit = dying(database._writes._commit)
+    else:
+        database._batches._commit, database._write = dying(database._batches._commit), dying(database._write)
 
 
 def live_to_the_nth_write(report: Report, path: str, effects: str, mode: Durability, way: str, last: int) -> None:
-    """One thread with two calls, from its start to its end, killed just before write number `last`."""
+    """One thread with two calls, from its start to its end, killed just before transaction number `last`."""
     with open_checkpointer(path) as checkpointer:
-        _die_before_write(checkpointer, last)
+        _die_before_commit(checkpointer, last)
         graph, inbox = build(checkpointer, effects), Inbox(checkpointer.ledger)
         start(graph, "t", [pay_call(1), pay_call(2)], mode)
         asked = inbox.pending()
