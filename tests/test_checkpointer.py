@@ -190,7 +190,7 @@ def test_langgraph_s_own_types_are_built_again(saver: Checkpointer) -> None:
     values = [Interrupt(value={"a": 1}, id="i"), Command(goto="x", update={"n": 1}), Send("node", {"n": [1]})]
     head = put(saver, "t", {"one": values, "two": {"deep": values}})
     saver.put_writes(config("t", head), [("x", values), ("y", None), ("z", b"raw")], "task")
-    saver._recent.forget()
+    saver._engine._recent.forget()
     found = saver.get_tuple(config("t"))
     assert found is not None
     assert found.checkpoint["channel_values"] == {"one": values, "two": {"deep": values}}
@@ -225,7 +225,7 @@ def test_with_another_serializer_all_values_go_through_it_and_are_still_shared(d
             history = [*found.checkpoint["channel_values"]["messages"], HumanMessage("word secret", id=str(uuid6()))]
             head = put(saver, "t", {"messages": history, "note": "TOP SECRET " * 50}, head)
         saver.put_writes(config("t", head), [("x", "TOP SECRET")], "task")
-        saver._recent.forget()
+        saver._engine._recent.forget()
         again = saver.get_tuple(config("t"))
         assert again is not None
         assert again.checkpoint["channel_values"] == {"messages": history, "note": "TOP SECRET " * 50}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +83,18 @@ def test_what_fails_fails_alone_and_is_told_at_the_end(db_path: str) -> None:
 
 def test_a_statement_that_changes_too_little_is_done_otherwise(db_path: str) -> None:
     nothing = f"{CLAIM[: CLAIM.index('VALUES')]} SELECT ?, 'x', 0 WHERE 1 = 0"
+
+    def claim(name: str, tx: Transaction) -> None:
+        tx.execute(CLAIM, (name,))
+
     with open_checkpointer(db_path) as saver:
         database = saver.ledger.database
         deferred = [
-            database.defer(
-                (nothing, (name,)), scope="a", expected=1, otherwise=lambda tx, name=name: tx.execute(CLAIM, (name,))
-            )
+            database.defer((nothing, (name,)), scope="a", expected=1, otherwise=partial(claim, name))
             for name in ("a", "b")
         ]
-        deferred.append(database.defer((CLAIM, ("c",)), scope="a", expected=1, otherwise=pytest.fail))
-        deferred.append(database.defer(lambda tx: tx.execute(CLAIM, ("d",)), scope="a"))
+        deferred.append(database.defer((CLAIM, ("c",)), scope="a", expected=1, otherwise=partial(claim, "wrong")))
+        deferred.append(database.defer(partial(claim, "d"), scope="a"))
         database.settle(deferred)
         assert names(database) == ["a", "b", "c", "d"]
 

@@ -225,7 +225,7 @@ def test_any_history_reads_back_as_from_memory(
                 values = read(ours, head)["messages"]
             values = apply(values, step)
             if forget_every and number % (forget_every + 1) == 0:
-                ours._recent.forget()  # as after a restart, or when the cache is full
+                ours._engine._recent.forget()  # as after a restart, or when the cache is full
             parent, head = head, str(uuid6())
             put(ours, parent, head, values)
             put(memory, parent, head, values)

@@ -1,60 +1,39 @@
 """LangGraph's checkpointer, on any database.
 
-Each method is written once, as a generator that asks for transactions (see `steps`), for threads and for asyncio.
+What each method does is written once, in `engine`; here it gets its two colours.
 """
 
-import json
-import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self
 
-import ormsgpack
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
 
-from hitl_graph.checkpointers import rows, runs, segments, upkeep
 from hitl_graph.checkpointers.codec import Codec
-from hitl_graph.checkpointers.deltas import Lineage, lineage
-from hitl_graph.checkpointers.query import Query, names
-from hitl_graph.checkpointers.recent import Kept, Key, Recent, State
-from hitl_graph.checkpointers.retention import Retained, Retention, apply
-from hitl_graph.checkpointers.rows import Found, NewState, Row
-from hitl_graph.checkpointers.runs import Run, Runs, running
-from hitl_graph.checkpointers.states import Plan, checkpoint_tuple, config_of, recall, refs_of, segment_of
-from hitl_graph.errors import DatabaseWriteError
-from hitl_graph.ledger import Ledger, parking, requests
+from hitl_graph.checkpointers.engine import Engine
+from hitl_graph.checkpointers.query import Query
+from hitl_graph.checkpointers.retention import Retained, Retention
+from hitl_graph.checkpointers.runs import running
+from hitl_graph.checkpointers.states import checkpoint_tuple
+from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Request
-from hitl_graph.steps import Step, Steps, arun, run
-from hitl_graph.storage import Database, Deferred, Statement, Transaction
-
-if TYPE_CHECKING:
-    from langgraph.types import Interrupt
+from hitl_graph.steps import arun, run
+from hitl_graph.storage import Database
 
 __all__ = ["Checkpointer"]
 
-T = TypeVar("T")
-
 _PAGE = 32
-_ID_BLOCK = 1000
-_LARGEST = 200  # rows of one statement
-_NULL_TASK = "00000000-0000-0000-0000-000000000000"  # input and update_state write as this task
-_BY_LOOP = ("input", "loop")  # the sources of checkpoints that a run makes
-_CONTROL = {ERROR, "__error_source_node__", INTERRUPT, RESUME, SCHEDULED}
 
 
 class Checkpointer(BaseCheckpointSaver[str]):
@@ -71,8 +50,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
         self._database = database
         self._ledger = Ledger(database)
-        self._recent = Recent()
-        self._runs = Runs(database, self._recent.forget)
+        self._engine = Engine(database)
         self._last_codec = Codec(self.serde)
 
     @property
@@ -125,11 +103,11 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A checkpoint with its pending writes; the latest one if `config` has no `checkpoint_id`."""
-        return run(self._get_tuple(config, running()))
+        return run(self._engine.get_tuple(self._codec, config, running()))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        return await arun(self._get_tuple(config, running()))
+        return await arun(self._engine.get_tuple(self._codec, config, running()))
 
     def list(
         self,
@@ -176,13 +154,13 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """From what delta channels are rebuilt: the last value before a checkpoint, and what was written since."""
-        return run(self._delta_history(config, channels))
+        return run(self._engine.delta_history(self._codec, config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
-        return await arun(self._delta_history(config, channels))
+        return await arun(self._engine.delta_history(self._codec, config, channels))
 
     # Writing
 
@@ -198,7 +176,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
         Raises:
             DatabaseWriteError: Nothing was stored; the message says why and what to do.
         """
-        return run(self._put(config, checkpoint, metadata))
+        return run(self._engine.put(self._codec, config, checkpoint, metadata))
 
     async def aput(
         self,
@@ -208,45 +186,45 @@ class Checkpointer(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`."""
-        return await arun(self._put(config, checkpoint, metadata))
+        return await arun(self._engine.put(self._codec, config, checkpoint, metadata))
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Store what a task wrote. Its questions go to the inbox in the same transaction."""
-        run(self._put_writes(config, writes, task_id, task_path))
+        run(self._engine.put_writes(self._codec, config, writes, task_id, task_path))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `put_writes`."""
-        await arun(self._put_writes(config, writes, task_id, task_path))
+        await arun(self._engine.put_writes(self._codec, config, writes, task_id, task_path))
 
     # Upkeep
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete all checkpoints and writes of a thread; its open requests are cancelled."""
-        run(self._delete_threads([thread_id]))
+        run(self._engine.delete_threads([thread_id]))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
-        await arun(self._delete_threads([thread_id]))
+        await arun(self._engine.delete_threads([thread_id]))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints that these runs made, with their writes."""
-        run(self._delete_for_runs(run_ids))
+        run(self._engine.delete_for_runs(run_ids))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """As `delete_for_runs`."""
-        await arun(self._delete_for_runs(run_ids))
+        await arun(self._engine.delete_for_runs(run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and writes of a thread. Requests are not copied: they were asked about the source."""
-        run(self._copy_thread(source_thread_id, target_thread_id))
+        run(self._engine.copy_thread(source_thread_id, target_thread_id))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """As `copy_thread`."""
-        await arun(self._copy_thread(source_thread_id, target_thread_id))
+        await arun(self._engine.copy_thread(source_thread_id, target_thread_id))
 
     def prune(
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", older_than: timedelta | None = None
@@ -259,13 +237,13 @@ class Checkpointer(BaseCheckpointSaver[str]):
                 `DeltaChannel` is rebuilt; `older_than` keeps the younger ones too; `delete` deletes the threads.
             older_than: For that strategy: the age from which on a checkpoint goes.
         """
-        run(self._prune(thread_ids, strategy, older_than))
+        run(self._engine.prune(thread_ids, strategy, older_than))
 
     async def aprune(
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", older_than: timedelta | None = None
     ) -> None:
         """As `prune`."""
-        await arun(self._prune(thread_ids, strategy, older_than))
+        await arun(self._engine.prune(thread_ids, strategy, older_than))
 
     def retain(self, retention: Retention, *, progress: Callable[[Retained], object] | None = None) -> Retained:
         """Delete what may go by a policy, thread by thread; safe beside running agents and beside itself.
@@ -274,289 +252,17 @@ class Checkpointer(BaseCheckpointSaver[str]):
             retention: What may go, and when.
             progress: Told from time to time what was done.
         """
-        return run(self._retain(retention, progress))
+        return run(self._engine.retain(retention, progress))
 
     async def aretain(self, retention: Retention, *, progress: Callable[[Retained], object] | None = None) -> Retained:
         """As `retain`."""
-        return await arun(self._retain(retention, progress))
-
-    # The one implementation of each
-
-    def _get_tuple(self, config: RunnableConfig, run: Run | None) -> Steps[CheckpointTuple | None]:
-        place = names(config)
-        read = self._read(partial(self._find, *place), place[0])
-        found = yield read
-        claim = None
-        if run is not None and found is not None and not place[1] and (found[0].is_paused or found[0].row.claim):
-            until = time.monotonic() + runs.WAIT
-            while found is not None and claim is None:
-                row, writes = found[0].row, len(found[0].writes)
-                claim = yield from self._runs.claim(row, writes, latest=place[2] is None, until=until)
-                if claim is None:
-                    found = yield read
-        checkpoint = None
-        if found is not None:
-            checkpoint, state = recall(found[0], found[1], self._codec)
-            self._recent.put(found[0].row.key, state)
-            if found[0].is_paused:
-                self._recent.note_pause(found[0].row.key)
-        if run is not None:
-            held = (found[0].row.ns, claim) if found is not None and claim is not None else None
-            self._runs.begin(run, place[0], place[1], held)
-        return checkpoint
-
-    def _delta_history(
-        self, config: RunnableConfig, channels: Sequence[str]
-    ) -> Steps[Mapping[str, DeltaChannelHistory]]:
-        if not channels:
-            return {}
-
-        def look(tx: Transaction) -> tuple[Lineage, dict[str, tuple[Found, State | None]]] | None:
-            target = rows.find(tx, *names(config))
-            if target is None:
-                return None
-            line, known = lineage(tx, target, channels), self._recent.get(target.key)
-            return line, {channel: self._load(tx, row, known) for channel, row in line.seeds.items()}
-
-        found = yield self._read(look, names(config)[0])
-        result: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
-        if found is None:
-            return result
-        line, seeds = found
-        for channel, writes in line.writes.items():
-            result[channel]["writes"] = [
-                (task, channel, self._codec.decode(ormsgpack.unpackb(value))) for task, value in writes
-            ]
-        for channel, (seed, known) in seeds.items():
-            result[channel]["seed"] = recall(seed, known, self._codec)[0].checkpoint["channel_values"][channel]
-        return result
-
-    def _put(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
-    ) -> Steps[RunnableConfig]:
-        thread_id, checkpoint_ns, parent_id = names(config)
-        place, key = (thread_id, checkpoint_ns), (thread_id, checkpoint_ns, checkpoint["id"])
-        described, source = json.dumps(get_checkpoint_metadata(config, metadata)), str(metadata.get("source", "loop"))
-        parent = (thread_id, checkpoint_ns, parent_id) if parent_id else None
-        while True:
-            before = self._recent.get(parent) if parent else None
-            if parent and before is None:
-                found = yield self._read(partial(self._find, *parent), thread_id)
-                if found is not None:
-                    before = recall(found[0], found[1], self._codec)[1]
-            plan = Plan.of(checkpoint, before, self._codec)
-            ids = self._recent.take_ids(plan.size + 1)
-            if ids is None:
-                ids = yield from self._reserve_ids(plan.size + 1)
-            states, kept = plan.rows(ids)
-            states.append(
-                NewState.checkpoint(ids[-1], checkpoint["id"], parent_id or "", described, refs_of(kept), plan.skeleton)
-            )
-            epoch = before.epoch if before else rows.new_epoch()
-            store = partial(self._store, key, parent_id, epoch, states, source)
-            insert = None
-            if len(states) <= _LARGEST:  # the usual case is one statement
-                insert = rows.insert_states(place, epoch, states, self._database.hold, unless_asked=True)
-            going = self._runs.of(*place)
-            if going is not None and not going.waiting and source in _BY_LOOP:
-                if before is None and insert is not None:
-                    going.add(self._database.defer(rows.begin(*place, epoch), scope=thread_id))
-                going.add(self._defer(insert, len(states), store, thread_id))
-            elif before is None or insert is None or not (yield self._execute(insert)):
-                try:
-                    epoch = yield self._write(store)
-                except _Outdated:
-                    self._recent.forget(thread_id)
-                    continue
-            self._recent.put(key, plan.state(epoch, kept, before), instead_of=parent)
-            return config_of(*key)
-
-    def _store(
-        self, key: Key, parent_id: str | None, epoch: int, states: Sequence[NewState], source: str, tx: Transaction
-    ) -> int:
-        """Store a checkpoint, whatever is in the way, and tell the ledger that the thread has gone on.
-
-        Args:
-            epoch: What the namespace is thought to have.
-
-        Returns:
-            The epoch that it has.
-        """
-        thread_id, checkpoint_ns, checkpoint_id = key
-        place = (thread_id, checkpoint_ns)
-        is_new = tx.execute(*rows.begin(*place, epoch))
-        rows.lock(tx, *place)
-        parts = [states[start : start + _LARGEST] for start in range(0, len(states), _LARGEST)]
-        stored = [tx.execute(*rows.insert_states(place, epoch, part, "")) for part in parts]
-        waiting = parking.waiting(tx, thread_id) if not checkpoint_ns else None
-        if stored[-1].rowcount == 0:  # something of the thread was deleted, or another process began it
-            epoch = rows.epoch_of(tx, *place) or 0
-            if not segments.are_there(tx, _built_on(states)):
-                raise _Outdated(thread_id)
-            for part in parts:
-                tx.execute(*rows.insert_states(place, epoch, part, ""))
-            self._recent.amend(key, epoch)
-        if waiting is not None and not is_new.rowcount:  # else nobody can have been asked in it
-            goes_on = parking.advanced(tx, thread_id, checkpoint_id, parent_id, source, waiting)
-            rows.note_asked(tx, thread_id, not goes_on)
-        return epoch
-
-    def _reserve_ids(self, count: int) -> Steps[range]:
-        more = count + _ID_BLOCK
-        first = yield self._write(lambda tx: segments.reserve_ids(tx, more), durable=False)
-        self._recent.add_ids(range(first + count, first + more))
-        return range(first, first + count)
-
-    def _put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> Steps[None]:
-        thread_id, checkpoint_ns, checkpoint_id = names(config)
-        assert checkpoint_id is not None, "writes belong to a checkpoint"
-        key = (thread_id, checkpoint_ns, checkpoint_id)
-        if not writes:
-            return
-        codec = self._codec
-        encoded = [
-            (task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, codec.encode(value).data)
-            for index, (channel, value) in enumerate(writes)
-        ]
-        channels = {channel for channel, _ in writes}
-        replace = channels <= WRITES_IDX_MAP.keys()
-        interrupts = [i for channel, value in writes if channel == INTERRUPT for i in _interrupts(value)]
-        is_output = task_id != _NULL_TASK and not channels <= _CONTROL
-        hails = task_id == _NULL_TASK and RESUME in channels
-        tells = not checkpoint_ns and (interrupts or hails or (is_output and self._recent.is_paused(key)))
-        if interrupts:
-            self._recent.note_pause(key)
-        place = (thread_id, checkpoint_ns)
-        insert = None
-        if not tells and len(encoded) <= _LARGEST:  # usually one statement does it
-            insert = rows.insert_writes(place, checkpoint_id, encoded, replace=replace, unless_asked=is_output)
-
-        def store(tx: Transaction) -> None:
-            rows.hold(tx, thread_id, checkpoint_ns, asked=bool(interrupts) and not checkpoint_ns)
-            for start in range(0, len(encoded), _LARGEST):
-                part = encoded[start : start + _LARGEST]
-                tx.execute(*rows.insert_writes(place, checkpoint_id, part, replace=replace))
-            if not checkpoint_ns:
-                if interrupts:
-                    parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
-                if hails:
-                    parking.hailed(tx, thread_id, checkpoint_id)
-                if is_output:
-                    parking.finished(tx, thread_id, checkpoint_id, task_id)
-
-        going = self._runs.of(*place)
-        if going is not None:
-            going.add(self._defer(insert, len(encoded), store, thread_id))
-        elif insert is None or (yield self._execute(insert)) != len(encoded):
-            yield self._write(store)
-
-    def _delete_threads(self, thread_ids: Sequence[str]) -> Steps[None]:
-        def delete(tx: Transaction) -> None:
-            for thread_id in thread_ids:
-                upkeep.delete_thread(tx, str(thread_id))
-
-        yield self._write(delete)
-        self._forget(thread_ids)
-
-    def _delete_for_runs(self, run_ids: Sequence[str]) -> Steps[None]:
-        self._forget((yield self._write(lambda tx: upkeep.delete_runs(tx, run_ids))))
-
-    def _copy_thread(self, source: str, target: str) -> Steps[None]:
-        yield self._write(lambda tx: upkeep.copy_thread(tx, str(source), str(target)))
-
-    def _prune(self, thread_ids: Sequence[str], strategy: str, older_than: timedelta | None) -> Steps[None]:
-        if strategy not in ("keep_latest", "older_than", "delete"):
-            raise ValueError(f"strategy={strategy!r} is unknown; take 'keep_latest', 'older_than' or 'delete'")
-        if (strategy == "older_than") != (older_than is not None):
-            raise ValueError("older_than=timedelta(...) goes with strategy='older_than', and only with that one")
-        if strategy == "delete":
-            yield from self._delete_threads(thread_ids)
-            return
-        before = None if older_than is None else upkeep.earliest_id(datetime.now(UTC) - older_than)
-        for thread_id in thread_ids:
-            yield self._write(partial(_prune, str(thread_id), before))
-        self._forget(thread_ids)
-
-    def _retain(self, retention: Retention, progress: Callable[[Retained], object] | None) -> Steps[Retained]:
-        done = yield from apply(self._database, retention, progress=progress)
-        self._recent.forget()
-        return done
-
-    # Helpers
-
-    def _read(self, work: Callable[[Transaction], Any], scope: str | None = None) -> Step:
-        read, aread = self._database.read, self._database.aread
-        return Step(partial(read, work, scope=scope), partial(aread, work, scope=scope))
-
-    def _write(self, work: Callable[[Transaction], Any], *, durable: bool = True) -> Step:
-        write, awrite = self._database.write, self._database.awrite
-        return Step(partial(write, work, durable=durable), partial(awrite, work, durable=durable))
-
-    def _execute(self, statement: Statement) -> Step:
-        return Step(partial(self._database.execute, *statement), partial(self._database.aexecute, *statement))
-
-    def _defer(
-        self, insert: Statement | None, expected: int, store: Callable[[Transaction], Any], thread_id: str
-    ) -> Deferred:
-        """One statement if it does all, else `store`: within a moment, and before the run ends."""
-        if insert is None:
-            return self._database.defer(store, scope=thread_id)
-        return self._database.defer(insert, scope=thread_id, expected=expected, otherwise=store)
+        return await arun(self._engine.retain(retention, progress))
 
     @property
     def _codec(self) -> Codec:
         if self._last_codec.serde is not self.serde:  # `with_allowlist` gave this copy another one
             self._last_codec = Codec(self.serde)
         return self._last_codec
-
-    def _forget(self, thread_ids: Collection[str]) -> None:
-        for thread_id in thread_ids:
-            self._recent.forget(str(thread_id))
-
-    def _find(
-        self, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None, tx: Transaction
-    ) -> tuple[Found, State | None] | None:
-        row = rows.find(tx, thread_id, checkpoint_ns, checkpoint_id)
-        if row is None:
-            return None
-        return self._load(tx, row, self._recent.get(row.key))
-
-    def _load(self, tx: Transaction, row: Row, known: State | None) -> tuple[Found, State | None]:
-        """Read a checkpoint, but for the values that `known` has, which may be the state of a younger one."""
-        if known is not None:
-            known = known._replace(kept={**known.snapshots, **known.kept})
-
-        def has(channel: str, segment: int) -> bool:
-            kept = known.kept.get(channel) if known is not None else None
-            return kept is not None and not isinstance(kept, Kept) and segment_of(kept) == segment
-
-        return rows.load(tx, row, has=has), known
-
-
-class _Outdated(DatabaseWriteError):
-    """What is built on is not there any more: another process has deleted the thread, or its last run."""
-
-    def __init__(self, thread_id: str) -> None:
-        self.thread_id = thread_id
-        super().__init__(
-            f"thread {thread_id} was deleted while a run went on with it; what the run did since then was not stored."
-            " Begin the thread anew"
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.thread_id,)
-
-
-def _built_on(states: Sequence[NewState]) -> list[int]:
-    """The stored values that a checkpoint and its new values refer to."""
-    referred = {state.parent for state in states if state.parent} | set(json.loads(states[-1].refs).values())
-    return sorted(referred - {state.id for state in states})
-
-
-def _prune(thread_id: str, before: str | None, tx: Transaction) -> None:
-    upkeep.prune(tx, thread_id, before)
 
 
 def _derive_allow_lists() -> None:
@@ -574,9 +280,3 @@ def _derive_allow_lists() -> None:
 
 
 _derive_allow_lists()  # at import too: a graph may be compiled before the first checkpointer is opened
-
-
-def _interrupts(value: Any) -> "list[Interrupt]":
-    from langgraph.types import Interrupt  # takes as long as all other imports; whoever pauses has it
-
-    return [item for item in value if isinstance(item, Interrupt)] if isinstance(value, list | tuple) else []
