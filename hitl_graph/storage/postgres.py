@@ -285,7 +285,11 @@ class PostgresDatabase:
         def each(tx: Transaction) -> list[tuple[Any, Exception | None]]:
             cast(PostgresTransaction, tx).begin()
             # The statements first: nobody waits for their answers, and a work that reads does so for all.
-            replies = {id(job): tx.execute(*cast(Statement, job.work)) for job in jobs if isinstance(job.work, tuple)}
+            replies = {
+                id(job): tx.execute(*job.work)  # pyright: ignore[reportArgumentType]
+                for job in jobs
+                if isinstance(job.work, tuple)
+            }
             outcomes: dict[int, tuple[Any, Exception | None]] = {
                 id(job): self._undoing(tx, job.work) for job in jobs if id(job) not in replies
             }
