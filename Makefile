@@ -38,8 +38,9 @@ format: $(STAMP) ## what ruff can put right by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## speed and size beside the official saver; the cost of safety
+bench: $(STAMP) ## speed and size beside the official savers; a great many parked threads; the cost of safety
 	$(BIN)/python benchmarks/checkpointers.py $(ARGS)
+	$(BIN)/python benchmarks/parked.py --threads 100000
 	$(BIN)/python benchmarks/safety.py
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error
