@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Alarm", "Answered", "Evidence", "Kind", "Spent", "key_of"]
+__all__ = ["SURE", "Alarm", "Answered", "Evidence", "Kind", "Spent", "key_of"]
 
 Kind = Literal[
     "repeated_action",
@@ -20,6 +20,9 @@ Kind = Literal[
     "budget",
     "low_confidence",
 ]
+
+SURE = 1000.0
+"""The strength of what no patience makes wait."""
 
 
 class _Frozen(BaseModel):

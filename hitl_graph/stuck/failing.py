@@ -4,7 +4,7 @@ import re
 
 from hitl_graph.stuck.words import clip, template
 
-__all__ = ["failure_of", "is_nothing"]
+__all__ = ["failure_of", "is_nothing", "says_no"]
 
 _NOTHING = frozenset({"", "false", "no", "none", "null", "nil", "nan", "0", "[]", "{}", "()", "''", '""', "undefined"})
 _TAG = re.compile(r"</?\w[^<>]{0,40}>")
@@ -34,7 +34,16 @@ _EDGE = 1000
 
 def is_nothing(result: str) -> bool:
     """Whether a result is empty or says no more than `False`, `None`, `[]`, `0`."""
-    return len(result) < 200 and _TAG.sub(" ", result).strip(" \t\r\n.\"'`").lower() in _NOTHING
+    return len(result) < 200 and _bare(result) in _NOTHING
+
+
+def says_no(result: str) -> bool:
+    """Whether a result is an explicit no, such as `False`, `None`, `[]`. Silence is none, nor is an exit code."""
+    return len(result) < 200 and _bare(result) in _NOTHING - {"", "0"}
+
+
+def _bare(result: str) -> str:
+    return _TAG.sub(" ", result).strip(" \t\r\n.\"'`").lower()
 
 
 def failure_of(result: str, said: frozenset[str], error: bool = False) -> frozenset[str] | None:

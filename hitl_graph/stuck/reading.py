@@ -15,17 +15,18 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from hitl_graph.stuck import words as words_
-from hitl_graph.stuck.failing import failure_of, is_nothing
+from hitl_graph.stuck.failing import failure_of, is_nothing, says_no
 
-__all__ = ["Acted", "Call", "Event", "Heard", "Reader", "Said", "Step", "text_of"]
+__all__ = ["Acted", "Call", "Event", "Heard", "Reader", "Said", "Spoke", "Step", "text_of"]
 
-_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+# How agents without tool calls write an action.
+_FENCE = re.compile(r"```(?:[\w+-]*\n)?(.+?)(?:```|\Z)", re.DOTALL)
+_TAGGED = re.compile(r"<(tool_call|tool|function|invoke|execute\w*|action|command)\b([^<>]*)>(.*?)(?:</\1|\Z)", re.DOTALL)
 _ACTION = re.compile(
-    r"^[ \t]*(?:\*\*)?Action(?:[ \t]*\d+)?(?:\*\*)?[ \t]*:(?:\*\*)?[ \t]*(.+(?:\n[ \t]*(?:\*\*)?Action Input[^\n]*)?)",
-    re.MULTILINE | re.IGNORECASE,
+    r"^\W{0,4}action(?: \d+)?\W{0,3}:[*_ \t]*([^\n]+(?:\n\W{0,4}action input[^\n]*)?)", re.MULTILINE | re.IGNORECASE
 )
-_OBSERVATION = re.compile(r"\s*(?:observation|output|result|response|tool|<\w+>|\[\w+\])\b.{0,20}?[:>\]\n]", re.I | re.S)
-_OPEN = 64  # calls that wait for a result
+# How an environment, rather than a person, answers.
+_OBSERVED = re.compile(r"\W{0,4}(?:observation|obs|output|result|stdout|stderr|error|traceback|tool|<\w+>)(?:\b|(?<=>))", re.I)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Spoke:
+    """The model has been called; comes before what it did."""
+
+    index: int
+    message: AIMessage
+
+
+@dataclass(frozen=True)
 class Acted:
     """The agent wants something done."""
 
@@ -69,7 +78,7 @@ class Step:
     index: int
     call: Call
     result: str
-    error: bool
+    error: bool = False
     """The message itself says that it is an error."""
 
     @cached_property
@@ -92,6 +101,11 @@ class Step:
         """Nothing came back, or no more than `False`, `[]`, `0`."""
         return is_nothing(self.result)
 
+    @cached_property
+    def says_no(self) -> bool:
+        """What came back is an explicit no, such as `False` or `[]`."""
+        return says_no(self.result)
+
 
 @dataclass(frozen=True)
 class Said:
@@ -99,7 +113,6 @@ class Said:
 
     index: int
     text: str
-    message: AIMessage
 
     @cached_property
     def words(self) -> frozenset[str]:
@@ -113,9 +126,11 @@ class Heard:
 
     index: int
     text: str
+    exchange: Step | None = None
+    """What was answered, and the answer, as if it were an action with its result."""
 
 
-Event = Acted | Step | Said | Heard
+Event = Spoke | Acted | Step | Said | Heard
 
 
 class Reader:
@@ -123,7 +138,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, Call] = OrderedDict()
-        self._as_text: Call | None = None
+        self._said: Call | None = None
+        self._native = False  # the agent uses tool calls, so a fenced block of its is no action
 
     def read(self, index: int, message: BaseMessage) -> Iterator[Event]:
         """The events of the next message."""
@@ -131,36 +147,41 @@ class Reader:
         if isinstance(message, AIMessage):
             yield from self._model(index, message, text)
         elif isinstance(message, ToolMessage):
-            call = self._open.pop(message.tool_call_id, None) or self._last()
+            call = self._open.pop(message.tool_call_id, None) or self._next()
             if call is not None:
                 yield Step(index, call, text, message.status == "error")
         elif message.type != "system":
-            call = self._last()
+            call, said = self._next(), self._said
+            self._said = None
             if call is not None:
-                yield Step(index, call, text, False)
+                yield Step(index, call, text)
+            elif said is not None and not self._native and _OBSERVED.match(text):
+                yield Acted(said.index, said, "")
+                yield Step(index, said, text)
             else:
-                yield Heard(index, text)
+                yield Heard(index, text, Step(index, said, text) if said is not None else None)
 
     def _model(self, index: int, message: AIMessage, text: str) -> Iterator[Event]:
-        self._as_text = None
-        calls = [
-            Call(call["name"], _plain(call["args"]), index) for call in [*message.tool_calls, *message.invalid_tool_calls]
-        ]
+        yield Spoke(index, message)
         self._open.clear()
-        for number, (call, said) in enumerate(zip(calls, [*message.tool_calls, *message.invalid_tool_calls], strict=True)):
-            self._open[said.get("id") or f"#{number}"] = call
+        self._said = None
+        calls = [*message.tool_calls, *message.invalid_tool_calls]
+        for number, each in enumerate(calls):
+            self._native = True
+            call = Call(each["name"] or "", _plain(each["args"]), index)
+            self._open[each.get("id") or f"#{number}"] = call
             yield Acted(index, call, text)
-        if not calls and (action := _text_action(text)):
-            self._as_text = Call("", action, index)
-            yield Acted(index, self._as_text, text)
-        elif not calls:
-            yield Said(index, text, message)
+        if calls:
+            return
+        if not self._native and (action := _text_action(text)):
+            call = self._open[""] = Call("", action, index)
+            yield Acted(index, call, text)
+        else:
+            self._said = Call("", text, index)
+            yield Said(index, text)
 
-    def _last(self) -> Call | None:
-        if self._open:
-            return self._open.popitem(last=False)[1]
-        call, self._as_text = self._as_text, None
-        return call
+    def _next(self) -> Call | None:
+        return self._open.popitem(last=False)[1] if self._open else None
 
 
 def text_of(message: BaseMessage) -> str:
@@ -179,8 +200,12 @@ def _plain(args: Any) -> str:
 
 
 def _text_action(text: str) -> str | None:
-    if fences := _FENCE.findall(text):
-        return "\n".join(fences).strip() or None
-    if found := _ACTION.findall(text):
-        return str(found[-1]).strip()
-    return None
+    """The action in a text: a fenced block, a tagged one, a line `Action: ...`, or the whole if it is a JSON object."""
+    if fenced := _FENCE.findall(text):
+        return "\n".join(fenced).strip() or None
+    if tagged := _TAGGED.findall(text):
+        return "\n".join(f"{attributes} {body}".strip() for _, attributes, body in tagged) or None
+    if lines := _ACTION.findall(text):
+        return str(lines[-1]).strip()
+    bare = text.strip()
+    return bare if bare.startswith("{") and bare.endswith("}") else None

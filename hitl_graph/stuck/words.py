@@ -1,9 +1,10 @@
 """Texts made comparable: what may differ without meaning anything is masked, and what is left is compared as words."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-__all__ = ["clip", "fingerprint", "loose", "new_share", "prose", "similarity", "template", "words"]
+__all__ = ["clip", "fingerprint", "gist", "loose", "new_share", "prose", "similarity", "template", "words"]
 
 _LIMIT = 4000  # a text is judged by its beginning and its end; no message costs more than this
 
@@ -22,6 +23,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _QUOTED = re.compile(r"""(["'`“‘])(?:(?!\1).){0,200}?["'`”’]|\[[^\[\]]{0,2000}\]""")
 _PATH = re.compile(r"\S*[/\\]\S+")
 _NUMBER = re.compile(r"\d+")
+_SIGNS = re.compile(r"""[^\w\s.,'’:\-"?!]""")
 
 # Words that carry no content, in English; of other languages they only dilute the comparison.
 _EMPTY = frozenset(
@@ -58,9 +60,19 @@ def words(text: str) -> frozenset[str]:
 
 
 def prose(text: str) -> bool:
-    """Whether a text reads like a sentence to somebody: words, and among them the small ones that code does not have."""
-    found = _WORD.findall(text[:_LIMIT].lower())
-    return len(found) >= 6 and sum(word in _EMPTY for word in found) >= len(found) / 5
+    """Whether a text reads like a request to somebody: sentences with their small words, and few signs of code."""
+    text = text[:_LIMIT]
+    found = _WORD.findall(text.lower())
+    if len(found) < 8 or sum(word in _EMPTY for word in found) < len(found) / 4:
+        return False
+    return len(_SIGNS.findall(text)) <= 0.06 * len(text)
+
+
+def gist(texts: Sequence[frozenset[str]]) -> tuple[str, ...]:
+    """The few words that most of the texts have, by which to know their topic again."""
+    counts = Counter(word for text in texts for word in text)
+    common = [word for word, count in counts.items() if 2 * count > len(texts)]
+    return tuple(sorted(sorted(common, key=lambda word: (-counts[word], word))[:3]))
 
 
 def similarity(one: frozenset[str], other: frozenset[str]) -> float:
