@@ -15,7 +15,7 @@ __all__ = ["DelegationStall"]
 _KEPT = 8
 _LIKE = 0.35  # a request restates if it has so much in common with the two nearest before it
 _FADES = 0.9
-_EACH = 0.65 # what a restatement is worth on average; requests are never quite the same
+_EACH = 0.65  # what a restatement is worth on average; requests are never quite the same
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ __all__ = ["failure_of", "is_nothing", "says_no"]
 _NOTHING = frozenset({"", "false", "no", "none", "null", "nil", "nan", "0", "[]", "{}", "()", "''", '""', "undefined"})
 _TAG = re.compile(r"</?\w[^<>]{0,40}>")
 _CODE = re.compile(r"\b(?:return|exit)(?:ed)?[\s_-]*(?:with[\s_-]+)?(?:code|status)\W{0,12}(?:was\W+)?(-?\d+)\b", re.I)
-_QUOTED_ERROR = re.compile(r"""["'](?:error|errors|error_message)["']\s*:\s*(?:"((?:[^"\\]|\\.){2,300})"|'([^']{2,300})'|[{\[]\s*["'{])""", re.I)
-# How a failure begins.
+_QUOTED_ERROR = re.compile(  # {"error": "..."}, {'errors': [...]}
+    r"""["'](?:errors?|error_message)["']\s*:\s*(?:"((?:[^"\\]|\\.){2,300})"|'([^']{2,300})'|[{\[]\s*["'{])""", re.I
+)
+# How a failure begins, in whatever text.
 _STRONG = re.compile(
     r"\A\W*(?:could not|couldn't|cannot|can't|unable to|no (?:such|results?|match)|not found|invalid|unknown|sorry)\b"
     r"|^\W{0,4}(?:errors?|fatal|failed|failure|exception|panic|err!)\b"
@@ -21,10 +23,11 @@ _STRONG = re.compile(
 )
 # How a short answer says that it did not work.
 _WEAK = re.compile(
-    r"\b(?:errors?|failed|failure|failing|fails|not found|no such|could not|couldn't|cannot|can't|unable|invalid|denied"
-    r"|(?:does|do|did) ?n[o']t (?:exist|match|pass|work)|unknown|no (?:results?|matches|match|records?|entries|data)|incorrect|wrong|timed? ?out|timeout"
-    r"|unexpected|unrecogni[sz]ed|not (?:registered|correct|pass(?:ed)?|available|supported|allowed|recogni[sz]ed|permitted|valid|implemented)"
-    r"|forbidden|unauthori[sz]ed|refused|rejected|missing|exception|try again|unavailable|does not|doesn't|nothing)\b",
+    r"\b(?:errors?|exception|fail(?:ed|ure|ing|s)|unexpected|unable|unknown|unavailable|unauthori[sz]ed|unrecogni[sz]ed"
+    r"|could not|couldn't|cannot|can't|does not|doesn't|(?:do|did) ?n[o']t (?:exist|match|pass|work)"
+    r"|not (?:pass|found|correct|registered|available|supported|allowed|permitted|recogni[sz]ed|valid|implemented)"
+    r"|no (?:such|results?|match(?:es)?|records?|entries|data)|nothing|missing|invalid|incorrect|wrong|denied|forbidden"
+    r"|refused|rejected|timed? ?out|timeout|try again)\b",
     re.I,
 )
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(?::|$)")

@@ -21,12 +21,19 @@ __all__ = ["Acted", "Call", "Event", "Heard", "Reader", "Said", "Spoke", "Step",
 
 # How agents without tool calls write an action.
 _FENCE = re.compile(r"```(?:[\w+-]*\n)?(.+?)(?:```|\Z)", re.DOTALL)
-_TAGGED = re.compile(r"<(tool_call|tool|function|invoke|execute\w*|action|command)\b([^<>]*)>(.*?)(?:</\1|\Z)", re.DOTALL)
-_ACTION = re.compile(
-    r"^\W{0,4}action(?: \d+)?\W{0,3}:[*_ \t]*([^\n]+(?:\n\W{0,4}action input[^\n]*)?)", re.MULTILINE | re.IGNORECASE
+_TAGGED = re.compile(
+    r"<(tool_call|tool|function|invoke|execute\w*|action|command)\b([^<>]*)>(.*?)(?:</\1|\Z)", re.DOTALL
 )
+_ACTION = re.compile(
+    r"^\W{0,4}action(?: \d+)?\W{0,3}:[*_ \t]*([^\n]+)(?:\n\W{0,4}action input\W{0,3}:([^\n]*))?", re.M | re.I
+)
+_WRITTEN = re.compile(r"([A-Za-z_][\w.]*)\s*[\[(](.*)[\])]", re.DOTALL)  # search[the red fox], search("the red fox")
+_NAMES = ("name", "tool", "tool_name", "action", "function")
+_ARGS = ("arguments", "args", "parameters", "action_input", "input")
 # How an environment, rather than a person, answers.
-_OBSERVED = re.compile(r"\W{0,4}(?:observation|obs|output|result|stdout|stderr|error|traceback|tool|<\w+>)(?:\b|(?<=>))", re.I)
+_OBSERVED = re.compile(
+    r"\W{0,4}(?:(?:observation|obs|output|result|stdout|stderr|error|traceback|tool)\b|<\w+>)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -173,9 +180,10 @@ class Reader:
             yield Acted(index, call, text)
         if calls:
             return
-        if not self._native and (action := _text_action(text)):
-            call = self._open[""] = Call("", action, index)
-            yield Acted(index, call, text)
+        written = None if self._native else _written(text, index)
+        if written is not None:
+            self._open[""] = written
+            yield Acted(index, written, text)
         else:
             self._said = Call("", text, index)
             yield Said(index, text)
@@ -199,13 +207,31 @@ def _plain(args: Any) -> str:
     return json.dumps(args, sort_keys=True, ensure_ascii=False, default=str) if isinstance(args, Mapping) else str(args)
 
 
-def _text_action(text: str) -> str | None:
+def _written(text: str, index: int) -> Call | None:
     """The action in a text: a fenced block, a tagged one, a line `Action: ...`, or the whole if it is a JSON object."""
     if fenced := _FENCE.findall(text):
-        return "\n".join(fenced).strip() or None
+        return _call("\n".join(fenced), index)
     if tagged := _TAGGED.findall(text):
-        return "\n".join(f"{attributes} {body}".strip() for _, attributes, body in tagged) or None
+        return _call("\n".join(f"{attributes} {body}" for _, attributes, body in tagged), index)
     if lines := _ACTION.findall(text):
-        return str(lines[-1]).strip()
+        action, given = lines[-1]
+        return Call(action.strip(), given.strip(), index) if given else _call(action, index)
     bare = text.strip()
-    return bare if bare.startswith("{") and bare.endswith("}") else None
+    return _call(bare, index) if bare.startswith("{") and bare.endswith("}") else None
+
+
+def _call(text: str, index: int) -> Call | None:
+    """An action out of its text; if that is JSON, with its name and its arguments."""
+    text = text.strip()
+    if text.startswith("{"):
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            name = next((found[key] for key in _NAMES if isinstance(found.get(key), str)), "")
+            args = next((found[key] for key in _ARGS if key in found), found)
+            return Call(name, _plain(args), index)
+    if written := _WRITTEN.fullmatch(text):
+        return Call(written[1], written[2], index)
+    return Call("", text, index) if text else None

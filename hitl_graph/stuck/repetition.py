@@ -76,7 +76,9 @@ class _Fold:
         if before is not None and count >= self._times:  # dense enough to be one story, however long it gets
             count = max(count, before.count + 1.0)
         indices = (*(before.indices if before else ()), event.call.index, event.index)
-        run = _Run(event, self._heard, count, indices if len(indices) <= _SHOWN else indices[:2] + indices[2 - _SHOWN :])
+        if len(indices) > _SHOWN:
+            indices = indices[:2] + indices[2 - _SHOWN :]
+        run = _Run(event, self._heard, count, indices)
         self._recent.append(run)
         if before is None:
             return None

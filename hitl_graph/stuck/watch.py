@@ -19,7 +19,7 @@ from hitl_graph.stuck.telling import SUGGESTIONS, excerpt
 __all__ = ["Patience", "Watch", "spent"]
 
 Patience = Literal["low", "normal", "high"]
-_PATIENCE: dict[Patience, float] = {"low": 2 / 3, "normal": 1.0, "high": 1.5}
+_PATIENCE: dict[Patience, float] = {"low": 0.75, "normal": 1.0, "high": 1.5}
 
 # Hysteresis. An alarm is raised at the threshold; from then on each message without new evidence takes a part of the
 # score away, and the alarm stands until the score has fallen to half of the threshold: three such messages.
@@ -58,6 +58,7 @@ class Watch:
             self._memory = [Answered.model_validate(one) for one in memory]
         except ValidationError as exc:
             raise WatchError(f"memory= takes what watch.memory gave: {exc}") from exc
+        self._seen: list[BaseMessage] = []
         self._begin(())
 
     @property
@@ -85,11 +86,12 @@ class Watch:
             samples: Several answers of the model to the same question, for `LowConfidence`.
         """
         known = len(self._seen)
-        if len(messages) < known or list(messages[:known]) != self._seen:
+        before = list(messages[:known])
+        if known == 0 or before != self._seen:  # the very same objects are compared at the speed of a pointer
             self._begin(messages)
             known = 0
-        elif known == 0:
-            self._begin(messages)
+        else:
+            self._seen = before  # equal, but perhaps other objects: those of the next call
         for index in range(known, len(messages)):
             self._take(messages, index)
         return self._with(self._momentary(error, now, samples), len(messages) - 1)
@@ -112,9 +114,8 @@ class Watch:
 
     def _begin(self, messages: Sequence[BaseMessage]) -> None:
         """Forget everything but the memory, whose places are looked up in these messages."""
-        self._seen: list[BaseMessage] = []
+        self._seen = []
         self._reader = Reader()
-        self._answers: dict[int, int] = {}
         self._muted: list[tuple[int, Answered]] = []
         self._start(-1)
         names: dict[str, int] | None = None

@@ -19,11 +19,11 @@ _VOLATILE = re.compile(
 )
 _SPACE = re.compile(r"\s+")
 _NOT_WORD = re.compile(r"[^\w]+")
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-_QUOTED = re.compile(r"""(["'`“‘])(?:(?!\1).){0,200}?["'`”’]|\[[^\[\]]{0,2000}\]""")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
+_QUOTED = re.compile(r"""(["'`\u201c\u2018])(?:(?!\1).){0,200}?["'`\u201d\u2019]|\[[^\[\]]{0,2000}\]""")
 _PATH = re.compile(r"\S*[/\\]\S+")
 _NUMBER = re.compile(r"\d+")
-_SIGNS = re.compile(r"""[^\w\s.,'’:\-"?!]""")
+_SIGNS = re.compile(r"""[^\w\s.,'\u2019:\-"?!]""")
 
 # Words that carry no content, in English; of other languages they only dilute the comparison.
 _EMPTY = frozenset(
