@@ -26,10 +26,13 @@ _WEAK = re.compile(
     r"\b(?:errors?|exception|fail(?:ed|ure|ing|s)|unexpected|unable|unknown|unavailable|unauthori[sz]ed|unrecogni[sz]ed"
     r"|could not|couldn't|cannot|can't|does not|doesn't|(?:do|did) ?n[o']t (?:exist|match|pass|work)"
     r"|not (?:pass|found|correct|registered|available|supported|allowed|permitted|recogni[sz]ed|valid|implemented)"
-    r"|no (?:such|results?|match(?:es)?|records?|entries|data)|nothing|missing|invalid|incorrect|wrong|denied|forbidden"
-    r"|refused|rejected|timed? ?out|timeout|try again)\b",
+    r"|no (?:such|results?|match(?:es)?|records?|entries|data)|missing|invalid|incorrect|wrong|denied|forbidden"
+    r"|nothing (?:found|happen(?:s|ed))|refused|rejected|timed out|timeout(?!\s*[=:])|try again)\b",
     re.I,
 )
+_NONE_FAILED = re.compile(
+    r"\b(?:no|0|zero|without) (?:errors?|fail\w+)\b|\b(?:errors?|fail\w+)\W{1,3}0\b", re.I
+)  # all went well
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
 _SHORT = 300
 _EDGE = 1000
@@ -58,8 +61,10 @@ def failure_of(result: str, said: frozenset[str], error: bool = False) -> frozen
     codes = {int(code) for code in _CODE.findall(result[:300] + "\n" + result[-300:])}
     failed = error or bool(codes - {0})
     if not failed and not codes:
-        weak = len(result) <= _SHORT and _WEAK.search(text)
-        failed = bool(weak or _STRONG.search(text) or _QUOTED_ERROR.search(text))
+        text = _NONE_FAILED.sub(" ", text)
+        failed = bool(
+            (len(result) <= _SHORT and _WEAK.search(text)) or _STRONG.search(text) or _QUOTED_ERROR.search(text)
+        )
     if not failed:
         return None
     return template(_telling(text), said) or frozenset({"failed"})

@@ -134,7 +134,7 @@ class Heard:
     index: int
     text: str
     exchange: Step | None = None
-    """What was answered, and the answer, as if it were an action with its result."""
+    """Of an agent without tool calls: what was answered, and the answer, as an action with its result."""
 
 
 Event = Spoke | Acted | Step | Said | Heard
@@ -166,7 +166,8 @@ class Reader:
                 yield Acted(said.index, said, "")
                 yield Step(index, said, text)
             else:
-                yield Heard(index, text, Step(index, said, text) if said is not None else None)
+                exchange = None if said is None or self._native else Step(index, said, text)
+                yield Heard(index, text, exchange)
 
     def _model(self, index: int, message: AIMessage, text: str) -> Iterator[Event]:
         yield Spoke(index, message)
