@@ -21,7 +21,9 @@ SIZES = (10, 200, 2000)
 def history(length: int, words: int) -> list[BaseMessage]:
     """A run of an agent that gets on."""
     dice = random.Random(7)
-    names = [f"{a}{b}{c}" for a in "bdfgklmnprstvw" for b in ("a", "ei", "o", "u") for c in ("ral", "nit", "sen", "dor")]
+    names = [
+        f"{a}{b}{c}" for a in "bdfgklmnprstvw" for b in ("a", "ei", "o", "u") for c in ("ral", "nit", "sen", "dor")
+    ]
     messages: list[BaseMessage] = [HumanMessage("Look through the invoices and tell me what is open.", id="m0")]
     while len(messages) < length:
         number = len(messages)

@@ -142,7 +142,7 @@ def test_restating_a_request_to_a_helper() -> None:
         "Please scan the video and find the moments at which several kinds of birds can be seen at the same time.",
         "Please go through the video to find the moments at which several kinds of birds can be seen together.",
         "Please scan through the video and note the moments at which several kinds of birds can be seen together.",
-        "Please scan the video again and note all moments at which several kinds of birds can be seen at the same time.",
+        "Please scan the video again and note all moments at which several kinds of birds can be seen at once.",
         "Please go through the video again and note the moments at which several kinds of birds are seen together.",
         "Please open the video, scan it and find the moments at which several kinds of birds can be seen together.",
     ]

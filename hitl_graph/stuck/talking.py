@@ -13,7 +13,7 @@ from hitl_graph.stuck.words import gist, prose, similarity
 __all__ = ["DialogueStall", "Monologue"]
 
 _KEPT = 8
-_SAME = 0.5  # so many words in common make a reply a restatement
+_SAME = 0.6  # so many words in common make a reply a restatement
 _TOPIC = 0.1  # of two refusals it is enough that they speak of the same thing
 _PLAN = 0.3
 _REFUSAL = re.compile(
