@@ -226,6 +226,11 @@ def edit_and_test() -> list[list[BaseMessage]]:
     return rounds
 
 
+def long_files() -> list[list[BaseMessage]]:
+    halves = "x = 1\n" * 2000
+    return [step("saved", "write", file="a.py", text=f"{halves}y = {number}\n{halves}") for number in range(5)]
+
+
 def read_again_after_an_edit() -> list[list[BaseMessage]]:
     rounds = []
     for number in range(5):
@@ -249,6 +254,7 @@ def the_user_asks_again() -> list[BaseMessage]:
         pytest.param(
             run(*(step(f"running, {done} % done", "status", job="7") for done in range(5, 95, 10))), id="polling moves"
         ),
+        pytest.param(run(*long_files()), id="long files that differ in the middle"),
         pytest.param(run(*edit_and_test()), id="errors change from edit to edit"),
         pytest.param(run(*read_again_after_an_edit()), id="reading again after an edit"),
         pytest.param(run(the_user_asks_again()), id="the user asked again"),

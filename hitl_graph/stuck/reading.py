@@ -7,7 +7,7 @@ comes back is then the next message that is not the model's.
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ _ACTION = re.compile(
     r"^\W{0,4}action(?: \d+)?\W{0,3}:[*_ \t]*([^\n]+)(?:\n\W{0,4}action input\W{0,3}:([^\n]*))?", re.M | re.I
 )
 _WRITTEN = re.compile(r"([A-Za-z_][\w.]*)\s*[\[(](.*)[\])]", re.DOTALL)  # search[the red fox], search("the red fox")
+_LONGEST = 50_000
 _NAMES = ("name", "tool", "tool_name", "action", "function")
 _ARGS = ("arguments", "args", "parameters", "action_input", "input")
 # How an environment, rather than a person, answers.
@@ -205,11 +206,15 @@ def text_of(message: BaseMessage) -> str:
 def _plain(args: Any) -> str:
     if isinstance(args, str):
         return args
-    return json.dumps(args, sort_keys=True, ensure_ascii=False, default=str) if isinstance(args, Mapping) else str(args)
+    try:
+        return json.dumps(args, sort_keys=True, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # keys of several types, a circle
+        return str(args)
 
 
 def _written(text: str, index: int) -> Call | None:
     """The action in a text: a fenced block, a tagged one, a line `Action: ...`, or the whole if it is a JSON object."""
+    text = text[:_LONGEST]
     if fenced := _FENCE.findall(text):
         return _call("\n".join(fenced), index)
     if tagged := _TAGGED.findall(text):

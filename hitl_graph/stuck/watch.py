@@ -80,7 +80,7 @@ class Watch:
         of the same index meanwhile.
 
         Args:
-            messages: The whole history so far. If an older message was changed or removed, all of it is read anew.
+            messages: The whole history so far. If an older message was replaced or removed, all of it is read anew.
             error: What a node raised just now. It always raises an alarm.
             now: What the run has spent until now, for budgets on cost and wall time.
             samples: Several answers of the model to the same question, for `LowConfidence`.

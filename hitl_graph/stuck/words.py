@@ -1,5 +1,6 @@
 """Texts made comparable: what may differ without meaning anything is masked, and what is left is compared as words."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -44,9 +45,12 @@ def clip(text: str, limit: int = _LIMIT) -> str:
 def fingerprint(text: str) -> str:
     """A text without what changes by itself: times, durations, addresses, ids, case and spacing.
 
-    Plain numbers stay: a progress that counts up is a change.
+    Plain numbers stay: a progress that counts up is a change. So does every difference in the middle of a long text.
     """
-    return _SPACE.sub(" ", _VOLATILE.sub("#", clip(text).lower())).strip()
+    short = _SPACE.sub(" ", _VOLATILE.sub("#", clip(text).lower())).strip()
+    if len(text) <= _LIMIT:
+        return short
+    return f"{short} {hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def loose(text: str) -> str:
