@@ -67,6 +67,19 @@ def test_a_failing_action_hardly_changed_is_the_same() -> None:
     assert (alarm.kind, alarm.index) == ("repeated_action", 6)
 
 
+def test_the_same_words_in_another_order_are_the_same() -> None:
+    alarm = first_alarm(
+        run(
+            step("find: paths must precede expression", command="find . -name '*.php' -type f -exec wc -l {} +"),
+            step("find: paths must precede expression", command="find . -type f -name '*.php' -exec wc -l {} +"),
+            step("expression find: paths must precede", command="find . -type f -exec wc -l {} + -name '*.php'"),
+        )
+    )
+    assert alarm is not None
+    assert (alarm.kind, alarm.index) == ("repeated_action", 6)
+    assert len({one.key for one in alarm.evidence if one.kind == "repeated_action"}) == 1
+
+
 # --- S2: an oscillation, when the second round is complete --------------------------------------------------------
 
 
@@ -253,6 +266,10 @@ def the_user_asks_again() -> list[BaseMessage]:
         pytest.param(run(*(step("ok", "close", order=number) for number in range(100, 112))), id="batch over numbers"),
         pytest.param(
             run(*(step(f"running, {done} % done", "status", job="7") for done in range(5, 95, 10))), id="polling moves"
+        ),
+        pytest.param(
+            run(*(step("ok", "update", id=n, city="Bern", status="open", owner="Ada", team="blue") for n in range(9))),
+            id="batch over records that are alike",
         ),
         pytest.param(run(*long_files()), id="long files that differ in the middle"),
         pytest.param(run(*edit_and_test()), id="errors change from edit to edit"),

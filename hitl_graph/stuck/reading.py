@@ -95,6 +95,11 @@ class Step:
         return words_.fingerprint(self.result)
 
     @cached_property
+    def parts(self) -> list[str]:
+        """The outcome in no order, as when two streams are mixed, or the rows of a table."""
+        return sorted(self.outcome.split(" "))
+
+    @cached_property
     def words(self) -> frozenset[str]:
         """The words of the result."""
         return words_.words(self.result)

@@ -5,9 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-__all__ = ["clip", "fingerprint", "gist", "loose", "new_share", "prose", "similarity", "template", "words"]
+__all__ = ["LIMIT", "clip", "fingerprint", "gist", "loose", "new_share", "prose", "similarity", "template", "words"]
 
-_LIMIT = 4000  # a text is judged by its beginning and its end; no message costs more than this
+LIMIT = 4000
+"""A text is judged by so much of its beginning and its end; no message costs more than that."""
 
 _VOLATILE = re.compile(
     r"\d{4}-\d\d-\d\d(?:[t ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:z|[+-]\d\d:?\d\d)?)?"  # dates and times
@@ -37,7 +38,7 @@ _EMPTY = frozenset(
 )
 
 
-def clip(text: str, limit: int = _LIMIT) -> str:
+def clip(text: str, limit: int = LIMIT) -> str:
     """The beginning and the end of a text that is too long."""
     return text if len(text) <= limit else f"{text[: limit // 2]}\n{text[-(limit - limit // 2) :]}"
 
@@ -48,7 +49,7 @@ def fingerprint(text: str) -> str:
     Plain numbers stay: a progress that counts up is a change. So does every difference in the middle of a long text.
     """
     short = _SPACE.sub(" ", _VOLATILE.sub("#", clip(text).lower())).strip()
-    if len(text) <= _LIMIT:
+    if len(text) <= LIMIT:
         return short
     return f"{short} {hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
@@ -65,7 +66,7 @@ def words(text: str) -> frozenset[str]:
 
 def prose(text: str) -> bool:
     """Whether a text reads like a request to somebody: sentences with their small words, and few signs of code."""
-    text = text[:_LIMIT]
+    text = text[:LIMIT]
     found = _WORD.findall(text.lower())
     if len(found) < 8 or sum(word in _EMPTY for word in found) < len(found) / 4:
         return False
