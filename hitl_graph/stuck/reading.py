@@ -76,7 +76,6 @@ class Acted:
 
     index: int
     call: Call
-    thought: str
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Reader:
             if call is not None:
                 yield Step(index, call, text)
             elif said is not None and not self._native and _OBSERVED.match(text):
-                yield Acted(said.index, said, "")
+                yield Acted(said.index, said)
                 yield Step(index, said, text)
             else:
                 exchange = None if said is None or self._native else Step(index, said, text)
@@ -184,13 +183,13 @@ class Reader:
             self._native = True
             call = Call(each["name"] or "", _plain(each["args"]), index)
             self._open[each.get("id") or f"#{number}"] = call
-            yield Acted(index, call, text)
+            yield Acted(index, call)
         if calls:
             return
         written = None if self._native else _written(text, index)
         if written is not None:
             self._open[""] = written
-            yield Acted(index, written, text)
+            yield Acted(index, written)
         else:
             self._said = Call("", text, index)
             yield Said(index, text)

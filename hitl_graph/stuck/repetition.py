@@ -51,7 +51,9 @@ class _Run:
 
     step: Step
     heard: int
+    times: int
     count: float
+    """The times, where what may have been asked for counts half."""
     key: str
     indices: tuple[int, ...]
 
@@ -82,11 +84,11 @@ class _Fold:
         if len(indices) > _SHOWN:
             indices = indices[:2] + indices[2 - _SHOWN :]
         key = before.key if before else key_of("repeated_action", event.call.key, event.outcome)
-        run = _Run(event, self._heard, count, key, indices)
+        times = before.times + 1 if before else 1
+        run = _Run(event, self._heard, times, count, key, indices)
         self._recent.append(run)
         if before is None:
             return None
-        times = int(run.count)
         return Evidence(
             kind="repeated_action",
             indices=run.indices,
