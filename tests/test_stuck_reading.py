@@ -10,7 +10,7 @@ from hitl_graph.stuck import to_messages
 from hitl_graph.stuck.failing import failure_of, is_nothing, says_no
 from hitl_graph.stuck.reading import Acted, Event, Heard, Reader, Said, Step
 from hitl_graph.stuck.telling import different, excerpt
-from hitl_graph.stuck.words import clip, fingerprint, prose, words
+from hitl_graph.stuck.words import clip, fingerprint, loose, prose, words
 from tests.stuck_histories import first_alarm, run, step, user
 
 
@@ -168,9 +168,16 @@ def test_nothing_and_no() -> None:
 
 def test_what_changes_by_itself_is_masked() -> None:
     one = "Job 7f3c2a90-11aa-4bcd-9a00-0123456789ab done at 2024-01-02 03:04:05 in 3.2 s (0x7ffe01)"
-    other = "job 0c3c2a90-11aa-4bcd-9a00-0123456789ff done at 2025-11-12T13:14:15Z in 12 s (0x1234)"
+    other = "job 0c3c2a90-11aa-4bcd-9a00-0123456789ff done at 2025-11-12T13:14:15Z in 12.5 s (0x1234)"
     assert fingerprint(one) == fingerprint(other)
     assert fingerprint("10 % done") != fingerprint("20 % done")
+    assert fingerprint("3 minutes left") != fingerprint("2 minutes left")
+
+
+def test_of_an_action_only_the_spelling_is_loose() -> None:
+    assert loose("grep  -n 'Total' a.txt") == loose('grep -n "total" a.txt')
+    assert loose("age > 3") != loose("age < 3")
+    assert loose("order 1234567890") != loose("order 1234567891")
 
 
 def test_prose_is_not_code() -> None:

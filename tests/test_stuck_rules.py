@@ -271,6 +271,10 @@ def the_user_asks_again() -> list[BaseMessage]:
             run(*(step("ok", "update", id=n, city="Bern", status="open", owner="Ada", team="blue") for n in range(9))),
             id="batch over records that are alike",
         ),
+        pytest.param(
+            run(*(step("ok", "delete", id=f"{n}f3c2a90-11aa-4bcd-9a00-0123456789ab") for n in range(9))),
+            id="batch over ids",
+        ),
         pytest.param(run(*long_files()), id="long files that differ in the middle"),
         pytest.param(run(*edit_and_test()), id="errors change from edit to edit"),
         pytest.param(run(*read_again_after_an_edit()), id="reading again after an edit"),

@@ -9,7 +9,7 @@ from hitl_graph.stuck.checks import at_least
 from hitl_graph.stuck.evidence import Evidence, key_of
 from hitl_graph.stuck.reading import Acted, Call, Event, Said
 from hitl_graph.stuck.telling import SUGGESTIONS, different, excerpt
-from hitl_graph.stuck.words import gist, new_share, prose, similarity, words
+from hitl_graph.stuck.words import clip, gist, new_share, prose, similarity, words
 
 __all__ = ["DelegationStall"]
 
@@ -58,7 +58,7 @@ class _Fold:
             self._weight /= 2
         if not isinstance(event, Acted):
             return None
-        text = _request(event.call)
+        text = clip(_request(event.call))
         if not prose(text):
             return None
         said = words(text)

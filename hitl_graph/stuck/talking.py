@@ -8,7 +8,7 @@ from hitl_graph.stuck.checks import at_least
 from hitl_graph.stuck.evidence import Evidence, Kind, key_of
 from hitl_graph.stuck.reading import Acted, Event, Heard, Said, Step
 from hitl_graph.stuck.telling import SUGGESTIONS, different
-from hitl_graph.stuck.words import gist, prose, similarity
+from hitl_graph.stuck.words import clip, gist, prose, similarity
 
 __all__ = ["DialogueStall", "Monologue"]
 
@@ -58,7 +58,7 @@ class _Dialogue:
             self._recent.clear()
         if not isinstance(event, Said) or not event.text.strip():
             return None
-        refusal = _REFUSAL.search(event.text) is not None
+        refusal = _REFUSAL.search(clip(event.text)) is not None
         alike = [one for one in self._recent if _alike(one[0], event, refusal and one[1])]
         count = max(len(alike), alike[-1][2] if alike else 0) + 1
         self._recent.append((event, refusal, count))

@@ -17,10 +17,10 @@ _VOLATILE = re.compile(
     r"|\b0x[0-9a-f]+\b"
     r"|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{12,}\b"  # digests
     r"|\b\d{10,}\b"  # epochs and the like
-    r"|\b\d+(?:[.,]\d+)? ?(?:ns|[uµm]s|s|secs?|seconds?|minutes?|mins?)\b"  # durations
+    r"|\b\d+(?:ns|[uµm]s|s)\b|\b\d+[.,]\d+ ?(?:ns|[uµm]s|s|secs?|seconds?)\b"  # durations
 )
 _SPACE = re.compile(r"\s+")
-_NOT_WORD = re.compile(r"[^\w]+")
+_QUOTES = re.compile(r"""["'`\\]""")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _QUOTED = re.compile(r"""(["'`\u201c\u2018])(?:(?!\1).){0,200}?["'`\u201d\u2019]|\[[^\[\]]{0,2000}\]""")
 _PATH = re.compile(r"\S*[/\\]\S+")
@@ -44,19 +44,23 @@ def clip(text: str, limit: int = LIMIT) -> str:
 
 
 def fingerprint(text: str) -> str:
-    """A text without what changes by itself: times, durations, addresses, ids, case and spacing.
+    """A result without what changes by itself: times, durations, addresses, ids, case and spacing.
 
     Plain numbers stay: a progress that counts up is a change. So does every difference in the middle of a long text.
     """
-    short = _SPACE.sub(" ", _VOLATILE.sub("#", clip(text).lower())).strip()
-    if len(text) <= LIMIT:
-        return short
-    return f"{short} {hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+    return _SPACE.sub(" ", _VOLATILE.sub("#", clip(text).lower())).strip() + _middle(text)
 
 
 def loose(text: str) -> str:
-    """A fingerprint without punctuation, as two spellings of one action have in common."""
-    return _NOT_WORD.sub(" ", fingerprint(text)).strip()
+    """An action without case, spacing and quotes. Everything else stays: another id is another target."""
+    return _SPACE.sub(" ", _QUOTES.sub("", clip(text).lower())).strip() + _middle(text)
+
+
+def _middle(text: str) -> str:
+    """Stands for what `clip` leaves out."""
+    if len(text) <= LIMIT:
+        return ""
+    return f" {hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def words(text: str) -> frozenset[str]:
