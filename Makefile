@@ -38,10 +38,11 @@ format: $(STAMP) ## what ruff can put right by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## speed and size beside the official savers; a great many parked threads; the cost of safety
+bench: $(STAMP) ## speed and size beside the official savers; a great many parked threads; the cost of safety and of watching
 	$(BIN)/python benchmarks/checkpointers.py $(ARGS)
 	$(BIN)/python benchmarks/parked.py --threads 100000
 	$(BIN)/python benchmarks/safety.py
+	$(BIN)/python benchmarks/stuck.py
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
