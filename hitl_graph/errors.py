@@ -2,6 +2,7 @@
 
     HitlError
     ├── PolicyError                 a rule or a policy that cannot be built (also ValueError)
+    ├── WatchError                  options of a detector or a watch that make no sense (also ValueError)
     ├── RequestError
     │   ├── UnknownRequestError     no such request, or an ambiguous id prefix (also LookupError)
     │   ├── AlreadyDecidedError     somebody decided first
@@ -45,6 +46,7 @@ __all__ = [
     "StorageError",
     "ThreadBusyError",
     "UnknownRequestError",
+    "WatchError",
 ]
 
 
@@ -54,6 +56,10 @@ class HitlError(Exception):
 
 class PolicyError(HitlError, ValueError):
     """A rule or a policy that cannot be built."""
+
+
+class WatchError(HitlError, ValueError):
+    """A detector or a watch that cannot be built from these options."""
 
 
 class RequestError(HitlError):
