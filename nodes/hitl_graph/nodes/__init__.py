@@ -1,5 +1,6 @@
 """Graph nodes that ask people."""
 
 from hitl_graph.nodes.approval import ApprovalNode
+from hitl_graph.nodes.escalation import EscalationNode
 
-__all__ = ["ApprovalNode"]
+__all__ = ["ApprovalNode", "EscalationNode"]
