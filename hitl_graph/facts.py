@@ -5,6 +5,7 @@ It stands in `Request.question`: the nodes write it, the doors draw it, and its 
 
 from collections.abc import Mapping
 from datetime import datetime
+
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from hitl_graph.model import Request
@@ -83,7 +84,7 @@ class Situation(_Facts):
     def sentence(self) -> str:
         """What happened, in one line."""
         if self.failure is not None:
-            return f"{self.failure.node} failed with {self.failure.type}: {self.failure.message or '(no message)'}"
+            return f"The node {self.failure.node} failed with {self.failure.type}: {self.failure.message or '-'}"
         return self.findings[0].sentence if self.findings else "The agent does not get on."
 
     @property
@@ -125,11 +126,12 @@ def as_text(situation: Situation) -> str:
     lines = [situation.sentence]
     told = set[tuple[str, ...]]()
     for finding in situation.findings:
-        lines += [] if finding.sentence == situation.sentence else [f"\n{finding.sentence}"]
+        if finding.sentence != situation.sentence and finding.kind != "error":
+            lines.append(f"\n{finding.sentence}")
         for title, entries in (("What was tried", finding.tried), ("What came back", finding.came_back)):
             lines += _listed(title, entries) if entries not in told else []
             told.add(entries)
-    if situation.since_message is not None:
+    if situation.steps:
         lines.append(f"\nSince message {situation.since_message} of {situation.messages}: {situation.spent}.")
     return "\n".join(lines + _listed("What you can do", situation.next_steps))
 

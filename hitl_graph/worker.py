@@ -28,7 +28,7 @@ __all__ = ["Resumed", "Worker"]
 log = logging.getLogger(__name__)
 
 _NAP = 0.5  # seconds, after which `stop` is noticed
-_NO_OUTPUT = ("__error__", "__error_source_node__", "__interrupt__", "__resume__")  # a task without other writes goes on
+_NO_OUTPUT = ("__error__", "__error_source_node__", "__interrupt__", "__resume__")  # a task with others has ended
 
 
 @dataclass(frozen=True)

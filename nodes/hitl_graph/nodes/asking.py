@@ -18,6 +18,7 @@ from pydantic import PlainValidator, ValidationError, WithJsonSchema
 from hitl_graph.errors import HitlError, InvalidDecisionError, LedgerMissingError, StaleRequestError
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Decision, Request, digest, request_id
+from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.storage import Transaction
 from hitl_graph.wire import parse, payload
 
@@ -124,6 +125,7 @@ class Asker:
                 return self._decision(asked, raw, check)
             except HitlError as exc:
                 setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
+                past_handlers(exc)
                 raise
 
         schema: Any = Annotated[Any, PlainValidator(accept), WithJsonSchema(_answer_schema(asked))]

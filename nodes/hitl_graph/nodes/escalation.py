@@ -7,6 +7,7 @@ process only save the reading of old messages.
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from types import MethodType
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from langchain_core.messages import AnyMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.constants import END
+from langgraph.errors import is_invalid_resume
 from langgraph.types import Command
 
 from hitl_graph.errors import EscalationError, InvalidDecisionError
@@ -29,6 +31,8 @@ from hitl_graph.steps import Steps, arun, blocking, run
 from hitl_graph.stuck import Alarm, Detector, Patience, Spent, Watch
 
 __all__ = ["EscalationNode"]
+
+log = logging.getLogger(__name__)
 
 _ANSWERED = (
     "thread_id = ? AND kind = 'escalation' AND state IN ('pending', 'decided', 'delivered') ORDER BY created_ms, id"
@@ -117,6 +121,9 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
             if (known := channels_of(config)) and f"branch:to:{name}" not in known:
                 raise EscalationError(f"{self.name} cannot go to {name!r}: the graph has no node of that name")
         scene = Scene.of(state, asker, self.messages_key)
+        if scene.failed is not None and is_invalid_resume(scene.failed.error):
+            log.warning("an answer to a question of %s was refused: %s", scene.failed.node, scene.failed.error)
+            return Command(goto=scene.again)  # no failure; it asks again
         asked: list[Request] = yield blocking(asker.ledger.read, requests.select, _ANSWERED, (asker.thread_id,))
         own = asker.own()
         situation: Situation | None = None
@@ -220,7 +227,11 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
                 calls = []  # they are still going to run
             if not scene.failed:
                 goto = self.onward
-        said = [*guidance.settled(request, calls, scene.failure), *said, *update.get(self.messages_key, [])]
+        said += update.get(self.messages_key, [])
+        if said and calls and scene.amid:  # a result of another call follows, and nothing may stand before it
+            said = guidance.settled(request, calls, scene.failure, "\n".join(str(one.content) for one in said))
+        else:
+            said = [*guidance.settled(request, calls, scene.failure), *said]
         return Command(update={**update, self.messages_key: said} if said else update, goto=goto)
 
 
@@ -233,5 +244,5 @@ def _routed(node: EscalationNode, names: Iterable[str]) -> Any:
     def routed(self: EscalationNode, state: Any) -> Any:
         return EscalationNode.__call__(self, state)
 
-    routed.__annotations__ = {"return": Command[Literal[tuple(names)]]}  # type: ignore[valid-type,misc]
+    routed.__annotations__ = {"return": Command[Literal[tuple(names)]]}  # type: ignore[misc]
     return MethodType(routed, node)

@@ -30,12 +30,18 @@ def unanswered(messages: Sequence[AnyMessage]) -> list[ToolCall]:
     return []
 
 
-def settled(request: Request, calls: Sequence[ToolCall], failure: Failure | None) -> list[AnyMessage]:
-    """An answer to each call that is not going to run any more."""
+def settled(
+    request: Request, calls: Sequence[ToolCall], failure: Failure | None, more: str | None = None
+) -> list[AnyMessage]:
+    """An answer to each call that is not going to run any more.
+
+    Args:
+        more: Said with the first of them, where no message of its own can stand.
+    """
     what = f"failed: {failure.type}: {failure.message}" if failure else "did not run: a person stepped in"
     return [
         ToolMessage(
-            f"{call['name']} {what}.",
+            f"{call['name']} {what}." + (f"\n{more}" if more and number == 0 else ""),
             name=call["name"],
             tool_call_id=call["id"] or "",
             status="error",

@@ -72,13 +72,7 @@ class Patchable:
             try:
                 hint = _bare(channel.UpdateType)
                 types[name] = None if _is_messages(hint) else _adapter(hint)
-            except (
-                PydanticUserError,
-                PydanticSchemaGenerationError,
-                PydanticInvalidForJsonSchema,
-                TypeError,
-                NameError,
-            ):
+            except (PydanticUserError, TypeError, NameError):  # no type of which pydantic can make a schema
                 continue
             if not isinstance(channel, LastValue):
                 adds.append(name)

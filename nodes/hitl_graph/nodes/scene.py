@@ -1,5 +1,6 @@
 """What an `EscalationNode` finds when it is called: the messages, the open tool calls, the node that failed."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ __all__ = ["Scene", "began"]
 _READ, _CHECKPOINTER, _FAILED = "__pregel_read", "__pregel_checkpointer", "__pregel_node_error"
 _PUSH = "__pregel_push"  # all of langgraph._internal._constants
 _REPR = re.compile(r"(\w+)\((.*?),?\)", re.DOTALL)
+_LONGEST = 200
 _FURTHEST = 200  # checkpoints that are looked at for the time at which the trouble began
 
 
@@ -89,10 +91,17 @@ class Scene:
         return unanswered(self.messages)
 
     @property
+    def amid(self) -> bool:
+        """Whether other calls of the same message are open, so that only results of calls may come now."""
+        return self.sent and len(self.calls) < len(unanswered(self.messages))
+
+    @property
     def error(self) -> BaseException | None:
         """What the node raised. Once stored, LangGraph has only its text; then it is put together again."""
-        if self.failed is None or isinstance(self.failed.error, BaseException):
-            return self.failed and self.failed.error
+        if self.failed is None:
+            return None
+        if isinstance(self.failed.error, BaseException):
+            return self.failed.error
         text = str(self.failed.error)
         found = _REPR.fullmatch(text)
         name, said = (found[1], found[2].strip("'\"")) if found else ("Exception", text)
@@ -123,6 +132,11 @@ class Scene:
             next_steps=alarm.suggestions,
             memory=memory,
         )
+
+
+def _shown(call: ToolCall) -> str:
+    text = f"{call['name']}({json.dumps(call['args'], ensure_ascii=False, default=str)})"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]} …"
 
 
 def began(asker: Asker, messages_key: str, message: int, failed: bool) -> Steps[datetime | None]:
