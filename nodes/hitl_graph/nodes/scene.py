@@ -118,9 +118,14 @@ class Scene:
         """What people are shown."""
         return Situation(
             findings=tuple(
-                Finding(kind=one.kind, sentence=one.sentence, count=one.count, tried=one.tried, came_back=one.came_back)
+                Finding(
+                    kind=one.kind,
+                    sentence=one.sentence,
+                    count=one.count,
+                    tried=tuple(map(_shown, self.calls)) if one.kind == "error" else one.tried,
+                    came_back=one.came_back,
+                )
                 for one in alarm.evidence
-                if one.kind != "error"
             ),
             failure=self.failure,
             messages=len(self.messages),
