@@ -129,8 +129,8 @@ class Patchable:
             except ValidationError as exc:
                 first = exc.errors(include_url=False)[0]
                 raise ValueError(f"{'.'.join(map(str, (name, *first['loc'])))}: {first['msg']}") from exc
-            except (ValueError, TypeError, NotImplementedError) as exc:
-                raise ValueError(f"{name}: {exc}") from exc
+            except (ValueError, TypeError, LookupError, NotImplementedError) as exc:
+                raise ValueError(f"{name}: {exc!r:.200}") from exc
         return typed
 
 
