@@ -182,6 +182,8 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
             update = {"state": patchable.values(scene.asker.config), "adds": patchable.adds}
             situation = situation.model_copy(update=update)
         again = f"run {scene.failed.node} again" if scene.failed else "carry on as it is; patience is restored"
+        if scene.failed and scene.amid:
+            again = "the model is told to make the call again"
         labels: dict[Word, str] = {
             "approve": again,
             "edit": "change keys of the state, and go on",
@@ -213,11 +215,13 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
     # --- answering -----------------------------------------------------------------------------------------------
 
     def _answered(self, scene: Scene, request: Request, decision: Decision, patchable: Patchable) -> Command[Any]:
-        if decision.type == "approve":
+        if decision.type == "approve" and not (scene.failed and scene.amid):
             return Command(goto=scene.again if scene.failed else self.onward)
         update, calls, goto = patchable.update(decision.args or {}), scene.calls, self.resume
         said: list[AnyMessage] = []
-        if decision.type == "respond":
+        if decision.type == "approve":  # by the time the call had run again, the model would have gone on without it
+            said.append(guidance.again())
+        elif decision.type == "respond":
             said.append(guidance.guidance(request, decision))
         elif decision.type == "reject":
             said.append(guidance.stopped(request, decision))

@@ -12,7 +12,7 @@ from hitl_graph.facts import Failure
 from hitl_graph.model import Decision, Request
 from hitl_graph.nodes import replies
 
-__all__ = ["guidance", "settled", "stopped", "unanswered"]
+__all__ = ["again", "guidance", "settled", "stopped", "unanswered"]
 
 
 def unanswered(messages: Sequence[AnyMessage]) -> list[ToolCall]:
@@ -59,6 +59,11 @@ def guidance(request: Request, decision: Decision) -> HumanMessage:
         id=f"hitl-{request.id}",
         additional_kwargs={"hitl": {"request_id": request.id, "reviewer": request.reviewer or "anonymous"}},
     )
+
+
+def again() -> HumanMessage:
+    """Said with the result of a call that failed beside others."""
+    return HumanMessage("[A person looked into it, and says: make this call again.]")
 
 
 def stopped(request: Request, decision: Decision) -> AIMessage:
