@@ -25,13 +25,10 @@ from hitl_graph.steps import Steps, arun, blocking, run
 __all__ = ["AskHuman", "ask_human"]
 
 _DESCRIPTION = (
-    "Ask a person, and wait for the answer. Use it when you lack a fact that only a person has, when the decision is not"
-    " yours, or when you are not sure. Ask one question at a time, so that it can be answered without reading the rest."
+    "Ask a person, and wait for the answer. Use it when you lack a fact that only a person has, when the decision is"
+    " not yours, or when you are not sure. Ask one question at a time; it has to be clear without reading the rest."
 )
-_ALONE = (
-    "{name} was not carried out: it has to be the only call of a message. Make the call again, alone. The other calls of"
-    " the message were carried out."
-)
+_ALONE = "Nobody was asked: {name} has to be the only call of a message. Make this call again, alone."
 
 _Question = Annotated[str, Field(min_length=1, description="The question, complete in itself.")]
 _Why = Annotated[str, Field(description="Why you ask, and what depends on it.")]
