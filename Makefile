@@ -38,9 +38,10 @@ format: $(STAMP) ## what ruff can put right by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## speed and size beside the official saver; the cost of safety
+bench: $(STAMP) ## speed and size beside the official saver; the cost of safety; the cost of watching
 	$(BIN)/python benchmarks/checkpointers.py $(ARGS)
 	$(BIN)/python benchmarks/safety.py
+	$(BIN)/python benchmarks/stuck.py
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

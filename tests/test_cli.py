@@ -1008,7 +1008,7 @@ def test_help_and_version(hitl: Cli) -> None:
     assert "6  the audit log does not verify" in hitl("--help").out
     assert hitl("--version").out.startswith("hitl-graph ")
     commands = ("inbox", "show", "approve", "edit", "reject", "respond", "history", "worker", "doctor", "demo")
-    for command in (*commands, "audit verify", "audit log", "audit redact"):
+    for command in (*commands, "audit verify", "audit log", "audit redact", "stuck replay"):
         done = hitl(*command.split(), "--help")
         assert done.code == 0
         assert f"Usage: hitl {command}" in done.out

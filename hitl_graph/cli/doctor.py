@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hitl_graph.cli import views
 from hitl_graph.cli.app import DATABASE, FAILED, TAMPERED, Command, Db, Failure, Json, app, check_database, emit, told
-from hitl_graph.cli.stuck import Finding, claims, stuck_effects, stuck_requests
+from hitl_graph.cli.waiting import Finding, claims, stuck_effects, stuck_requests
 from hitl_graph.cli.working import attached, load_graph
 from hitl_graph.errors import HitlError
 from hitl_graph.ledger import Ledger

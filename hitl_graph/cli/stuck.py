@@ -1,128 +1,149 @@
-"""What does not go on by itself: for `hitl doctor`."""
+"""`hitl stuck`: the detectors over recorded histories."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Literal
+import gzip
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader, TextIOWrapper
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Any, Literal
 
-from hitl_graph.cli import queries, views
-from hitl_graph.cli.app import FAILED
-from hitl_graph.ledger import Ledger, owner, requests
-from hitl_graph.model import Request
-from hitl_graph.storage import Transaction
+import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
-__all__ = ["Finding", "claims", "stuck_effects", "stuck_requests"]
+from hitl_graph.cli.app import FAILED, UNKNOWN, USAGE, Command, Failure, app, note
+from hitl_graph.stuck import Alarm, Watch
+from hitl_graph.stuck.recorded import Recording, read_lines
+
+__all__: list[str] = []
+
+_SLOW = 2.0  # seconds, then it says how far it is
+
+stuck = typer.Typer(help="Would somebody have been called? The detectors over recorded runs.", no_args_is_help=True)
+app.add_typer(stuck, name="stuck")
+
+Traces = Annotated[Path, typer.Argument(metavar="TRACES.jsonl[.gz]", help="One run a line: its id and its messages.")]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+@stuck.command(cls=Command)
+def replay(
+    traces: Traces,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write; - for stdout.")] = Path("-"),
+    patience: Annotated[
+        Literal["low", "normal", "high"], typer.Option(help="How long to look on before somebody is called.")
+    ] = "normal",
+    why: Annotated[bool, typer.Option("--why", help="Also write what was found, and the evidence.")] = False,
+) -> None:
+    """The first message of each run at which somebody would have been called.
 
-    Attributes:
-        level: `ok`; `note` (worth knowing); `problem` (somebody has to do something).
-        advice: What to do.
-        code: The exit code that it deserves.
+    Runs are replayed message by message; what comes later is never seen. A line is
+    {"id": ..., "messages": [{"role", "content", "tool_calls"?, "tool_call_id"?}, ...]}, OpenAI-style; other keys are
+    passed over. Written is {"id": ..., "index": ...} for each, with null for a run that needed nobody.
     """
+    if str(out) != "-" and out.exists() and traces.exists() and out.samefile(traces):
+        raise Failure(USAGE, f"--out {out} is what is read; nothing was written")
+    runs = alarms = 0
+    with _opened(traces) as lines, _writing(out) as write, _progress() as tick:
+        for recording in _recordings(traces, lines):
+            alarm = _first(recording, Watch(patience))
+            write(json.dumps(_row(recording.id, alarm, why), ensure_ascii=False) + "\n")
+            runs, alarms = runs + 1, alarms + (alarm is not None)
+            tick(f"{runs:,} runs, {alarms:,} alarms")
+    if not runs:
+        note(f"{traces} has no runs.")
+    elif str(out) != "-":
+        print(f"{alarms:,} of {runs:,} runs would have called somebody; written to {out}.")
 
-    check: str
-    level: Literal["ok", "note", "problem"]
-    text: str
-    advice: str = ""
-    code: int = FAILED
+
+def _first(recording: Recording, watch: Watch) -> Alarm | None:
+    for end in range(1, len(recording.messages) + 1):
+        alarm = watch.see(recording.messages[:end])
+        if alarm is not None:
+            return alarm
+    return None
 
 
-def stuck_requests(ledger: Ledger, stuck: timedelta) -> Iterator[Finding]:
-    """What was decided and not carried out, or asked and never paused, for longer than `stuck`."""
-    before = ledger.now_ms() - int(stuck.total_seconds() * 1000)
-    undelivered: list[Request] = ledger.read(
-        requests.select, "state = 'decided' AND decided_ms <= ? ORDER BY decided_ms", (before,)
+def _row(id_: str, alarm: Alarm | None, why: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": id_, "index": alarm.index if alarm else None}
+    if why and alarm:
+        row |= {"kind": alarm.kind, "sentence": alarm.sentence, "score": round(alarm.score, 3)}
+        row["evidence"] = [one.model_dump(mode="json") for one in alarm.evidence]
+    return row
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Iterable[str]]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as exc:
+        raise Failure(UNKNOWN, f"there is no file {path}") from exc
+    except OSError as exc:
+        raise Failure(USAGE, f"{path} cannot be read: {exc.strerror}") from exc
+    with file, TextIOWrapper(_plain(file), encoding="utf-8") as lines:
+        yield lines
+
+
+def _plain(file: BufferedReader) -> BufferedReader:
+    """Unpacked, if it is packed; whatever its name says."""
+    return gzip.open(file) if file.peek(2)[:2] == b"\x1f\x8b" else file  # type: ignore[return-value]
+
+
+def _recordings(path: Path, lines: Iterable[str]) -> Iterator[Recording]:
+    try:
+        yield from read_lines(lines)
+    except (gzip.BadGzipFile, EOFError) as exc:
+        raise Failure(USAGE, f"{path}: damaged gzip file: {exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise Failure(USAGE, f"{path}: not UTF-8: {exc}") from exc
+    except ValueError as exc:
+        raise Failure(USAGE, f"{path}, {exc}") from exc
+
+
+@contextmanager
+def _writing(out: Path) -> Generator[Callable[[str], object]]:
+    """Into a file that is there only when it is whole."""
+    if str(out) == "-":
+        yield sys.stdout.write
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    except OSError as exc:
+        raise Failure(FAILED, f"{out} cannot be written: {exc.strerror}") from exc
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            yield file.write
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _progress() -> Generator[Callable[[str], None]]:
+    """How far it is, on a terminal, from when it has taken two seconds."""
+    start = monotonic()
+    line = Progress(
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
     )
-    unparked: list[Request] = ledger.read(
-        requests.select, "state = 'pending' AND parked <> 1 AND created_ms <= ? ORDER BY created_ms", (before,)
-    )
-    if undelivered:
-        yield Finding(
-            "decided, not carried out", "problem", _named(ledger, undelivered, "decided_at"),
-            "start a worker: hitl worker MODULE:GRAPH. If one runs, see what it says of these threads",
-        )  # fmt: skip
-    if unparked:
-        yield Finding(
-            "asked, but the pause was never stored", "problem", _named(ledger, unparked, "created_at"),
-            "the agent died while it paused: run the thread again (graph.invoke(None, config)), it will ask anew",
-        )  # fmt: skip
-    if not undelivered and not unparked:
-        waiting = len(ledger.pending_rows())
-        yield Finding("requests", "ok", f"{waiting} waiting for a person, none stuck")
+    task = line.add_task("")
 
+    def tick(done: str) -> None:
+        if not line.live.is_started and monotonic() - start > _SLOW:
+            line.start()
+        line.update(task, description=f"replaying: {done}")
 
-def _named(ledger: Ledger, found: list[Request], since: str) -> str:
-    short, now = queries.short_ids(ledger, [request.id for request in found]), ledger.clock()
-    named = [
-        f"{short[r.id]} (thread {views.visible(r.thread_id)}, {views.age(getattr(r, since), now)} ago)"
-        for r in found[:5]
-    ]
-    return f"{len(found)}: {', '.join(named)}" + (", ..." if len(found) > 5 else "")
-
-
-def stuck_effects(ledger: Ledger) -> Iterator[Finding]:
-    """Actions that were started and whose end is not known."""
-
-    def work(tx: Transaction) -> list[Any]:
-        return tx.execute(
-            "SELECT p.thread_id, p.tool, p.action_key, e.state, e.owner, e.started_ms, e.error"
-            " FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id WHERE e.state IN"
-            " ('reserved', 'unknown', 'failed')"
-            " AND p.attempt = (SELECT max(attempt) FROM hitl_permits l WHERE l.action_key = p.action_key)"
-            " ORDER BY e.started_ms"
-        ).fetchall()
-
-    fine = True
-    for thread, tool, key, state, holder, started_ms, error in ledger.read(work):
-        dead = owner.is_dead(holder) if state == "reserved" else None
-        call = f"{views.visible(tool)} of thread {views.visible(thread)}, started {views.clock(started_ms)}"
-        if state == "reserved" and not dead:
-            yield Finding("running", "note" if dead is None else "ok", f"{call}, by {_process(holder)}")
-            continue
-        fine = False
-        asked: list[Request] = ledger.read(
-            requests.select, "action_key = ? AND kind = 'question' AND state IN ('pending', 'decided')", (key,)
-        )
-        why = (
-            "its process ended before it was done"
-            if state == "reserved"
-            else views.visible(error or "its end is not known")
-        )
-        if asked:
-            short = queries.short_ids(ledger, [asked[0].id])[asked[0].id]
-            if asked[0].state == "decided":
-                advice = "a worker carries out what was answered: hitl worker MODULE:GRAPH"
-            else:
-                advice = f"find out whether it happened, and answer: hitl show {short}"
-        else:
-            advice = "run the thread again, it then asks: hitl worker, or graph.invoke(None, config)"
-        yield Finding("outcome unknown" if state != "failed" else "failed", "problem", f"{call}: {why}", advice)
-    if fine:
-        yield Finding("effects", "ok", "none with an unknown end")
-
-
-def _process(holder: str) -> str:
-    place = holder.split("/")
-    return f"process {place[-2]} on {place[0]}" if len(place) > 2 else holder
-
-
-def claims(ledger: Ledger) -> Iterator[Finding]:
-    """Who resumes which thread."""
-
-    def work(tx: Transaction) -> list[Any]:
-        return tx.execute("SELECT thread_id, owner, until_ms FROM hitl_thread_claims ORDER BY thread_id").fetchall()
-
-    for thread, holder, until_ms in ledger.read(work):
-        process = holder.partition("|")[0]
-        dead = owner.is_dead(process)
-        who = f"thread {views.visible(thread)} by {_process(process)}"
-        if dead or (dead is None and until_ms < ledger.now_ms()):
-            yield Finding("claim", "note", f"{who}, which has ended", "nothing to do: the next worker takes it over")
-        elif dead is None:
-            yield Finding("claim", "note", f"{who}, on another machine, until {views.clock(until_ms)}")
-        else:
-            yield Finding("claim", "ok", f"{who}, which runs")
+    try:
+        yield tick
+    finally:
+        line.stop()

@@ -1,10 +1,6 @@
 """Is the agent stuck, or unsure? Detectors over message histories. No I/O, no clock, no model call.
 
-    watch = Watch(patience="normal")
-    alarm = watch.see(messages)          # after each step; None while all is well
-    if alarm:
-        print(alarm.sentence, alarm.suggestions)
-        memory = watch.answered(alarm)   # when a person has answered
+Start with `Watch`.
 """
 
 from hitl_graph.stuck.budget import Budget

@@ -68,7 +68,8 @@ class _Fold:
             ("tokens", self._options.tokens, self._tokens),
         ):
             if limit is not None and used >= limit:
-                return _evidence(name, f"{used} {name}", f"{limit}", (self._first, event.index), str(self._first))
+                part = f"{self._first}+{used // limit}"
+                return _evidence(name, f"{used} {name}", f"{limit}", (self._first, event.index), part)
         return None
 
 

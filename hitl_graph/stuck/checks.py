@@ -9,7 +9,9 @@ def at_least(options: object, least: int, name: str) -> None:
     """Refuse an option that is no whole number of at least so much."""
     value = getattr(options, name)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise WatchError(f"{type(options).__name__}({name}=...) takes a whole number from {least} on, not {value!r:.80}")
+        raise WatchError(
+            f"{type(options).__name__}({name}=...) takes a whole number from {least} on, not {value!r:.80}"
+        )
 
 
 def positive(options: object, name: str) -> None:

@@ -52,7 +52,9 @@ class LowConfidence:
         """What is wrong with several answers to one question, after the message of this index."""
         if len(answers) < 2 or (share := agreement(answers)) >= self.below:
             return None
-        return _evidence(f"Asked {len(answers)} times, the model agrees with itself in {share:.0%}.", 1, (index,), answers)
+        return _evidence(
+            f"Asked {len(answers)} times, the model agrees with itself in {share:.0%}.", 1, (index,), answers
+        )
 
 
 class _Fold:

@@ -1,6 +1,7 @@
 """The same request to a helper, in other words, again and again."""
 
 import json
+import re
 from collections import deque
 from dataclasses import dataclass
 
@@ -8,22 +9,26 @@ from hitl_graph.stuck.checks import at_least
 from hitl_graph.stuck.evidence import Evidence, key_of
 from hitl_graph.stuck.reading import Acted, Call, Event, Said
 from hitl_graph.stuck.telling import SUGGESTIONS, different, excerpt
-from hitl_graph.stuck.words import gist, prose, similarity, words
+from hitl_graph.stuck.words import clip, gist, new_share, prose, similarity, words
 
 __all__ = ["DelegationStall"]
 
 _KEPT = 8
-_LIKE = 0.35  # a request restates if it has so much in common with the two nearest before it
+_LIKE = 0.3  # a request restates if it has so much in common with the two nearest before it
+_NEW = 2.0  # each share of new words takes twice as much away
 _FADES = 0.9
-_EACH = 0.65 # what a restatement is worth on average; requests are never quite the same
+_EACH = 0.55  # what a restatement is worth on average; requests are never quite the same
+# What a request may be about: a capital or a digit within a sentence, an address, something quoted.
+_NAME = re.compile(r"""(?<![.!?:]\s)(?<!^)\b(?:[A-Z][\w-]+|\w*\d\w*)\b|https?://\S+|'[^']{3,60}'|"[^"]{3,60}\"""")
 
 
 @dataclass(frozen=True)
 class DelegationStall:
     """Requests in plain words to the same tool or agent that only restate what was asked before.
 
-    Each request counts as much as it has in common with the two nearest of the last eight; what differs lets the
-    count fall. So a new question to the same helper is none, nor is a second try.
+    Each request counts as much as it has in common with the two nearest of the last eight, less what is new in it; a
+    name that none of them had makes it a request about something else. What restates nothing lets the count fall, and
+    so does a new plan.
 
     Args:
         times: So many restatements it takes, at normal patience.
@@ -53,18 +58,18 @@ class _Fold:
             self._weight /= 2
         if not isinstance(event, Acted):
             return None
-        text = _request(event.call)
+        text = clip(_request(event.call))
         if not prose(text):
             return None
         said = words(text)
-        near = sorted(
-            ((similarity(one, said), call, one) for call, one in self._recent if call.name == event.call.name),
-            key=lambda each: each[0],
-            reverse=True,
-        )
+        same = [(call, one) for call, one in self._recent if call.name == event.call.name]
         self._recent.append((event.call, said))
-        degree = sum(each[0] for each in near[:2]) / 2
-        if degree < _LIKE:
+        near = sorted(
+            ((similarity(one, said), call, one) for call, one in same), key=lambda each: each[0], reverse=True
+        )
+        known = [one for _, one in same]
+        degree = sum(each[0] for each in near[:2]) / 2 * max(0.0, 1 - _NEW * new_share(said, known))
+        if degree < _LIKE or _names_another(text, known):
             self._weight = max(0.0, self._weight * _FADES - 0.5)
             return None
         self._weight = self._weight * _FADES + degree
@@ -81,6 +86,14 @@ class _Fold:
             tried=different(texts),
             suggestions=SUGGESTIONS["delegation_stall"],
         )
+
+
+def _names_another(text: str, known: list[frozenset[str]]) -> bool:
+    """Whether a request names something that none of the known ones spoke of."""
+    if not known:
+        return True
+    spoken = frozenset[str]().union(*known)
+    return any(not words(name) <= spoken for name in _NAME.findall(text))
 
 
 def _request(call: Call) -> str:

@@ -15,7 +15,7 @@ class Fold(Protocol):
     """A detector at work on one history. Its memory is bounded, and so is its work per event."""
 
     def see(self, event: Event) -> Evidence | None:
-        """Take in the next event; what is wrong now, or None. Evidence holds until the fold says otherwise."""
+        """Take in the next event; what it makes evident, or None."""
         ...
 
 
@@ -29,9 +29,9 @@ class Detector(Protocol):
 
 
 def detect(detector: Detector, messages: Sequence[BaseMessage]) -> Evidence | None:
-    """What one detector says at the end of a history: a pure function, from the beginning."""
-    fold, reader, said = detector.start(), Reader(), None
+    """What one detector says of the last message of a history: a pure function, from the beginning."""
+    fold, reader = detector.start(), Reader()
+    said: list[Evidence] = []
     for index, message in enumerate(messages):
-        for event in reader.read(index, message):
-            said = fold.see(event)
-    return said
+        said = [one for event in reader.read(index, message) if (one := fold.see(event)) is not None]
+    return said[-1] if said else None

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 __all__ = ["SURE", "Alarm", "Answered", "Evidence", "Kind", "Spent", "key_of"]
 
@@ -59,6 +59,11 @@ class Evidence(_Frozen):
     came_back: tuple[str, ...] = ()
     suggestions: tuple[str, ...] = ()
 
+    @field_validator("indices")
+    @classmethod
+    def _in_order(cls, indices: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(indices)))
+
 
 class Spent(_Frozen):
     """What a stretch of a run has cost. None: nobody said."""
@@ -77,13 +82,15 @@ class Alarm(_Frozen):
     Attributes:
         index: The message at which it was raised.
         score: How sure it was then; at least the watch's threshold.
-        evidence: Everything that spoke for it, strongest first. Never empty.
+        evidence: What spoke for it, of each kind the strongest, strongest first. Never empty.
+        keys: All that was noticed lately, the weak too: what an answer to this alarm answers.
         spent: What was spent from the first message of the evidence until the alarm.
     """
 
     index: int
     score: float
     evidence: tuple[Evidence, ...]
+    keys: tuple[str, ...]
     spent: Spent = Spent()
 
     @property

@@ -9,8 +9,10 @@ __all__ = ["failure_of", "is_nothing", "says_no"]
 _NOTHING = frozenset({"", "false", "no", "none", "null", "nil", "nan", "0", "[]", "{}", "()", "''", '""', "undefined"})
 _TAG = re.compile(r"</?\w[^<>]{0,40}>")
 _CODE = re.compile(r"\b(?:return|exit)(?:ed)?[\s_-]*(?:with[\s_-]+)?(?:code|status)\W{0,12}(?:was\W+)?(-?\d+)\b", re.I)
-_QUOTED_ERROR = re.compile(r"""["'](?:error|errors|error_message)["']\s*:\s*(?:"((?:[^"\\]|\\.){2,300})"|'([^']{2,300})'|[{\[]\s*["'{])""", re.I)
-# How a failure begins.
+_QUOTED_ERROR = re.compile(  # {"error": "..."}, {'errors': [...]}
+    r"""["'](?:errors?|error_message)["']\s*:\s*(?:"((?:[^"\\]|\\.){2,300})"|'([^']{2,300})'|[{\[]\s*["'{])""", re.I
+)
+# How a failure begins, in whatever text.
 _STRONG = re.compile(
     r"\A\W*(?:could not|couldn't|cannot|can't|unable to|no (?:such|results?|match)|not found|invalid|unknown|sorry)\b"
     r"|^\W{0,4}(?:errors?|fatal|failed|failure|exception|panic|err!)\b"
@@ -21,12 +23,16 @@ _STRONG = re.compile(
 )
 # How a short answer says that it did not work.
 _WEAK = re.compile(
-    r"\b(?:errors?|failed|failure|failing|fails|not found|no such|could not|couldn't|cannot|can't|unable|invalid|denied"
-    r"|(?:does|do|did) ?n[o']t (?:exist|match|pass|work)|unknown|no (?:results?|matches|match|records?|entries|data)|incorrect|wrong|timed? ?out|timeout"
-    r"|unexpected|unrecogni[sz]ed|not (?:registered|correct|pass(?:ed)?|available|supported|allowed|recogni[sz]ed|permitted|valid|implemented)"
-    r"|forbidden|unauthori[sz]ed|refused|rejected|missing|exception|try again|unavailable|does not|doesn't|nothing)\b",
+    r"\b(?:errors?|exception|fail(?:ed|ure|ing|s)|unexpected|unable|unknown|unavailable|unauthori[sz]ed|unrecogni[sz]ed"
+    r"|could not|couldn't|cannot|can't|does not|doesn't|(?:do|did) ?n[o']t (?:exist|match|pass|work)"
+    r"|not (?:pass|found|correct|registered|available|supported|allowed|permitted|recogni[sz]ed|valid|implemented)"
+    r"|no (?:such|results?|match(?:es)?|records?|entries|data)|missing|invalid|incorrect|wrong|denied|forbidden"
+    r"|nothing (?:found|happen(?:s|ed))|refused|rejected|timed out|timeout(?!\s*[=:])|try again)\b",
     re.I,
 )
+_NONE_FAILED = re.compile(
+    r"\b(?:no|0|zero|without) (?:errors?|fail\w+)\b|\b(?:errors?|fail\w+)\W{1,3}0\b", re.I
+)  # all went well
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(?::|$)")
 _SHORT = 300
 _EDGE = 1000
@@ -55,8 +61,10 @@ def failure_of(result: str, said: frozenset[str], error: bool = False) -> frozen
     codes = {int(code) for code in _CODE.findall(result[:300] + "\n" + result[-300:])}
     failed = error or bool(codes - {0})
     if not failed and not codes:
-        weak = len(result) <= _SHORT and _WEAK.search(text)
-        failed = bool(weak or _STRONG.search(text) or _QUOTED_ERROR.search(text))
+        text = _NONE_FAILED.sub(" ", text)
+        failed = bool(
+            (len(result) <= _SHORT and _WEAK.search(text)) or _STRONG.search(text) or _QUOTED_ERROR.search(text)
+        )
     if not failed:
         return None
     return template(_telling(text), said) or frozenset({"failed"})

@@ -7,7 +7,7 @@ comes back is then the next message that is not the model's.
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,12 +21,20 @@ __all__ = ["Acted", "Call", "Event", "Heard", "Reader", "Said", "Spoke", "Step",
 
 # How agents without tool calls write an action.
 _FENCE = re.compile(r"```(?:[\w+-]*\n)?(.+?)(?:```|\Z)", re.DOTALL)
-_TAGGED = re.compile(r"<(tool_call|tool|function|invoke|execute\w*|action|command)\b([^<>]*)>(.*?)(?:</\1|\Z)", re.DOTALL)
-_ACTION = re.compile(
-    r"^\W{0,4}action(?: \d+)?\W{0,3}:[*_ \t]*([^\n]+(?:\n\W{0,4}action input[^\n]*)?)", re.MULTILINE | re.IGNORECASE
+_TAGGED = re.compile(
+    r"<(tool_call|tool|function|invoke|execute\w*|action|command)\b([^<>]*)>(.*?)(?:</\1|\Z)", re.DOTALL
 )
+_ACTION = re.compile(
+    r"^\W{0,4}action(?: \d+)?\W{0,3}:[*_ \t]*([^\n]+)(?:\n\W{0,4}action input\W{0,3}:([^\n]*))?", re.M | re.I
+)
+_WRITTEN = re.compile(r"([A-Za-z_][\w.]*)\s*[\[(](.*)[\])]", re.DOTALL)  # search[the red fox], search("the red fox")
+_LONGEST = 50_000
+_NAMES = ("name", "tool", "tool_name", "action", "function")
+_ARGS = ("arguments", "args", "parameters", "action_input", "input")
 # How an environment, rather than a person, answers.
-_OBSERVED = re.compile(r"\W{0,4}(?:observation|obs|output|result|stdout|stderr|error|traceback|tool|<\w+>)(?:\b|(?<=>))", re.I)
+_OBSERVED = re.compile(
+    r"\W{0,4}(?:(?:observation|obs|output|result|stdout|stderr|error|traceback|tool)\b|<\w+>)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,6 @@ class Acted:
 
     index: int
     call: Call
-    thought: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,11 @@ class Step:
     def outcome(self) -> str:
         """The result without what changes by itself."""
         return words_.fingerprint(self.result)
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """The outcome in no order, as when two streams are mixed, or the rows of a table."""
+        return sorted(self.outcome.split(" "))
 
     @cached_property
     def words(self) -> frozenset[str]:
@@ -127,7 +139,7 @@ class Heard:
     index: int
     text: str
     exchange: Step | None = None
-    """What was answered, and the answer, as if it were an action with its result."""
+    """Of an agent without tool calls: what was answered, and the answer, as an action with its result."""
 
 
 Event = Spoke | Acted | Step | Said | Heard
@@ -156,10 +168,11 @@ class Reader:
             if call is not None:
                 yield Step(index, call, text)
             elif said is not None and not self._native and _OBSERVED.match(text):
-                yield Acted(said.index, said, "")
+                yield Acted(said.index, said)
                 yield Step(index, said, text)
             else:
-                yield Heard(index, text, Step(index, said, text) if said is not None else None)
+                exchange = None if said is None or self._native else Step(index, said, text)
+                yield Heard(index, text, exchange)
 
     def _model(self, index: int, message: AIMessage, text: str) -> Iterator[Event]:
         yield Spoke(index, message)
@@ -170,12 +183,13 @@ class Reader:
             self._native = True
             call = Call(each["name"] or "", _plain(each["args"]), index)
             self._open[each.get("id") or f"#{number}"] = call
-            yield Acted(index, call, text)
+            yield Acted(index, call)
         if calls:
             return
-        if not self._native and (action := _text_action(text)):
-            call = self._open[""] = Call("", action, index)
-            yield Acted(index, call, text)
+        written = None if self._native else _written(text, index)
+        if written is not None:
+            self._open[""] = written
+            yield Acted(index, written)
         else:
             self._said = Call("", text, index)
             yield Said(index, text)
@@ -196,16 +210,38 @@ def text_of(message: BaseMessage) -> str:
 def _plain(args: Any) -> str:
     if isinstance(args, str):
         return args
-    return json.dumps(args, sort_keys=True, ensure_ascii=False, default=str) if isinstance(args, Mapping) else str(args)
+    try:
+        return json.dumps(args, sort_keys=True, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # keys of several types, a circle
+        return str(args)
 
 
-def _text_action(text: str) -> str | None:
+def _written(text: str, index: int) -> Call | None:
     """The action in a text: a fenced block, a tagged one, a line `Action: ...`, or the whole if it is a JSON object."""
+    text = text[:_LONGEST]
     if fenced := _FENCE.findall(text):
-        return "\n".join(fenced).strip() or None
+        return _call("\n".join(fenced), index)
     if tagged := _TAGGED.findall(text):
-        return "\n".join(f"{attributes} {body}".strip() for _, attributes, body in tagged) or None
+        return _call("\n".join(f"{attributes} {body}" for _, attributes, body in tagged), index)
     if lines := _ACTION.findall(text):
-        return str(lines[-1]).strip()
+        action, given = lines[-1]
+        return Call(action.strip(), given.strip(), index) if given else _call(action, index)
     bare = text.strip()
-    return bare if bare.startswith("{") and bare.endswith("}") else None
+    return _call(bare, index) if bare.startswith("{") and bare.endswith("}") else None
+
+
+def _call(text: str, index: int) -> Call | None:
+    """An action out of its text; if that is JSON, with its name and its arguments."""
+    text = text.strip()
+    if text.startswith("{"):
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            name = next((found[key] for key in _NAMES if isinstance(found.get(key), str)), "")
+            args = next((found[key] for key in _ARGS if key in found), found)
+            return Call(name, _plain(args), index)
+    if written := _WRITTEN.fullmatch(text):
+        return Call(written[1], written[2], index)
+    return Call("", text, index) if text else None

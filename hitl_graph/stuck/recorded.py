@@ -1,12 +1,57 @@
 """Recorded histories, one JSON object a line: `{"id": ..., "messages": [OpenAI-style messages]}`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-__all__ = ["to_messages"]
+__all__ = ["Recording", "read_lines", "to_messages"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recorded history."""
+
+    id: str
+    messages: list[BaseMessage]
+
+
+def read_lines(lines: Iterable[str]) -> Iterator[Recording]:
+    """The histories of a JSONL file, one a line; empty lines are passed over.
+
+    Raises:
+        ValueError: Says which line is wrong, and how.
+    """
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            recording = _recording(line)
+        except ValueError as exc:
+            raise ValueError(f"line {number}: {exc}") from exc
+        if recording.id in seen:
+            raise ValueError(f"line {number}: there was an id {recording.id!r:.80} before")
+        seen.add(recording.id)
+        yield recording
+
+
+def _recording(line: str) -> Recording:
+    try:
+        found = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as exc:
+        raise ValueError(f"not JSON ({exc})") from exc
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    match found.get("id"), found.get("messages"):
+        case str(id_), list(messages) if id_:
+            return Recording(id_, to_messages(messages))
+        case str(id_), _ if id_:
+            raise ValueError('has no "messages" list')
+        case _:
+            raise ValueError('has no "id" text')
 
 
 def to_messages(recorded: Sequence[Mapping[str, Any]]) -> list[BaseMessage]:
@@ -69,5 +114,7 @@ def _calls(index: int, calls: object) -> tuple[list[Any], list[Any]]:
         if args is None or isinstance(args, Mapping):
             good.append({"name": inner["name"], "args": dict(args or {}), "id": id_, "type": "tool_call"})
         else:
-            bad.append({"name": inner["name"], "args": str(args), "id": id_, "error": None, "type": "invalid_tool_call"})
+            bad.append(
+                {"name": inner["name"], "args": str(args), "id": id_, "error": None, "type": "invalid_tool_call"}
+            )
     return good, bad

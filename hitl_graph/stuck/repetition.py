@@ -7,7 +7,7 @@ from hitl_graph.stuck.checks import at_least
 from hitl_graph.stuck.evidence import Evidence, key_of
 from hitl_graph.stuck.reading import Event, Heard, Step
 from hitl_graph.stuck.telling import SUGGESTIONS, different, excerpt
-from hitl_graph.stuck.words import similarity
+from hitl_graph.stuck.words import LIMIT, similarity
 
 __all__ = ["RepeatedAction"]
 
@@ -20,9 +20,10 @@ _ASKED = 0.5  # a look-up repeated after somebody spoke may have been asked for
 class RepeatedAction:
     """The same action with the same useless result.
 
-    Actions are the same if they differ in spelling only, results if they differ in times and ids only; of failing
-    actions it is enough that they are nearly the same. A result that changes makes no repetition: polling, reading
-    again after an edit. Nor do different targets. Repeating a look-up after the user spoke counts half.
+    Actions are the same if they differ in spelling only, or hardly and without a new word; results if they differ in
+    times, ids and order only. Of failing actions it is enough that they differ hardly. A result that changes makes no
+    repetition: polling, reading again after an edit. Nor do different targets. Repeating a look-up after the user spoke
+    counts half.
 
     Args:
         times: So often it takes, at normal patience.
@@ -50,7 +51,10 @@ class _Run:
 
     step: Step
     heard: int
+    times: int
     count: float
+    """The times, where what may have been asked for counts half."""
+    key: str
     indices: tuple[int, ...]
 
 
@@ -67,7 +71,8 @@ class _Fold:
             event = event.exchange or event
         if not isinstance(event, Step):
             return None
-        alike = [run for run in self._recent if _same(run.step, event)]
+        spoken_of = frozenset[str]().union(*(run.step.call.words for run in self._recent))
+        alike = [run for run in self._recent if _same(run.step, event, spoken_of)]
         before = alike[-1] if alike else None
         count, last = 1.0, self._heard
         for run in reversed(alike):
@@ -76,11 +81,14 @@ class _Fold:
         if before is not None and count >= self._times:  # dense enough to be one story, however long it gets
             count = max(count, before.count + 1.0)
         indices = (*(before.indices if before else ()), event.call.index, event.index)
-        run = _Run(event, self._heard, count, indices if len(indices) <= _SHOWN else indices[:2] + indices[2 - _SHOWN :])
+        if len(indices) > _SHOWN:
+            indices = indices[:2] + indices[2 - _SHOWN :]
+        key = before.key if before else key_of("repeated_action", event.call.key, event.outcome)
+        times = before.times + 1 if before else 1
+        run = _Run(event, self._heard, times, count, key, indices)
         self._recent.append(run)
         if before is None:
             return None
-        times = int(run.count)
         return Evidence(
             kind="repeated_action",
             indices=run.indices,
@@ -88,17 +96,19 @@ class _Fold:
             f" came back: {excerpt(event.result, 120) or 'nothing'}.",
             strength=run.count / self._times,
             count=times,
-            key=key_of("repeated_action", event.call.key, event.outcome),
+            key=run.key,
             tried=different([before.step.call.shown, event.call.shown]),
             came_back=different([event.result or "(nothing)"]),
             suggestions=SUGGESTIONS["repeated_action"],
         )
 
 
-def _same(one: Step, other: Step) -> bool:
-    if one.outcome != other.outcome:
+def _same(one: Step, other: Step, spoken_of: frozenset[str]) -> bool:
+    """Whether two steps are the same. `spoken_of` are the words of all calls lately."""
+    if one.call.name != other.call.name or (one.outcome != other.outcome and one.parts != other.parts):
         return False
     if one.call.key == other.call.key:
         return True
-    failed = other.failure is not None and one.call.name == other.call.name
-    return failed and similarity(one.call.words, other.call.words) >= _ALMOST
+    # Hardly another action: of a failing one a small change is no other, of a working one a new word is a new target.
+    known = other.failure is not None or (len(other.call.args) <= LIMIT and other.call.words <= spoken_of)
+    return known and not other.nothing and similarity(one.call.words, other.call.words) >= _ALMOST

@@ -8,18 +8,18 @@ from hitl_graph.stuck.checks import at_least
 from hitl_graph.stuck.evidence import Evidence, Kind, key_of
 from hitl_graph.stuck.reading import Acted, Event, Heard, Said, Step
 from hitl_graph.stuck.telling import SUGGESTIONS, different
-from hitl_graph.stuck.words import gist, similarity
+from hitl_graph.stuck.words import clip, gist, prose, similarity
 
 __all__ = ["DialogueStall", "Monologue"]
 
 _KEPT = 8
-_SAME = 0.5  # so many words in common make a reply a restatement
+_SAME = 0.6  # so many words in common make a reply a restatement
 _TOPIC = 0.1  # of two refusals it is enough that they speak of the same thing
 _PLAN = 0.3
 _REFUSAL = re.compile(
-    r"\b(?:unfortunately|unable|cannot|can['’]t|can not|not able|not possible|impossible|not (?:allowed|permitted)|sorry"
-    r"|apologi[sz]e|regret|won['’]t be able|(?:do|does)(?: not|n['’]t) (?:have|allow|permit)"
-    r"|lamento|lo siento|no puedo|no es posible|leider|nicht möglich|désolée?|impossible|não posso|infelizmente)\b",
+    r"\b(?:unfortunately|unable|cannot|can(?:['\u2019]t| not)|not (?:able|possible|allowed|permitted)|impossible|sorry"
+    r"|regret|apologi[sz]e|won['\u2019]t be able|(?:do|does)(?: not|n['\u2019]t) (?:have|allow|permit)"
+    r"|lamento|lo siento|no (?:puedo|es posible)|leider|nicht möglich|désolée?|não posso|infelizmente)\b",
     re.IGNORECASE,
 )
 
@@ -28,8 +28,8 @@ _REFUSAL = re.compile(
 class DialogueStall:
     """Replies without an action between them that say the same again: a refusal, a question.
 
-    Replies are the same if most of their words are; refusals already if they are about the same thing, since nobody
-    refuses twice in the same words.
+    Sentences are the same if most of their words are, anything shorter if it is the same to the letter; refusals
+    already if they are about the same thing, since nobody refuses twice in the same words.
 
     Args:
         times: So many it takes, at normal patience.
@@ -58,7 +58,7 @@ class _Dialogue:
             self._recent.clear()
         if not isinstance(event, Said) or not event.text.strip():
             return None
-        refusal = _REFUSAL.search(event.text) is not None
+        refusal = _REFUSAL.search(clip(event.text)) is not None
         alike = [one for one in self._recent if _alike(one[0], event, refusal and one[1])]
         count = max(len(alike), alike[-1][2] if alike else 0) + 1
         self._recent.append((event, refusal, count))
@@ -72,7 +72,9 @@ class _Dialogue:
 
 
 def _alike(one: Said, other: Said, refusals: bool) -> bool:
-    return similarity(one.words, other.words) >= (_TOPIC if refusals else _SAME)
+    if refusals:
+        return similarity(one.words, other.words) >= _TOPIC
+    return one.text == other.text or (prose(other.text) and similarity(one.words, other.words) >= _SAME)
 
 
 @dataclass(frozen=True)

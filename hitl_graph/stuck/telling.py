@@ -51,7 +51,9 @@ SUGGESTIONS: dict[Kind, tuple[str, ...]] = {
 
 def excerpt(text: str, limit: int = _EXCERPT) -> str:
     """One line of it, shortened in the middle."""
-    line = " ".join(text[: 4 * limit].split() if len(text) <= 4 * limit else [*text[:limit].split(), *text[-limit:].split()])
+    line = " ".join(
+        text[: 4 * limit].split() if len(text) <= 4 * limit else [*text[:limit].split(), *text[-limit:].split()]
+    )
     return line if len(line) <= limit else f"{line[: limit * 2 // 3]} … {line[-(limit // 3) :]}"
 
 

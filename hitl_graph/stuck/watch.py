@@ -19,12 +19,12 @@ from hitl_graph.stuck.telling import SUGGESTIONS, excerpt
 __all__ = ["Patience", "Watch", "spent"]
 
 Patience = Literal["low", "normal", "high"]
-_PATIENCE: dict[Patience, float] = {"low": 2 / 3, "normal": 1.0, "high": 1.5}
+_PATIENCE: dict[Patience, float] = {"low": 0.75, "normal": 1.0, "high": 1.5}
 
 # Hysteresis. An alarm is raised at the threshold; from then on each message without new evidence takes a part of the
 # score away, and the alarm stands until the score has fallen to half of the threshold: three such messages.
 _FADES, _RELEASE = 0.8, 0.5
-_FRESH = 6  # other evidence of the last so many messages goes onto the card with it
+_FRESH = 12  # so many messages back something was noticed lately
 _AGAIN = 3.0  # answered evidence must have grown to so many times what was needed, at each answer anew
 _ALMOST = 1e-9
 
@@ -58,6 +58,7 @@ class Watch:
             self._memory = [Answered.model_validate(one) for one in memory]
         except ValidationError as exc:
             raise WatchError(f"memory= takes what watch.memory gave: {exc}") from exc
+        self._seen: list[BaseMessage] = []
         self._begin(())
 
     @property
@@ -79,17 +80,18 @@ class Watch:
         of the same index meanwhile.
 
         Args:
-            messages: The whole history so far. If an older message was changed or removed, all of it is read anew.
+            messages: The whole history so far. If an older message was replaced or removed, all of it is read anew.
             error: What a node raised just now. It always raises an alarm.
             now: What the run has spent until now, for budgets on cost and wall time.
             samples: Several answers of the model to the same question, for `LowConfidence`.
         """
         known = len(self._seen)
-        if len(messages) < known or list(messages[:known]) != self._seen:
+        before = list(messages[:known])
+        if known == 0 or before != self._seen:  # the very same objects are compared at the speed of a pointer
             self._begin(messages)
             known = 0
-        elif known == 0:
-            self._begin(messages)
+        else:
+            self._seen = before  # equal, but perhaps other objects: those of the next call
         for index in range(known, len(messages)):
             self._take(messages, index)
         return self._with(self._momentary(error, now, samples), len(messages) - 1)
@@ -103,7 +105,7 @@ class Watch:
         last = len(self._seen) - 1
         answer = Answered(
             index=last,
-            keys=tuple(dict.fromkeys(one.key for one in alarm.evidence)),
+            keys=tuple(sorted({*alarm.keys, *(one.key for one in alarm.evidence)})),
             message=_name(self._seen[last]) if self._seen else "",
         )
         self._memory.append(answer)
@@ -112,9 +114,8 @@ class Watch:
 
     def _begin(self, messages: Sequence[BaseMessage]) -> None:
         """Forget everything but the memory, whose places are looked up in these messages."""
-        self._seen: list[BaseMessage] = []
+        self._seen = []
         self._reader = Reader()
-        self._answers: dict[int, int] = {}
         self._muted: list[tuple[int, Answered]] = []
         self._start(-1)
         names: dict[str, int] | None = None
@@ -131,7 +132,7 @@ class Watch:
         """Count afresh after this message."""
         self._since = since
         self._folds = [detector.start() for detector in self.detectors]
-        self._last: dict[Kind, tuple[int, Evidence]] = {}
+        self._lately: dict[str, tuple[int, Evidence]] = {}
         self._score = 0.0
         self._alarm: Alarm | None = None
 
@@ -147,8 +148,9 @@ class Watch:
             if isinstance(event, Step) and event.call.index <= self._since:
                 continue  # done before the answer
             found += [said for fold in self._folds if (said := fold.see(event)) is not None]
-        for one in found:
-            self._last[one.kind] = (index, one)
+        for one in sorted(found, key=lambda one: one.strength):
+            self._lately[one.key] = (index, one)
+        self._lately = {key: each for key, each in self._lately.items() if each[0] > index - _FRESH}
         strongest = max(map(self._strength, found), default=0.0)
         self._score = max(strongest, self._score * _FADES)
         if self._alarm is not None and self._score < self.threshold * _RELEASE:
@@ -160,17 +162,22 @@ class Watch:
 
     def _strength(self, evidence: Evidence) -> float:
         answers = sum(evidence.key in answer.keys for place, answer in self._muted if place <= self._since)
+        if answers and evidence.strength >= SURE:
+            return 0.0
         return evidence.strength / _AGAIN**answers
 
     def _raise(self, messages: Sequence[BaseMessage], index: int) -> Alarm:
-        fresh = [one for at, one in self._last.values() if at > index - _FRESH]
-        told = [one for one in fresh if self._strength(one) >= self.threshold * _RELEASE]
-        told.sort(key=self._strength, reverse=True)
-        first = min((place for one in told for place in one.indices), default=index)
+        told: dict[Kind, Evidence] = {}
+        for _, one in sorted(self._lately.values(), key=lambda each: self._strength(each[1]), reverse=True):
+            if self._strength(one) >= self.threshold * _RELEASE:
+                told.setdefault(one.kind, one)
+        evidence = tuple(told.values())
+        first = min((place for one in evidence for place in one.indices), default=index)
         return Alarm(
             index=index,
-            score=self._strength(told[0]),
-            evidence=tuple(told),
+            score=self._strength(evidence[0]),
+            evidence=evidence,
+            keys=tuple(self._lately),
             spent=spent(messages[first : index + 1]),
         )
 
@@ -196,6 +203,7 @@ class Watch:
             index=index,
             score=self._strength(momentary[0]),
             evidence=(*momentary, *(standing.evidence if standing else ())),
+            keys=(*(one.key for one in momentary), *(standing.keys if standing else ())),
             spent=standing.spent if standing else Spent(),
         )
 

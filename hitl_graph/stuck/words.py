@@ -1,12 +1,14 @@
 """Texts made comparable: what may differ without meaning anything is masked, and what is left is compared as words."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-__all__ = ["clip", "fingerprint", "gist", "loose", "new_share", "prose", "similarity", "template", "words"]
+__all__ = ["LIMIT", "clip", "fingerprint", "gist", "loose", "new_share", "prose", "similarity", "template", "words"]
 
-_LIMIT = 4000  # a text is judged by its beginning and its end; no message costs more than this
+LIMIT = 4000
+"""A text is judged by so much of its beginning and its end; no message costs more than that."""
 
 _VOLATILE = re.compile(
     r"\d{4}-\d\d-\d\d(?:[t ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:z|[+-]\d\d:?\d\d)?)?"  # dates and times
@@ -15,15 +17,15 @@ _VOLATILE = re.compile(
     r"|\b0x[0-9a-f]+\b"
     r"|\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{12,}\b"  # digests
     r"|\b\d{10,}\b"  # epochs and the like
-    r"|\b\d+(?:[.,]\d+)? ?(?:ns|[uµm]s|s|secs?|seconds?|minutes?|mins?)\b"  # durations
+    r"|\b\d+(?:ns|[uµm]s|s)\b|\b\d+[.,]\d+ ?(?:ns|[uµm]s|s|secs?|seconds?)\b"  # durations
 )
 _SPACE = re.compile(r"\s+")
-_NOT_WORD = re.compile(r"[^\w]+")
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-_QUOTED = re.compile(r"""(["'`“‘])(?:(?!\1).){0,200}?["'`”’]|\[[^\[\]]{0,2000}\]""")
+_QUOTES = re.compile(r"""["'`\\]""")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
+_QUOTED = re.compile(r"""(["'`\u201c\u2018])(?:(?!\1).){0,200}?["'`\u201d\u2019]|\[[^\[\]]{0,2000}\]""")
 _PATH = re.compile(r"\S*[/\\]\S+")
 _NUMBER = re.compile(r"\d+")
-_SIGNS = re.compile(r"""[^\w\s.,'’:\-"?!]""")
+_SIGNS = re.compile(r"""[^\w\s.,'\u2019:\-"?!]""")
 
 # Words that carry no content, in English; of other languages they only dilute the comparison.
 _EMPTY = frozenset(
@@ -36,22 +38,29 @@ _EMPTY = frozenset(
 )
 
 
-def clip(text: str, limit: int = _LIMIT) -> str:
+def clip(text: str, limit: int = LIMIT) -> str:
     """The beginning and the end of a text that is too long."""
     return text if len(text) <= limit else f"{text[: limit // 2]}\n{text[-(limit - limit // 2) :]}"
 
 
 def fingerprint(text: str) -> str:
-    """A text without what changes by itself: times, durations, addresses, ids, case and spacing.
+    """A result without what changes by itself: times, durations, addresses, ids, case and spacing.
 
-    Plain numbers stay: a progress that counts up is a change.
+    Plain numbers stay: a progress that counts up is a change. So does every difference in the middle of a long text.
     """
-    return _SPACE.sub(" ", _VOLATILE.sub("#", clip(text).lower())).strip()
+    return _SPACE.sub(" ", _VOLATILE.sub("#", clip(text).lower())).strip() + _middle(text)
 
 
 def loose(text: str) -> str:
-    """A fingerprint without punctuation, as two spellings of one action have in common."""
-    return _NOT_WORD.sub(" ", fingerprint(text)).strip()
+    """An action without case, spacing and quotes. Everything else stays: another id is another target."""
+    return _SPACE.sub(" ", _QUOTES.sub("", clip(text).lower())).strip() + _middle(text)
+
+
+def _middle(text: str) -> str:
+    """Stands for what `clip` leaves out."""
+    if len(text) <= LIMIT:
+        return ""
+    return f" {hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def words(text: str) -> frozenset[str]:
@@ -61,7 +70,7 @@ def words(text: str) -> frozenset[str]:
 
 def prose(text: str) -> bool:
     """Whether a text reads like a request to somebody: sentences with their small words, and few signs of code."""
-    text = text[:_LIMIT]
+    text = text[:LIMIT]
     found = _WORD.findall(text.lower())
     if len(found) < 8 or sum(word in _EMPTY for word in found) < len(found) / 4:
         return False

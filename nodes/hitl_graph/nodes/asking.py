@@ -107,6 +107,8 @@ class Asker:
         asked = request
         scratchpad = self.config.get("configurable", {}).get(_SCRATCHPAD)
         addressed = scratchpad is not None and number < len(scratchpad.resume)  # it names this interrupt
+        if scratchpad is not None and not addressed and scratchpad.get_null_resume(False) is None:
+            self._pause(asked)  # here, for LangGraph would have pydantic read a schema that is not pydantic's
 
         def accept(raw: Any) -> Decision:
             try:
