@@ -29,7 +29,6 @@ from tests.invariants.agents import write_effect
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 Colour = Literal["sync", "async"]
-FOUND = "found: 42"
 
 
 class Range(BaseModel):
