@@ -65,7 +65,9 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_applied_twice(db_path: str)
     for seed in range(ROUNDS):
         with child(live, db_path, seed) as process:
             process.hear("ready")
-            time.sleep(moments.uniform(0.01, 0.5))
+            for _ in range(moments.randrange(8)):  # so far, and into the next step, however slow the machine is
+                process.hear()
+            time.sleep(moments.uniform(0, 0.05))
             told_ += process.kill()
     with open_checkpointer(db_path) as saver:
         graph, ledger = agents.build(saver), saver.ledger
@@ -94,7 +96,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_applied_twice(db_path: str)
         report = ledger.verify_audit()
         assert report.ok, report.problem
     seen = Counter(kind for kind, *_ in told_)
-    assert min(seen["asked"], seen["decided"], seen["resumed"]) > ROUNDS / 2, seen
+    assert min(seen["asked"], seen["decided"], seen["resumed"]) >= ROUNDS / 2, seen
 
 
 # --- exactly between two steps ---------------------------------------------------------------------------------------
