@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError
 
 from hitl_graph.errors import InvalidDecisionError
 from hitl_graph.facts import Inquiry
-from hitl_graph.ledger import Ledger
+from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Decision, Request, canonical
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.steps import Steps, arun, blocking, run
@@ -44,10 +44,11 @@ class AskHuman(StructuredTool):
 
     def asking(self, asker: Asker, call: ToolCall, action_key: str) -> Steps[ToolMessage]:
         """Pause until a person has answered; what the model is told."""
+        asked = yield blocking(asker.ledger.read, requests.get, asker.own())
+        if asked is not None and (asked.tool_call_id, asked.action_key) != (call["id"], action_key):
+            return self._told(call, _ALONE.format(name=self.name))  # its task asks something else already
         request, decision = yield blocking(asker.ask, 0, self._describe(asker, call, action_key), self._check)
         yield blocking(asker.delivered, request.id)
-        if request.tool_call_id != call["id"] or request.question != _inquiry(call).model_dump(mode="json"):
-            return self._told(call, _ALONE.format(name=self.name))
         if decision.type == "respond":
             return self._told(call, self._text(decision), failed=False)
         why = f' They said: "{decision.message}".' if decision.message else ""
