@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -38,7 +38,7 @@ def reply(messages: list[Any]) -> AIMessage:
     stepped_in = next((i for i, m in enumerate(messages) if isinstance(m, HumanMessage) and _is_guidance(m)), None)
     script = RECORDED if stepped_in is None else RESCUED
     said = sum(isinstance(message, AIMessage) for message in messages[stepped_in or 0 :])
-    return cast(AIMessage, [message for message in script if isinstance(message, AIMessage)][said])
+    return [message for message in script if isinstance(message, AIMessage)][said]
 
 
 def _is_guidance(message: AnyMessage) -> bool:

@@ -328,7 +328,7 @@ def test_an_approved_call_that_failed_is_not_run_again_without_a_person(saver: C
     service = Service()
     graph = _approving(saver, service)
     start(graph)
-    asked = []
+    asked: list[tuple[str, int]] = []
     while (waits := Inbox(saver.ledger).pending()) and len(asked) < 9:
         asked.append((waits[0].kind, len(service.ran)))
         answer(graph, saver.ledger, approve())

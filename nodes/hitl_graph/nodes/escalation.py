@@ -95,13 +95,13 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         if isinstance(editable, str):
             raise EscalationError("editable= takes keys of the state, as a list")
         self.resume, self.stop, self.onward = resume, stop, onward or resume
-        self.allowed = tuple(word for word in WORDS if word in allowed)
+        self.allowed: tuple[Word, ...] = tuple(word for word in WORDS if word in allowed)
         self.editable = None if editable is None else tuple(editable)
         self.spent, self.ledger, self.name, self.messages_key = spent, ledger, name, messages_key
         kept = None if detectors is None else tuple(detectors)
         self._watches = Watches(lambda memory: Watch(patience, detectors=kept, memory=memory))
         self._watches.make(())  # refuses wrong options now
-        self.__dict__["__call__"] = _routed(self, dict.fromkeys((resume, stop, self.onward)))
+        vars(self)["__call__"] = _routed(self, dict.fromkeys((resume, stop, self.onward)))
 
     def __call__(self, state: Any) -> Any:
         """Only here so that LangGraph looks at the annotation of the one that each node has."""
@@ -175,7 +175,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
     def _request(
         self, request_id: str, interrupt_id: str, scene: Scene, situation: Situation, patchable: Patchable
     ) -> Request:
-        allowed = [word for word in self.allowed if word != "edit" or patchable.types]
+        allowed: list[Word] = [word for word in self.allowed if word != "edit" or patchable.types]
         if self._runs_calls(scene):
             allowed = [word for word in allowed if word != "respond"] or ["reject"]
         if "edit" in allowed:

@@ -19,7 +19,7 @@ from typing_extensions import ReadOnly
 
 from hitl_graph.model import canonical
 
-__all__ = ["Patchable", "channels_of"]
+__all__ = ["Patchable", "channels_of", "read"]
 
 _READ = "__pregel_read"  # langgraph._internal._constants; ToolNode reads through it, too
 _OURS = ("__", "branch:", "join:")  # LangGraph's own channels
@@ -47,6 +47,11 @@ def channels_of(config: RunnableConfig) -> Mapping[str, BaseChannel[Any, Any, An
     arguments = read.args if isinstance(read, partial) else ()
     found = arguments[1] if len(arguments) > 1 else None
     return found if isinstance(found, Mapping) else {}
+
+
+def read(config: RunnableConfig, keys: str | list[str]) -> Any:
+    """What keys of the state hold; of several, those that hold anything."""
+    return config.get("configurable", {})[_READ](keys, False)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Patchable:
     def values(self, config: RunnableConfig) -> dict[str, JsonValue]:
         """What the keys that a patch replaces hold now: what is JSON and not long."""
         names = [name for name, adapter in self.types.items() if adapter is not None and name not in self.adds]
-        held = config["configurable"][_READ](names, False) if names else {}
+        held = read(config, names) if names else {}
         shown: dict[str, JsonValue] = {}
         for name in names:
             adapter = self.types[name]

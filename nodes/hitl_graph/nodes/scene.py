@@ -18,14 +18,14 @@ from langgraph.types import Send
 from hitl_graph.facts import Failure, Finding, Memory, Situation
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.guidance import unanswered
-from hitl_graph.nodes.patching import channels_of
+from hitl_graph.nodes.patching import channels_of, read
 from hitl_graph.steps import Step, Steps
 from hitl_graph.stuck import Alarm, Spent
 
 __all__ = ["Scene", "began"]
 
-_READ, _CHECKPOINTER, _FAILED = "__pregel_read", "__pregel_checkpointer", "__pregel_node_error"
-_PUSH = "__pregel_push"  # all of langgraph._internal._constants
+_CHECKPOINTER, _FAILED = "__pregel_checkpointer", "__pregel_node_error"  # langgraph._internal._constants
+_PUSH = "__pregel_push"
 _REPR = re.compile(r"(\w+)\((.*?),?\)", re.DOTALL)
 _LONGEST = 200
 _FURTHEST = 200  # checkpoints that are looked at for the time at which the trouble began
@@ -52,7 +52,7 @@ class Scene:
         config = asker.config
         messages = state.get(messages_key) if isinstance(state, dict) else getattr(state, messages_key, None)
         if not isinstance(messages, list) and messages_key in channels_of(config):  # the input of a Send is no state
-            messages = config["configurable"][_READ](messages_key, False)
+            messages = read(config, messages_key)
         failed = config.get("configurable", {}).get(_FAILED)
         return cls(
             asker=asker,
