@@ -42,6 +42,7 @@ bench: $(STAMP) ## speed and size beside the official saver; the cost of safety;
 	$(BIN)/python benchmarks/checkpointers.py $(ARGS)
 	$(BIN)/python benchmarks/safety.py
 	$(BIN)/python benchmarks/stuck.py
+	$(BIN)/python benchmarks/escalation.py
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
