@@ -134,7 +134,7 @@ class Scene:
             steps=alarm.spent.steps,
             tokens=alarm.spent.tokens,
             cost=now.cost if now else None,
-            next_steps=alarm.suggestions,
+            next_steps=tuple(sorted(alarm.suggestions, key=lambda step: step.startswith("Stop"))),
             memory=memory,
         )
 
