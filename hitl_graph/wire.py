@@ -261,6 +261,8 @@ def validate(decision: Decision, request: Request) -> Decision:
     if decision.type == "edit":
         fitted = _patched if request.kind == "escalation" else _edited
         return decision.model_copy(update={"args": fitted(cast("dict[str, Any]", decision.args), request)})
+    if request.kind == "escalation" and decision.message is not None and decision.type == "respond":
+        _says_something(decision.message, request)
     if request.kind == "question" and request.answer_schema and decision.type == "respond":
         answer = decision.message if decision.value is None else decision.value
         try:
@@ -293,6 +295,12 @@ def _edited(args: dict[str, Any], request: Request) -> dict[str, Any]:
             may = ", ".join(request.editable) or "nothing"
             raise InvalidDecisionError(request.id, f"{', '.join(locked)} may not be edited; only {may}")
     return args
+
+
+def _says_something(guidance: str, request: Request) -> None:
+    """Silence is no guidance."""
+    if not guidance.strip():
+        raise InvalidDecisionError(request.id, "the guidance is empty; say what the agent shall do, or approve")
 
 
 def _patched(patch: dict[str, Any], request: Request) -> dict[str, Any]:

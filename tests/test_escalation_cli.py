@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import pytest
@@ -86,6 +87,13 @@ class Desk:
         self.graph = builder.compile(checkpointer=self.saver)
         agents.start(self.graph)
         return Inbox(self.saver.ledger).pending()[0].id
+
+    def doctor(self) -> str:
+        """What it says of the graph."""
+        module = ModuleType("desk_agent")
+        module.graph = self.graph  # type: ignore[attr-defined]
+        sys.modules["desk_agent"] = module
+        return self("doctor", "desk_agent:graph")
 
     def work(self) -> None:
         Worker(self.graph, self.saver.ledger, config={"recursion_limit": 100}).run_once()
@@ -169,6 +177,11 @@ def test_what_an_agent_wrote_cannot_pretend_to_be_the_card(desk: Desk) -> None:
     assert "\u202e" not in text
     assert "  | Answers" in text
     assert r"   1  a\nb" in text
+
+
+def test_the_doctor_knows_the_node(desk: Desk) -> None:
+    desk.failed()
+    assert "the error handler of tools is an EscalationNode; it goes on at agent" in desk.doctor()
 
 
 # --- answering -------------------------------------------------------------------------------------------------------

@@ -198,7 +198,8 @@ def test_i6_a_decision_is_carried_out_by_whoever_comes(stage: Stage) -> None:
 
 NO_ANSWERS: list[Any] = [
     "", "yes", "approve", 0, 1, True, False, [], {"x": 1}, {"type": None}, {"type": "maybe"}, {"decisions": []},
-    {"type": "respond"}, {"type": "respond", "message": "look for y", "args": {}}, {"type": "edit"},
+    {"type": "respond"}, {"type": "respond", "message": ""}, {"type": "respond", "message": " \n"},
+    {"type": "respond", "message": "look for y", "args": {}}, {"type": "edit"},
     {"type": "edit", "args": []}, {"type": "edit", "args": {"limit": "x"}}, [{"type": "accept", "args": {"x": 1}}],
     {"decisions": [{"type": "approve"}, {"type": "approve"}]},
 ]  # fmt: skip
