@@ -43,7 +43,7 @@ class Desk:
         self.capsys.readouterr()
         ended = main(args)
         out, err = self.capsys.readouterr()
-        assert ended == code, (out, err)
+        assert ended == code, f"{out}\n{err}"
         return out if code == 0 else err
 
     def stuck(self) -> str:
@@ -93,7 +93,9 @@ class Desk:
         module = ModuleType("desk_agent")
         module.graph = self.graph  # type: ignore[attr-defined]
         sys.modules["desk_agent"] = module
-        return self("doctor", "desk_agent:graph")
+        self.capsys.readouterr()
+        main(("doctor", "desk_agent:graph"))  # it finds the failed call, too
+        return self.capsys.readouterr().out
 
     def work(self) -> None:
         Worker(self.graph, self.saver.ledger, config={"recursion_limit": 100}).run_once()
