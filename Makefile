@@ -43,6 +43,7 @@ bench: $(STAMP) ## speed and size beside the official savers; a great many parke
 	$(BIN)/python benchmarks/parked.py --threads 100000
 	$(BIN)/python benchmarks/safety.py
 	$(BIN)/python benchmarks/stuck.py
+	$(BIN)/python benchmarks/escalation.py
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -3,6 +3,7 @@
     HitlError
     ├── PolicyError                 a rule or a policy that cannot be built (also ValueError)
     ├── WatchError                  options of a detector or a watch that make no sense (also ValueError)
+    ├── EscalationError             an EscalationNode that makes no sense, or cannot go where it shall (also ValueError)
     ├── RequestError
     │   ├── UnknownRequestError     no such request, or an ambiguous id prefix (also LookupError)
     │   ├── AlreadyDecidedError     somebody decided first
@@ -35,6 +36,7 @@ __all__ = [
     "DeliveryError",
     "EffectBusyError",
     "EffectError",
+    "EscalationError",
     "HitlError",
     "InvalidDecisionError",
     "LedgerMissingError",
@@ -60,6 +62,10 @@ class PolicyError(HitlError, ValueError):
 
 class WatchError(HitlError, ValueError):
     """A detector or a watch that cannot be built from these options."""
+
+
+class EscalationError(HitlError, ValueError):
+    """An EscalationNode that cannot be built, or that cannot go where it shall."""
 
 
 class RequestError(HitlError):

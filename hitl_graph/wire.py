@@ -259,7 +259,10 @@ def validate(decision: Decision, request: Request) -> Decision:
     if decision.type not in request.allowed:
         raise InvalidDecisionError(request.id, f"{decision.type} is not offered; it takes {', '.join(request.allowed)}")
     if decision.type == "edit":
-        return decision.model_copy(update={"args": _edited(cast("dict[str, Any]", decision.args), request)})
+        fitted = _patched if request.kind == "escalation" else _edited
+        return decision.model_copy(update={"args": fitted(cast("dict[str, Any]", decision.args), request)})
+    if request.kind == "escalation" and decision.message is not None and decision.type == "respond":
+        _says_something(decision.message, request)
     if request.kind == "question" and request.answer_schema and decision.type == "respond":
         answer = decision.message if decision.value is None else decision.value
         try:
@@ -292,6 +295,29 @@ def _edited(args: dict[str, Any], request: Request) -> dict[str, Any]:
             may = ", ".join(request.editable) or "nothing"
             raise InvalidDecisionError(request.id, f"{', '.join(locked)} may not be edited; only {may}")
     return args
+
+
+def _says_something(guidance: str, request: Request) -> None:
+    """Silence is no guidance."""
+    if not guidance.strip():
+        raise InvalidDecisionError(request.id, "the guidance is empty; say what the agent shall do, or approve")
+
+
+def _patched(patch: dict[str, Any], request: Request) -> dict[str, Any]:
+    """A patch of the graph's state: some of its keys, each with its type."""
+    known = (request.answer_schema or {}).get("properties")
+    if not isinstance(known, dict):
+        raise InvalidDecisionError(request.id, "no key of the state may be edited")
+    if unknown := sorted(patch.keys() - known.keys()):
+        raise InvalidDecisionError(
+            request.id, f"{', '.join(unknown)} may not be edited; the keys are {', '.join(known) or 'none'}"
+        )
+    if not patch:
+        raise InvalidDecisionError(request.id, f"the edit changes nothing; give some of {', '.join(known)}")
+    try:
+        return cast("dict[str, Any]", check(cast("dict[str, Any]", request.answer_schema), patch))
+    except SchemaMismatch as exc:
+        raise InvalidDecisionError(request.id, f"the edit does not fit: {exc}") from exc
 
 
 def resume_value(request: Request, decision: Decision) -> Any:

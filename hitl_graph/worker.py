@@ -10,9 +10,10 @@ from threading import Event, Thread
 from typing import Any, Literal, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import UnknownInterruptError, is_invalid_resume
 from langgraph.pregel import Pregel
-from langgraph.types import Command
+from langgraph.types import Command, StateSnapshot
 from pydantic import ValidationError
 
 from hitl_graph.errors import DeliveryError, ThreadBusyError
@@ -27,6 +28,7 @@ __all__ = ["Resumed", "Worker"]
 log = logging.getLogger(__name__)
 
 _NAP = 0.5  # seconds, after which `stop` is noticed
+_NO_OUTPUT = ("__error__", "__error_source_node__", "__interrupt__", "__resume__")  # a task with others has ended
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Worker:
         config = self._thread_config(thread_id)
         try:
             state = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
-            waiting = {interrupt.id for interrupt in state.interrupts}
+            waiting = yield from self._waiting(state)
             deliverable = [request for request in decided if request.interrupt_id in waiting]
             if not decided and (not state.next or any(request.interrupt_id in waiting for request in unfinished)):
                 return None
@@ -181,6 +183,7 @@ class Worker:
                 )
             yield from self._deliver(deliverable, config)
             after = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
+            paused = yield from self._waiting(after)
         except Exception as exc:
             if isinstance(exc, UnknownInterruptError) and not (yield blocking(self._decided, thread_id)):
                 return None  # whoever resumes the graph without a worker was faster
@@ -191,7 +194,23 @@ class Worker:
             )
             return Resumed(thread_id, names, "failed", exc)
         handed = tuple(request.id for request in deliverable)
-        return Resumed(thread_id, handed, "paused" if after.interrupts else "finished")
+        return Resumed(thread_id, handed, "paused" if paused else "finished")
+
+    def _waiting(self, state: StateSnapshot) -> Steps[set[str]]:
+        """The interrupts for which a thread waits. LangGraph's state leaves out those of error handlers."""
+        waiting = {interrupt.id for interrupt in state.interrupts}
+        saver = self.graph.checkpointer
+        if isinstance(saver, BaseCheckpointSaver) and any(task.error is not None for task in state.tasks):
+            stored = yield Step(lambda: saver.get_tuple(state.config), lambda: saver.aget_tuple(state.config))
+            asked: dict[str, set[str]] = {}
+            ended = set[str]()
+            for task_id, channel, value in (stored.pending_writes or ()) if stored else ():
+                if channel == "__interrupt__":
+                    asked[task_id] = {interrupt.id for interrupt in value}
+                elif channel not in _NO_OUTPUT:
+                    ended.add(task_id)
+            waiting |= set[str]().union(*(ids for task_id, ids in asked.items() if task_id not in ended))
+        return waiting
 
     def _deliver(self, decided: list[Request], config: RunnableConfig) -> Steps[None]:
         """Run the graph with these answers; one that the graph itself refuses is asked again."""

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from hitl_graph.cli import queries, views
+from hitl_graph.cli import queries, situations, views
 from hitl_graph.cli.app import (
     REFUSED,
     USAGE,
@@ -24,6 +24,7 @@ from hitl_graph.cli.app import (
 )
 from hitl_graph.cli.editing import Draft, assigned, difference, parsed
 from hitl_graph.errors import AlreadyDecidedError, HitlError, InvalidDecisionError, StaleRequestError
+from hitl_graph.facts import Situation, facts_of
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
@@ -75,20 +76,31 @@ def respond_to_request(
     request_id: _Id,
     message: Annotated[str | None, typer.Option("-m", "--message", help="The text that the agent gets.")] = None,
     value: Annotated[str | None, typer.Option("--json", metavar="VALUE", help="A structured answer.")] = None,
+    option: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="One of the answers that the agent offers.")
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="One field of a structured answer; may be given again."),
+    ] = None,
     reviewer: As = None,
     digest: _Digest = None,
     db: Db = "agent.db",
 ) -> None:
-    """Do not do it; give this as its result. Or: answer a question."""
+    """Do not do it; give this as its result. Or: answer a question, or guide an agent that is stuck."""
     who = reviewer_name(reviewer)
-    if message is not None and value is not None:
-        raise Failure(USAGE, "give -m TEXT or --json VALUE, not both; nothing was recorded")
+    if sum(given is not None for given in (message, value, option, fields)) > 1:
+        raise Failure(USAGE, "give one of -m, --json, --option and --set; nothing was recorded")
     answer: Any = parsed(value, "--json") if value is not None else None
     if value is not None and answer is None:
         raise Failure(USAGE, "null is no answer; nothing was recorded")
     with open_ledger(db) as ledger:
         request = _asked(ledger, request_id, digest)
-        if value is None:
+        if option is not None:
+            answer = _option(request, option)
+        elif fields:
+            answer = assigned(request, fields)
+        elif value is None:
             answer = _text(message, request, "give the answer: -m TEXT or --json VALUE", "Answer: ")
             if not answer:
                 raise Failure(USAGE, "the answer is empty (--json '\"\"' if that is meant); nothing was recorded")
@@ -111,7 +123,7 @@ def edit_request(
     digest: _Digest = None,
     db: Db = "agent.db",
 ) -> None:
-    """Go ahead with other arguments.
+    """Go ahead with other arguments; or change the state of an agent that is stuck.
 
     Without --args and --set it opens $VISUAL or $EDITOR.
     """
@@ -155,6 +167,15 @@ def _text(given: str | None, request: Request, missing: str, prompt: str) -> str
         raise Failure(REFUSED, "\nnothing was recorded") from None
 
 
+def _option(request: Request, number: int) -> str:
+    """The answer of this number."""
+    offered = situations.options(request)
+    if number > len(offered):
+        there = f"it offers {len(offered)}" if offered else "it offers none; answer with -m TEXT or --json VALUE"
+        raise Failure(USAGE, f"there is no option {number}: {there}; nothing was recorded")
+    return offered[number - 1]
+
+
 def _open(request: Request) -> Request:
     """The request, if it still waits: before a person types an answer in vain."""
     if request.decision is not None:
@@ -169,7 +190,17 @@ def _fitting(request: Request, args: dict[str, Any], comment: str | None) -> Dec
     decision = validate(_made(edit, args, comment), request)
     if request.action is not None and decision.args == request.action.args:
         raise InvalidDecisionError(request.id, "these are the arguments that it has; approve it, or change something")
+    if request.action is None and decision.args == _before(request, decision):
+        raise InvalidDecisionError(request.id, "that is what the state is; approve it, or change something")
     return decision
+
+
+def _before(request: Request, decision: Decision) -> dict[str, Any]:
+    """What there was of what an edit changes."""
+    facts = facts_of(request)
+    if isinstance(facts, Situation):
+        return {name: value for name, value in facts.state.items() if name in (decision.args or {})}
+    return views.arguments(request)
 
 
 def _made(make: Callable[P, Decision], *args: P.args, **kwargs: P.kwargs) -> Decision:
@@ -204,7 +235,8 @@ def _edit_in_editor(ledger: Ledger, request: Request, comment: str | None, who: 
         if ask:
             out = views.console()
             views.show(out, _changes(request, decision))
-            if not _agreed(f"Run {views.visible(draft.name)} with this, as {who}? [y/N] ", default=False):
+            sure = "Change the state so" if draft.patches else f"Run {views.visible(draft.name)} with this"
+            if not _agreed(f"{sure}, as {who}? [y/N] ", default=False):
                 keep = False
                 raise Failure(REFUSED, "nothing was recorded")
         _record(ledger, request, decision, who, quiet=ask)
@@ -227,7 +259,7 @@ def _agreed(question: str, *, default: bool) -> bool:
 
 
 def _changes(request: Request, decision: Decision) -> list[Text | str]:
-    before, after = views.arguments(request), views.arguments(request, decision.args)
+    before, after = _before(request, decision), views.arguments(request, decision.args)
     styles = {"+": "green", "-": "red"}
     return [Text(f"  {x}", style=styles.get(x[0], "")) for x in difference(before, after)]
 
@@ -241,6 +273,9 @@ def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, q
     lines: list[Text | str] = [head + (f" -> {views.visible(meaning)}" if meaning else "")]
     if made.type == "edit" and not quiet:
         lines += _changes(request, made)
+    if made.type == "respond" and decided.kind != "approval":
+        answer = views.block(made.message) if made.message is not None else views.value_lines(made.value)
+        lines += views.quoted(views.console(), answer, "  ")
     refused = decided.kind == "approval" and made.type in ("reject", "respond")
     then = "it does not run, and a worker tells the agent" if refused else "a worker carries it out"
     lines.append(f"Request {short} of thread {views.visible(decided.thread_id)}; {then}.")

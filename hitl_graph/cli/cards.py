@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from hitl_graph.cli import views
+from hitl_graph.cli import situations, views
 from hitl_graph.model import Request, Word
 
 __all__ = ["card", "facts"]
@@ -40,10 +40,11 @@ def card(
     out: Console, request: Request, ran: list[dict[str, Any]], now: datetime, short: str, db: str
 ) -> list[Text | str]:
     """All that a person needs to decide, in the order in which it is needed."""
-    lines: list[Text | str] = [Text(_sentence(request), style="bold"), ""]
-    if request.description and request.kind == "question":
+    lines: list[Text | str] = [Text(situations.heading(request) or _sentence(request), style="bold"), ""]
+    told = situations.contents(out, request, now)
+    if request.description and request.kind == "question" and told is None:
         lines += [*views.quoted(out, [views.visible(request.description)], ""), ""]
-    lines += _contents(out, request)
+    lines += _contents(out, request) if told is None else told
     about = [
         ("why", views.visible(request.reason) or "-"),
         ("request", request.id),
@@ -60,7 +61,8 @@ def card(
         for word in request.allowed:
             means = views.visible(request.labels[word]) if word in request.labels else _meaning(word, request, it)
             lines.append(Text.assemble("  ", (f"{word:<9}", "cyan"), means))
-            typed, hint, other = _TYPED[word].format(id=short).partition("    ")
+            command = situations.typed(word, request) or _TYPED[word]
+            typed, hint, other = command.format(id=short).partition("    ")
             lines.append(Text.assemble("             ", f"{typed}{db}", (hint + other, "dim")))
     return lines
 

@@ -199,7 +199,7 @@ def _log(ledger: Ledger) -> Iterator[Finding]:
 def _graph(spec: str, db: str) -> Iterator[Finding]:
     from langgraph.prebuilt import ToolNode
 
-    from hitl_graph.nodes import ApprovalNode
+    from hitl_graph.nodes import ApprovalNode, EscalationNode
 
     try:
         graph = load_graph(spec)
@@ -225,13 +225,18 @@ def _graph(spec: str, db: str) -> Iterator[Finding]:
             yield Finding(
                 "node", "ok", f"{name} is an ApprovalNode: {rules} rules, tools {', '.join(node.tools_by_name)}"
             )
+        elif isinstance(node, EscalationNode):
+            guarded.append(name)
+            shown = name.replace("__error_handler__", "the error handler of ")
+            yield Finding("node", "ok", f"{shown} is an EscalationNode; it goes on at {node.resume}")
         elif isinstance(node, ToolNode):
             yield Finding(
                 "node", "problem", f"{name} is a plain ToolNode: nobody is asked about {', '.join(node.tools_by_name)}",
                 "ApprovalNode(tools, policy=...) takes its place",
             )  # fmt: skip
     if not guarded:
-        yield Finding("node", "note", "no ApprovalNode is in it", "only its own interrupts pause it: docs/approval.md")
+        without = "no ApprovalNode and no EscalationNode is in it"
+        yield Finding("node", "note", without, "only its own interrupts pause it: docs/approval.md")
 
 
 def _nodes(graph: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 from hitl_graph.cli import views
 from hitl_graph.cli.app import REFUSED, USAGE, Failure
 from hitl_graph.errors import InvalidDecisionError
+from hitl_graph.facts import Situation, facts_of
 from hitl_graph.model import Request
 
 __all__ = ["Draft", "assigned", "difference", "parsed"]
@@ -47,9 +48,9 @@ def parsed(text: str, what: str) -> Any:
 
 
 def assigned(request: Request, assignments: Sequence[str]) -> dict[str, Any]:
-    """The arguments of a request with some of them set anew, from `name=value`.
+    """The arguments of a request with some of them set anew, from `name=value`; where it has none, only those.
 
-    A value is a text where the tool takes a text, else JSON, else a text.
+    A value is a text where a text is wanted, else JSON, else a text.
     """
     args: dict[str, Any] = dict(request.action.args) if request.action else {}
     schema = request.answer_schema or {}
@@ -60,8 +61,9 @@ def assigned(request: Request, assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise Failure(USAGE, f"--set takes NAME=VALUE, not {assignment!r}; nothing was recorded")
         if name not in args and name not in known:
+            what = "argument" if request.action else "key"
             raise InvalidDecisionError(
-                request.id, f"there is no argument {name!r}; it has {', '.join({**args, **known}) or 'none'}"
+                request.id, f"there is no {what} {name!r}; it has {', '.join({**args, **known}) or 'none'}"
             )
         args[name] = _typed(text, _kinds(known.get(name)), args.get(name))
     return args
@@ -101,18 +103,11 @@ class Draft:
     """
 
     def __init__(self, request: Request) -> None:
-        action = request.action
-        if action is None:
-            raise InvalidDecisionError(request.id, "there is no action to edit")
-        may = "" if request.editable is None else f"\n# Only these may change: {', '.join(request.editable) or 'none'}."
-        thread = views.visible(request.thread_id)
-        head = (
-            f"# The arguments of {views.visible(action.name)}, request {request.id}, thread {thread}.\n"
-            f"# It runs with what you save. Unchanged or empty: nothing is recorded.{may}\n"
-            "# Lines with # do not count.\n"
+        self.patches = request.action is None
+        head, self.before, self.name = (_state_text if self.patches else _action_text)(request)
+        handle, name = tempfile.mkstemp(
+            prefix=f"hitl-{self.name[:20]}-".replace("/", "_").replace(" ", "-"), suffix=".json"
         )
-        self.before, self.name = views.arguments(request), action.name
-        handle, name = tempfile.mkstemp(prefix=f"hitl-{action.name[:20]}-".replace("/", "_"), suffix=".json")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(head + json.dumps(self.before, ensure_ascii=False, indent=2) + "\n")
         self.path = Path(name)
@@ -134,7 +129,7 @@ class Draft:
             raise Failure(REFUSED, f"the editor ended with {ended}; nothing was recorded")
 
     def read(self) -> dict[str, Any]:
-        """The arguments as they are in the file now.
+        """The arguments as they are in the file now; of a state, the keys that were changed.
 
         Raises:
             Failure: The file is empty or unchanged, or not a JSON object.
@@ -151,8 +146,43 @@ class Draft:
             raise Failure(USAGE, "the arguments are a JSON object {...}; nothing was recorded")
         if args == self.before and json.dumps(args, sort_keys=True) == json.dumps(self.before, sort_keys=True):
             raise Failure(REFUSED, "nothing was changed; nothing was recorded")
+        if self.patches:
+            was = {name: json.dumps(value, sort_keys=True) for name, value in self.before.items()}
+            return {name: value for name, value in args.items() if json.dumps(value, sort_keys=True) != was.get(name)}
         return args
 
     def discard(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
+
+
+def _action_text(request: Request) -> tuple[str, dict[str, Any], str]:
+    """Of a draft of a call: head, arguments, name."""
+    action = request.action
+    if action is None:
+        raise InvalidDecisionError(request.id, "there is no action to edit")
+    may = "" if request.editable is None else f"\n# Only these may change: {', '.join(request.editable) or 'none'}."
+    head = (
+        f"# The arguments of {views.visible(action.name)}, request {request.id}, thread"
+        f" {views.visible(request.thread_id)}.\n"
+        f"# It runs with what you save. Unchanged or empty: nothing is recorded.{may}\n"
+        "# Lines with # do not count.\n"
+    )
+    return head, views.arguments(request), action.name
+
+
+def _state_text(request: Request) -> tuple[str, dict[str, Any], str]:
+    """Of a draft of an escalation: head, state, name."""
+    facts = facts_of(request)
+    if not isinstance(facts, Situation):
+        raise InvalidDecisionError(request.id, "there is no action to edit")
+    properties = (request.answer_schema or {}).get("properties")
+    more = [name for name in properties if name not in facts.state] if isinstance(properties, dict) else []
+    added = [f"{name} (is added to)" if name in facts.adds else name for name in more]
+    head = (
+        f"# The state of thread {views.visible(request.thread_id)}, request {request.id}.\n"
+        "# The keys that you change are put into it; those that you leave out stay as they are.\n"
+        + (f"# You may also give: {', '.join(added)}.\n" if added else "")
+        + "# Lines with # do not count.\n"
+    )
+    return head, dict(facts.state), "the state"

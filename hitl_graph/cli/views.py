@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from hitl_graph.facts import Situation, facts_of
 from hitl_graph.model import Request, Word
 
 __all__ = [
@@ -93,6 +94,8 @@ def what(request: Request, changed: dict[str, Any] | None = None) -> str:
     if request.action is not None:
         text = call(request.action.name, arguments(request, changed))
         return f"did {text} happen?" if request.kind == "question" else text
+    if (facts := facts_of(request)) is not None:
+        return visible(facts.sentence if isinstance(facts, Situation) else facts.question)
     question = request.question
     if isinstance(question, dict) and isinstance(actions := question.get("action_requests"), list):
         calls = [

@@ -33,6 +33,7 @@ from hitl_graph.ledger.effects import Authority
 from hitl_graph.model import Action, Request
 from hitl_graph.nodes import replies
 from hitl_graph.nodes.asking import Asker
+from hitl_graph.nodes.human import AskHuman
 from hitl_graph.nodes.wrapping import abound, bound
 from hitl_graph.policy import Call, Policy, Verdict
 from hitl_graph.schema import alike
@@ -178,7 +179,10 @@ class ApprovalNode(ToolNode):
         judged = []
         for item in items:
             if item.action is not None and (self._wraps or item.call["name"] in self.tools_by_name):
-                item = replace(item, verdict=(yield from self.policy.steps(self._call(item, item.action))))
+                verdict = yield from self.policy.steps(self._call(item, item.action))
+                if isinstance(self.tools_by_name.get(item.call["name"]), AskHuman):
+                    verdict = Verdict("ask", "the agent asks").stricter(verdict)
+                item = replace(item, verdict=verdict)
             judged.append(item)
         return judged
 
@@ -230,6 +234,8 @@ class ApprovalNode(ToolNode):
             yield blocking(asker.dropped, item.key)
             return refusal
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
+        if isinstance(human := self.tools_by_name.get(action.name), AskHuman):
+            return self._misfit(item, config) or (yield from human.asking(asker, item.call, item.key))
         authority, questions, notice = Authority(verdict.reason), 0, None
         known = yield blocking(asker.ledger.read, effects.ended, item.key)
         if verdict.outcome == "ask" and known is None:

@@ -18,6 +18,7 @@ from pydantic import PlainValidator, ValidationError, WithJsonSchema
 from hitl_graph.errors import HitlError, InvalidDecisionError, LedgerMissingError, StaleRequestError
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Decision, Request, digest, request_id
+from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.storage import Transaction
 from hitl_graph.wire import parse, payload
 
@@ -71,12 +72,23 @@ class Asker:
             config=config,
         )
 
-    def ask(self, number: int, describe: Callable[[str, str], Request]) -> tuple[Request, Decision]:
+    def own(self, number: int = 0) -> str:
+        """The id of the request that this task asks as its question of this number."""
+        return request_id(self.thread_id, self._interrupt_id(number))
+
+    def ask(
+        self,
+        number: int,
+        describe: Callable[[str, str], Request],
+        check: Callable[[Request, Decision], object] | None = None,
+    ) -> tuple[Request, Decision]:
         """Pause until the question is decided; on the way back, give the request and its one decision.
 
         Args:
             number: How many questions this task asked before, in every execution the same.
             describe: Makes the request from its id and the interrupt's id.
+            check: Raises InvalidDecisionError for what no schema tells. Such an answer is not recorded; one that was
+                recorded elsewhere is taken back, and the question asked again.
 
         Raises:
             GraphInterrupt: Nobody decided yet.
@@ -95,6 +107,8 @@ class Asker:
         asked = request
         scratchpad = self.config.get("configurable", {}).get(_SCRATCHPAD)
         addressed = scratchpad is not None and number < len(scratchpad.resume)  # it names this interrupt
+        if scratchpad is not None and not addressed and scratchpad.get_null_resume(False) is None:
+            self._pause(asked)  # here, for LangGraph would have pydantic read a schema that is not pydantic's
 
         def accept(raw: Any) -> Decision:
             try:
@@ -110,9 +124,10 @@ class Asker:
                     and not self._sent_since(own)
                 ):
                     self._pause(asked)
-                return self._decision(asked, raw)
+                return self._decision(asked, raw, check)
             except HitlError as exc:
                 setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
+                past_handlers(exc)
                 raise
 
         schema: Any = Annotated[Any, PlainValidator(accept), WithJsonSchema(_answer_schema(asked))]
@@ -124,20 +139,33 @@ class Asker:
     def _interrupt_id(self, number: int) -> str:
         return Interrupt.from_ns("", f"{self.namespace}|{number}" if number else self.namespace).id
 
-    def _decision(self, asked: Request, raw: Any) -> Decision:
+    def _decision(
+        self, asked: Request, raw: Any, check: Callable[[Request, Decision], object] | None = None
+    ) -> Decision:
         given = parse(raw, asked)
         recorded = self.ledger.read(requests.get, asked.id) or asked
         if recorded.state not in ("pending", "decided", "delivered"):
             raise StaleRequestError(asked.id, f"it is {recorded.state} ({recorded.note or 'no longer asked'})")
         if recorded.decision is not None and given in (None, recorded.decision):
+            if check is not None and recorded.state == "decided":
+                self._hold_to(recorded, recorded.decision, check)
             return recorded.decision
         if given is None:
             raise InvalidDecisionError(asked.id, "nobody decided it yet; decide it in the inbox")
+        if check is not None:
+            check(recorded, given)
         decided = self.ledger.write(
             requests.decide, self.ledger.now_ms(), asked.id, given,
             reviewer=self.reviewer, channel="langgraph", shown=None,
         )  # fmt: skip
         return cast(Decision, decided.decision)
+
+    def _hold_to(self, recorded: Request, decision: Decision, check: Callable[[Request, Decision], object]) -> None:
+        try:
+            check(recorded, decision)
+        except InvalidDecisionError as exc:
+            self.ledger.write(requests.reopen, self.ledger.now_ms(), recorded, f"the answer was refused: {exc.args[1]}")
+            self._pause(recorded)
 
     def _pause(self, request: Request) -> None:
         raise GraphInterrupt(
@@ -209,9 +237,10 @@ def _authenticated(configurable: dict[str, Any]) -> str:
 
 def _answer_schema(request: Request) -> dict[str, Any]:
     """JSON Schema of an answer, for clients that draw a form from it."""
+    is_question = request.kind == "question"
     properties: dict[str, Any] = {
         "type": {"type": "string", "enum": list(request.allowed), "description": str(request.labels or "")},
-        "args": request.answer_schema or {"type": "object"},
+        "value" if is_question else "args": request.answer_schema or ({} if is_question else {"type": "object"}),
         "message": {"type": "string"},
         "request_id": {"const": request.id},
         "digest": {"const": request.digest},
