@@ -8,6 +8,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pydantic import JsonValue
@@ -26,9 +27,7 @@ _REMOVED = re.compile(r"^--- (?:a/)?(?P<path>[^\t\n]+)")
 def is_patch(text: str) -> bool:
     """Whether a text is a unified patch."""
     lines = text.split("\n")
-    headers = any(
-        one.startswith("--- ") and other.startswith("+++ ") for one, other in zip(lines, lines[1:], strict=False)
-    )
+    headers = any(one.startswith("--- ") and other.startswith("+++ ") for one, other in pairwise(lines))
     return headers and any(map(_HUNK.match, lines))
 
 
@@ -74,7 +73,9 @@ def _patched(patch: str) -> dict[str, str]:
             found[path].append(line)
         else:
             path = ""
-            of_next = line.startswith(("diff ", "index ", "new file", "deleted file", "rename ", "old mode", "new mode"))
+            of_next = line.startswith(
+                ("diff ", "index ", "new file", "deleted file", "rename ", "old mode", "new mode")
+            )
             (head if of_next else found[""]).append(line)
     found[""] += head
     return {name: "\n".join(part) for name, part in found.items()}

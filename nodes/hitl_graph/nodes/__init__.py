@@ -1,5 +1,6 @@
 """Graph nodes that ask people."""
 
 from hitl_graph.nodes.approval import ApprovalNode
+from hitl_graph.nodes.review import OutputReviewNode
 
-__all__ = ["ApprovalNode"]
+__all__ = ["ApprovalNode", "OutputReviewNode"]
