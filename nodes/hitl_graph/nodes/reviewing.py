@@ -174,7 +174,10 @@ def update(
     if end.outcome == "revise":
         changes[where.messages] = [kept, feedback_message(entry.get("feedback", ""))]
     shown = item.draft.unreviewed or content is not message.content
-    return changes, kept if shown and end.outcome != "revise" else None
+    if end.outcome == "revise" or not shown:
+        return changes, None
+    more = {name: value for name, value in message.additional_kwargs.items() if name != MARK}  # not for end users
+    return changes, message.model_copy(update={"content": content, "additional_kwargs": more})
 
 
 def _entry(item: Item, end: End, found: tuple[Finding, ...]) -> Revision:

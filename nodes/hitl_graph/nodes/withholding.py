@@ -1,24 +1,25 @@
 """Keep what a writer writes out of the end user's stream until it is delivered.
 
-LangGraph streams messages twice over: token by token while a model speaks, and whole when a node returns one. The first
-is turned off by the tag `nostream`; the second leaves out messages that a stream has seen already.
+LangGraph streams messages twice over, by a callback handler: token by token while a model speaks, and whole when a node
+returns one. The writer runs without that handler; the second leaves out messages that the handler has seen already.
 """
 
 import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import Any, cast
+from contextvars import copy_context
+from typing import Any
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, Callbacks
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
-from langchain_core.runnables.config import merge_configs, set_config_context
+from langchain_core.runnables.config import set_config_context
 from langgraph.config import get_config, get_stream_writer
 from langgraph.constants import TAG_NOSTREAM
+from langgraph.pregel._messages import StreamMessagesHandler
 from langgraph.types import Command, StreamWriter
 
 from hitl_graph.nodes.revisions import MARK
@@ -34,8 +35,8 @@ __all__ = ["conceal", "withheld"]
 def withheld(writer: Any, *, to_reviewers: bool = False) -> Any:
     """Keep what a node writes out of the end user's stream.
 
-    It stands in place of the node: `add_node("writer", withheld(writer))`. With `stream_mode="messages"` neither a token
-    nor the message of the writer is streamed; the `OutputReviewNode` streams the message when it is delivered.
+    It stands in place of the node: `add_node("writer", withheld(writer))`. With `stream_mode="messages"` neither a
+    token nor the message of the writer is streamed; the `OutputReviewNode` streams the message when it is delivered.
     (`values`, `updates` and `debug` show the state itself, drafts included: they are for people who may see it.)
 
     Args:
@@ -46,28 +47,36 @@ def withheld(writer: Any, *, to_reviewers: bool = False) -> Any:
     if isinstance(writer, Runnable):
 
         def invoke(state: Any, config: RunnableConfig) -> Any:
-            return _concealed(state, writer.invoke(state, _quiet(config, to_reviewers)))
+            return _run(to_reviewers, state, writer.invoke, (state,), {"config": config})
 
         async def ainvoke(state: Any, config: RunnableConfig) -> Any:
-            return _concealed(state, await writer.ainvoke(state, _quiet(config, to_reviewers)))
+            return await _arun(to_reviewers, state, writer.ainvoke, (state,), {"config": config})
 
         return RunnableLambda(invoke, ainvoke, name=writer.get_name())
     if inspect.iscoroutinefunction(writer):
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:
-            quiet = _quiet(get_config(), to_reviewers)
-            with set_config_context(quiet) as context:
-                running = asyncio.get_running_loop().create_task(writer(*args, **_with(kwargs, quiet)), context=context)
-                return _concealed(args[0], await running)
+            return await _arun(to_reviewers, args[0], writer, args, kwargs)
 
         return functools.wraps(writer)(awaited)
 
     def called(*args: Any, **kwargs: Any) -> Any:
-        quiet = _quiet(get_config(), to_reviewers)
-        with set_config_context(quiet) as context:
-            return _concealed(args[0], context.run(functools.partial(writer, *args, **_with(kwargs, quiet))))
+        return _run(to_reviewers, args[0], writer, args, kwargs)
 
-    return functools.wraps(cast("Callable[..., Any]", writer))(called)
+    return functools.wraps(writer)(called)
+
+
+def _run(to_reviewers: bool, state: Any, writer: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    quiet = _quiet(get_config(), to_reviewers)
+    with set_config_context(quiet) as context:
+        return _concealed(state, context.run(functools.partial(writer, *args, **_with(kwargs, quiet))))
+
+
+async def _arun(to_reviewers: bool, state: Any, writer: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    quiet = _quiet(get_config(), to_reviewers)
+    with set_config_context(quiet) as context:
+        running = asyncio.get_running_loop().create_task(writer(*args, **_with(kwargs, quiet)), context=context)
+        return _concealed(state, await running)
 
 
 def _with(kwargs: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
@@ -75,19 +84,29 @@ def _with(kwargs: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
 
 
 def _quiet(config: RunnableConfig, to_reviewers: bool) -> RunnableConfig:
-    more: RunnableConfig = {"tags": [TAG_NOSTREAM]}
-    if to_reviewers:
-        more["callbacks"] = [_ToReviewers(get_stream_writer())]
-    return merge_configs(config, more)
+    """The writer's config: streams of messages do not hear of it."""
+    told: list[BaseCallbackHandler] = [_ToReviewers(get_stream_writer())] if to_reviewers else []
+    callbacks = config.get("callbacks")
+    if isinstance(callbacks, BaseCallbackManager):
+        callbacks = callbacks.copy()
+        for handler in [*callbacks.handlers, *callbacks.inheritable_handlers]:
+            if isinstance(handler, StreamMessagesHandler):
+                callbacks.remove_handler(handler)
+        for handler in told:
+            callbacks.add_handler(handler, inherit=True)
+    else:
+        callbacks = [h for h in callbacks or [] if not isinstance(h, StreamMessagesHandler)] + told
+    tags = [*(config.get("tags") or []), TAG_NOSTREAM]  # for what makes a stream of its own
+    return {**config, "callbacks": callbacks, "tags": tags}
 
 
 class _ToReviewers(BaseCallbackHandler, _Streaming):  # type: ignore[type-arg]
-    """Hands the tokens of a draft to the custom stream."""
+    """Hands the tokens of a draft to the custom stream, as if the writer's node did."""
 
     run_inline = True
 
     def __init__(self, write: StreamWriter) -> None:
-        self._write, self._spoken = write, set[UUID]()
+        self._write, self._spoken, self._context = write, set[UUID](), copy_context()
 
     def tap_output_aiter(self, run_id: UUID, output: Any) -> Any:
         return output
@@ -107,7 +126,7 @@ class _ToReviewers(BaseCallbackHandler, _Streaming):  # type: ignore[type-arg]
 
     def _tell(self, id: str | None, text: str) -> None:
         if text:
-            self._write({"hitl_draft": {"id": id, "text": text}})
+            self._context.copy().run(self._write, {"hitl_draft": {"id": id, "text": text}})
 
 
 def _concealed(state: Any, output: Any) -> Any:
@@ -131,8 +150,8 @@ def conceal(callbacks: Callbacks, messages: Iterable[BaseMessage]) -> None:
         if message.id is None:
             message.id = str(uuid4())
         for handler in handlers:
-            with suppress(AttributeError):
-                handler.seen.add(message.id)  # type: ignore[attr-defined]  # of langgraph's StreamMessagesHandler
+            if isinstance(handler, StreamMessagesHandler):
+                handler.seen.add(message.id)
 
 
 def _messages(updates: Any) -> list[BaseMessage]:
