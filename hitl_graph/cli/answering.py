@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from hitl_graph.cli import queries, views
+from hitl_graph.cli import queries, reviews, views
 from hitl_graph.cli.app import (
     REFUSED,
     USAGE,
@@ -23,10 +23,11 @@ from hitl_graph.cli.app import (
     reviewer_name,
 )
 from hitl_graph.cli.editing import Draft, assigned, difference, parsed
+from hitl_graph.drafts import locate
 from hitl_graph.errors import AlreadyDecidedError, HitlError, InvalidDecisionError, StaleRequestError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
-from hitl_graph.model import Decision, Request, approve, edit, reject, respond
+from hitl_graph.model import Comment, Decision, Request, approve, edit, reject, respond
 from hitl_graph.wire import validate
 
 __all__: list[str] = []
@@ -75,11 +76,20 @@ def respond_to_request(
     request_id: _Id,
     message: Annotated[str | None, typer.Option("-m", "--message", help="The text that the agent gets.")] = None,
     value: Annotated[str | None, typer.Option("--json", metavar="VALUE", help="A structured answer.")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="WHERE=TEXT",
+            help="Of a draft: a remark about one place (a file, file:line, a field, a line, characters 10-25, or words"
+            " of the text); may be given again.",
+        ),
+    ] = None,
     reviewer: As = None,
     digest: _Digest = None,
     db: Db = "agent.db",
 ) -> None:
-    """Do not do it; give this as its result. Or: answer a question."""
+    """Do not do it; give this as its result. Or: answer a question, or send a draft back with feedback."""
     who = reviewer_name(reviewer)
     if message is not None and value is not None:
         raise Failure(USAGE, "give -m TEXT or --json VALUE, not both; nothing was recorded")
@@ -88,11 +98,12 @@ def respond_to_request(
         raise Failure(USAGE, "null is no answer; nothing was recorded")
     with open_ledger(db) as ledger:
         request = _asked(ledger, request_id, digest)
-        if value is None:
+        comments = [_comment(request, one) for one in at or ()]
+        if value is None and not (comments and message is None):
             answer = _text(message, request, "give the answer: -m TEXT or --json VALUE", "Answer: ")
             if not answer:
                 raise Failure(USAGE, "the answer is empty (--json '\"\"' if that is meant); nothing was recorded")
-        _record(ledger, request, _made(respond, answer), who)
+        _record(ledger, request, _made(respond, answer, comments=comments), who)
 
 
 @app.command("edit", cls=Command)
@@ -105,29 +116,37 @@ def edit_request(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One argument; may be given again.")
     ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A draft that is a text, anew; - reads it from standard input.")
+    ] = None,
     message: Annotated[str | None, typer.Option("-m", "--message", help="A comment for the record.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask again after the editor.")] = False,
     reviewer: As = None,
     digest: _Digest = None,
     db: Db = "agent.db",
 ) -> None:
-    """Go ahead with other arguments.
+    """Go ahead with other arguments, or deliver another draft.
 
-    Without --args and --set it opens $VISUAL or $EDITOR.
+    Without --args, --set and --text it opens $VISUAL or $EDITOR.
     """
     who = reviewer_name(reviewer)
-    if args is not None and changes:
-        raise Failure(USAGE, "give --args or --set, not both; nothing was recorded")
+    if (args is not None) + bool(changes) + (text is not None) > 1:
+        raise Failure(USAGE, "give --args, --set or --text, and only one of them; nothing was recorded")
     with open_ledger(db) as ledger:
         request = _asked(ledger, request_id, digest)
         validated = _open(request)
+        if text is not None:
+            if not isinstance(request.draft, str):
+                raise Failure(USAGE, "--text is for a draft that is a text; use --args JSON; nothing was recorded")
+            _record(ledger, request, _fitting(request, sys.stdin.read() if text == "-" else text, message), who)
+            return
         if args is None and not changes:
             _edit_in_editor(ledger, validated, message, who, ask=on_terminal() and not yes)
             return
         new = (
             assigned(request, changes) if changes else parsed(sys.stdin.read() if args == "-" else str(args), "--args")
         )
-        if not isinstance(new, dict):
+        if not isinstance(new, dict) and not (request.action is None and isinstance(request.draft, list)):
             raise Failure(USAGE, "--args takes a JSON object {...} with all arguments; nothing was recorded")
         _record(ledger, request, _fitting(request, new, message), who)
 
@@ -164,11 +183,26 @@ def _open(request: Request) -> Request:
     return request
 
 
-def _fitting(request: Request, args: dict[str, Any], comment: str | None) -> Decision:
+def _comment(request: Request, at: str) -> Comment:
+    """A remark about one place of a draft."""
+    where, equals, text = at.partition("=")
+    if not equals or not where or not text:
+        raise Failure(USAGE, f"--at takes WHERE=TEXT, not {at!r}; nothing was recorded")
+    if request.draft is None:
+        raise InvalidDecisionError(request.id, "there is no draft to comment on; say it with -m TEXT")
+    try:
+        return Comment(text=text, **locate(request.draft, where))
+    except ValueError as exc:
+        raise InvalidDecisionError(request.id, f"--at {at!r}: {exc}") from exc
+
+
+def _fitting(request: Request, args: Any, comment: str | None) -> Decision:
     """An edit that the request accepts and that changes something."""
     decision = validate(_made(edit, args, comment), request)
     if request.action is not None and decision.args == request.action.args:
         raise InvalidDecisionError(request.id, "these are the arguments that it has; approve it, or change something")
+    if request.draft is not None and decision.draft == request.draft:
+        raise InvalidDecisionError(request.id, "this is the draft as it was shown; approve it, or change something")
     return decision
 
 
@@ -204,7 +238,8 @@ def _edit_in_editor(ledger: Ledger, request: Request, comment: str | None, who: 
         if ask:
             out = views.console()
             views.show(out, _changes(request, decision))
-            if not _agreed(f"Run {views.visible(draft.name)} with this, as {who}? [y/N] ", default=False):
+            what = "Deliver this" if request.action is None else f"Run {views.visible(draft.name)} with this"
+            if not _agreed(f"{what}, as {who}? [y/N] ", default=False):
                 keep = False
                 raise Failure(REFUSED, "nothing was recorded")
         _record(ledger, request, decision, who, quiet=ask)
@@ -227,6 +262,8 @@ def _agreed(question: str, *, default: bool) -> bool:
 
 
 def _changes(request: Request, decision: Decision) -> list[Text | str]:
+    if request.draft is not None and decision.draft is not None:
+        return [*reviews.changes(views.console(), request.draft, decision.draft)]
     before, after = views.arguments(request), views.arguments(request, decision.args)
     styles = {"+": "green", "-": "red"}
     return [Text(f"  {x}", style=styles.get(x[0], "")) for x in difference(before, after)]
@@ -235,13 +272,17 @@ def _changes(request: Request, decision: Decision) -> list[Text | str]:
 def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, quiet: bool = False) -> None:
     decided = Inbox(ledger).decide(request.id, decision, reviewer=who, digest=request.digest, channel="cli")
     made = decided.decision or decision
-    meaning = decided.labels.get(made.type)
+    meaning = decided.labels.get(made.type) if decided.kind != "review" else None
     short = queries.short_ids(ledger, [decided.id])[decided.id]
-    head = f"{views.DONE[made.type].capitalize()} as {who}: {views.what(decided, made.args)}"
+    done = "sent back" if decided.kind == "review" and made.type == "respond" else views.DONE[made.type]
+    head = f"{done.capitalize()} as {who}: {views.what(decided, made.args)}"
     lines: list[Text | str] = [head + (f" -> {views.visible(meaning)}" if meaning else "")]
     if made.type == "edit" and not quiet:
         lines += _changes(request, made)
+    lines += reviews.remarks(views.console(), made.comments, decided.draft)
     refused = decided.kind == "approval" and made.type in ("reject", "respond")
     then = "it does not run, and a worker tells the agent" if refused else "a worker carries it out"
+    if decided.kind == "review":
+        then = f"a worker {reviews.THEN[made.type]}"
     lines.append(f"Request {short} of thread {views.visible(decided.thread_id)}; {then}.")
     views.show(views.console(), lines)

@@ -13,6 +13,7 @@ from typing import Any
 
 from hitl_graph.cli import views
 from hitl_graph.cli.app import REFUSED, USAGE, Failure
+from hitl_graph.drafts import is_patch
 from hitl_graph.errors import InvalidDecisionError
 from hitl_graph.model import Request
 
@@ -52,6 +53,8 @@ def assigned(request: Request, assignments: Sequence[str]) -> dict[str, Any]:
     A value is a text where the tool takes a text, else JSON, else a text.
     """
     args: dict[str, Any] = dict(request.action.args) if request.action else {}
+    if request.action is None and isinstance(request.draft, dict):
+        args = dict(request.draft)
     schema = request.answer_schema or {}
     properties = schema.get("properties")
     known: dict[str, Any] = properties if isinstance(properties, dict) else {}
@@ -95,27 +98,41 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 class Draft:
-    """The arguments of a request as a file in the reviewer's editor.
+    """What a reviewer edits, as a file in their editor: the arguments of an action, or the draft of a review.
 
-    Lines that begin with `#` do not count. The file is kept when its text could not be recorded.
+    A draft that is a text is the file as it stands; in JSON, lines that begin with `#` do not count. The file is kept
+    when its text could not be recorded.
     """
 
     def __init__(self, request: Request) -> None:
-        action = request.action
-        if action is None:
+        action, draft = request.action, request.draft
+        if action is None and draft is None:
             raise InvalidDecisionError(request.id, "there is no action to edit")
+        self.name = action.name if action is not None else request.kind
+        self.before: Any = views.arguments(request) if action is not None else draft
+        if action is None and isinstance(draft, dict):
+            self.before = views.arguments(request, draft)
+        self.is_text = isinstance(self.before, str)
+        if isinstance(self.before, str):
+            suffix, content = ".patch" if is_patch(self.before) else ".md", self.before
+        else:
+            suffix = ".json"
+            content = self._head(request) + json.dumps(self.before, ensure_ascii=False, indent=2)
+        handle, name = tempfile.mkstemp(prefix=f"hitl-{self.name[:20]}-".replace("/", "_"), suffix=suffix)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(content if content.endswith("\n") else f"{content}\n")
+        self.path = Path(name)
+
+    def _head(self, request: Request) -> str:
         may = "" if request.editable is None else f"\n# Only these may change: {', '.join(request.editable) or 'none'}."
         thread = views.visible(request.thread_id)
-        head = (
-            f"# The arguments of {views.visible(action.name)}, request {request.id}, thread {thread}.\n"
-            f"# It runs with what you save. Unchanged or empty: nothing is recorded.{may}\n"
+        what = f"The arguments of {views.visible(self.name)}" if request.action else "The draft"
+        then = "It runs with" if request.action else "Delivered is"
+        return (
+            f"# {what}, request {request.id}, thread {thread}.\n"
+            f"# {then} what you save. Unchanged or empty: nothing is recorded.{may}\n"
             "# Lines with # do not count.\n"
         )
-        self.before, self.name = views.arguments(request), action.name
-        handle, name = tempfile.mkstemp(prefix=f"hitl-{action.name[:20]}-".replace("/", "_"), suffix=".json")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(head + json.dumps(self.before, ensure_ascii=False, indent=2) + "\n")
-        self.path = Path(name)
 
     def open(self) -> None:
         """Let the reviewer edit.
@@ -133,25 +150,35 @@ class Draft:
         if ended != 0:
             raise Failure(REFUSED, f"the editor ended with {ended}; nothing was recorded")
 
-    def read(self) -> dict[str, Any]:
-        """The arguments as they are in the file now.
+    def read(self) -> Any:
+        """What is in the file now.
 
         Raises:
-            Failure: The file is empty or unchanged, or not a JSON object.
+            Failure: The file is empty or unchanged, or not JSON where that is needed.
         """
         try:
-            text = self.path.read_text(encoding="utf-8")
+            with self.path.open(encoding="utf-8", newline="") as file:
+                text = file.read()
         except (OSError, UnicodeDecodeError) as exc:
             raise Failure(USAGE, f"{self.path} cannot be read ({exc}); nothing was recorded") from exc
-        kept = ["" if line.lstrip().startswith("#") else line for line in text.split("\n")]  # lines keep their numbers
-        if not "".join(kept).strip():
+        new: Any = text
+        if not self.is_text:
+            kept = ["" if line.lstrip().startswith("#") else line for line in text.split("\n")]  # their numbers stay
+            text = "\n".join(kept)
+        if not text.strip():
             raise Failure(REFUSED, "the file is empty; nothing was recorded")
-        args = parsed("\n".join(kept), "the file")
-        if not isinstance(args, dict):
-            raise Failure(USAGE, "the arguments are a JSON object {...}; nothing was recorded")
-        if args == self.before and json.dumps(args, sort_keys=True) == json.dumps(self.before, sort_keys=True):
+        if not self.is_text:
+            new = parsed(text, "the file")
+            if isinstance(self.before, dict) and not isinstance(new, dict):
+                raise Failure(USAGE, f"the {self._noun()} a JSON object {{...}}; nothing was recorded")
+        elif not self.before.endswith("\n"):
+            new = text.removesuffix("\n")  # editors, and we, end a file with one
+        if new == self.before and json.dumps(new, sort_keys=True) == json.dumps(self.before, sort_keys=True):
             raise Failure(REFUSED, "nothing was changed; nothing was recorded")
-        return args
+        return new
+
+    def _noun(self) -> str:
+        return "draft is" if self.name == "review" else "arguments are"
 
     def discard(self) -> None:
         """Remove the file."""

@@ -30,7 +30,7 @@ from hitl_graph.nodes.reviewing import End, Item, question, update, what_became
 from hitl_graph.nodes.revisions import past
 from hitl_graph.nodes.verdicts import DRAW, Judged, check_rules, judge
 from hitl_graph.nodes.withholding import conceal
-from hitl_graph.policy import Call, Policy, Verdict
+from hitl_graph.policy import Call, Policy, Rule, Verdict
 from hitl_graph.steps import Step, Steps, arun, blocking, calling, run
 
 __all__ = ["OutputReviewNode"]
@@ -96,7 +96,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         self.place = Place(draft, messages, reviews, schema)
         self.revise, self.deliver, self.rejected = revise, deliver, rejected
         self.delivery, self.idempotent, self.delivered = delivery, idempotent, delivered
-        self.policy = policy or Policy()
+        self.policy = policy or Policy([Rule("*", "ask", reason="every draft is reviewed")])
         check_rules(self.policy, name)
         self.checks = tuple(checks)
         self.max_revisions, self.max_automatic = max_revisions, max_automatic
