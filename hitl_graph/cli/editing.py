@@ -63,8 +63,9 @@ def assigned(request: Request, assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not name:
             raise Failure(USAGE, f"--set takes NAME=VALUE, not {assignment!r}; nothing was recorded")
         if name not in args and name not in known:
+            what = "argument" if request.action is not None else "field"
             raise InvalidDecisionError(
-                request.id, f"there is no argument {name!r}; it has {', '.join({**args, **known}) or 'none'}"
+                request.id, f"there is no {what} {name!r}; it has {', '.join({**args, **known}) or 'none'}"
             )
         args[name] = _typed(text, _kinds(known.get(name)), args.get(name))
     return args

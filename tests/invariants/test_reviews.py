@@ -95,6 +95,8 @@ def test_i1_an_answer_that_brings_another_draft_along_approves_nothing(place: Pl
     desk.go(Command(resume={desk.asked.interrupt_id: answer} if named else answer, update={"draft": "smuggled"}))
     assert place.delivered == []
     assert desk.asked.draft == "smuggled"
+    assert desk.answer(approve()) == "finished"  # now somebody has seen it
+    assert place.delivered == ["smuggled"]
 
 
 def test_i1_the_answer_to_one_revision_is_none_to_the_next(place: Place) -> None:
