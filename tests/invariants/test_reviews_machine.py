@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from langgraph.errors import InvalidUpdateError
 from langgraph.types import Command
 
 from hitl_graph.checkpointers import SqliteCheckpointer
@@ -30,6 +29,7 @@ class Reviewing(RuleBasedStateMachine):
         node = OutputReviewNode("draft", revise="writer", delivery=self.delivered.append, max_revisions=2)
         builder = writing(lambda state: f"draft-{next(self.texts)}", node)
         self.desk = Desk(builder, self.checkpointer, "sync")
+        self.smuggled_at = ""
         self.desk.start()
 
     def teardown(self) -> None:
@@ -104,12 +104,14 @@ class Reviewing(RuleBasedStateMachine):
     @rule(with_resume=st.booleans())
     def smuggle(self, with_resume: bool) -> None:
         draft = {"draft": f"smuggled-{next(self.texts)}"}
-        if not with_resume or not self.pending:
+        head = self.desk.graph.get_state(self.desk.config).config["configurable"]["checkpoint_id"]
+        if not with_resume or not self.pending or head == self.smuggled_at:  # LangGraph takes one update a checkpoint
             self.desk.graph.update_state(self.desk.config, draft)
             return
+        self.smuggled_at = head
         try:
             self.desk.go(Command(resume={"type": "approve"}, update=draft))
-        except (HitlError, InvalidUpdateError):  # the latter: LangGraph had such an update twice
+        except HitlError:
             pass
 
     @rule()
@@ -132,7 +134,7 @@ class Reviewing(RuleBasedStateMachine):
 
 @pytest.mark.sqlite_file
 def test_reviews_as_a_state_machine() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Reviewing,
         settings=settings(
             max_examples=25, stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck)
