@@ -219,7 +219,7 @@ def feedback(draft: JsonValue, by: str, message: str | None, comments: Iterable[
     points: list[str] = []
     for comment in comments:
         quote, where = excerpt(comment, draft), place(comment)
-        at = f"{where}{f' ({quote})' if quote is not None else ''}: " if where else ""
+        at = f"{where}{f' ({quote.strip()})' if quote is not None else ''}: " if where else ""
         points.append(f"- {at}{comment.text}")
     return "\n".join([*lines, *([""] if points else []), *points])
 

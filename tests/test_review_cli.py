@@ -219,7 +219,7 @@ def test_a_draft_is_edited_by_options(desks: dict[str, Desk], hitl: Callable[...
     for args, code, problem in (
         (("edit", text, "--args", '{"a": 1}'), 4, "the draft is a text"),
         (("edit", text, "--text", DRAFTS["text"][0]), 4, "as it was shown"),
-        (("edit", text, "--text", "x", "--args", "{}"), 2, "only one of them"),
+        (("edit", text, "--text", "x", "--args", "{}"), 2, "not both"),
         (("edit", data, "--text", "x"), 2, "--text is for a draft that is a text"),
         (("edit", data, "--set", "name=x"), 4, "there is no field 'name'; it has items, title"),
         (("edit", listed, "--args", '"x"'), 4, "JSON list"),

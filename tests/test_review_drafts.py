@@ -69,7 +69,16 @@ def test_the_files_of_a_patch() -> None:
 
 def test_the_files_of_a_list() -> None:
     assert files(FILES) == {"a.py": "one\ntwo", "b.py": "@@ -5,1 +7,2 @@\n x\n+y"}
-    for draft in ("text", TREE, [1], [{"path": "a"}], [{"path": 1, "content": ""}], [*FILES, FILES[0]], [*FILES, "x"]):
+    others: list[Any] = [
+        "text",
+        TREE,
+        [1],
+        [{"path": "a"}],
+        [{"path": 1, "content": ""}],
+        [*FILES, FILES[0]],
+        [*FILES, "x"],
+    ]
+    for draft in others:
         assert files(draft) == {}
 
 

@@ -179,7 +179,8 @@ def test_without_withheld_a_delivered_draft_is_not_streamed_again(
     builder.add_edge("writer", "review")
     graph = builder.compile(checkpointer=checkpointer)
     config: Any = {"configurable": {"thread_id": "1"}}
-    parts: Any = graph.stream({"messages": [("user", "write")]}, config, stream_mode="messages")
+    question: Any = {"messages": [("user", "write")]}
+    parts: Any = graph.stream(question, config, stream_mode="messages")
     assert "".join(str(message.content) for message, _ in parts) == FIRST
 
 

@@ -131,7 +131,7 @@ def edit_request(
     """
     who = reviewer_name(reviewer)
     if (args is not None) + bool(changes) + (text is not None) > 1:
-        raise Failure(USAGE, "give --args, --set or --text, and only one of them; nothing was recorded")
+        raise Failure(USAGE, "give --args, --set or --text, not both; nothing was recorded")
     with open_ledger(db) as ledger:
         request = _asked(ledger, request_id, digest)
         validated = _open(request)

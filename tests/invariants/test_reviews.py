@@ -198,6 +198,9 @@ def test_i3_a_sample_is_drawn_once_and_is_on_record(place: Place) -> None:
     assert 4 < sum(drawn.values()) < 20
     for request in place.desk().ledger.pending_rows():
         assert (request.route, request.propensity) == ("audit", 0.5)
+    for thread, asked in drawn.items():
+        reasons = [row["reason"] for row in place.desk().ledger.executed(thread)]
+        assert reasons == ([] if asked else ["rule 'review' says allow; not in the sample of 0.5"])
     none_drawn = Policy([Rule("review", "allow"), Rule("review", "ask", when=Sampled(0.0, seed="s"))])
     waiting = [thread for thread, asked in drawn.items() if asked]
     desk = place.desk(waiting[0], policy=none_drawn)  # another rate now changes nothing for what was drawn

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from hitl_graph.model import Comment
 
-__all__ = ["MARK", "Past", "Revision", "past", "released"]
+__all__ = ["MARK", "Past", "Revision", "feedback_message", "on_messages", "past", "released"]
 
 MARK = "hitl_review"
 """In `additional_kwargs`: of a draft what became of it, of a feedback message that it is one."""

@@ -100,13 +100,18 @@ def judge(policy: Policy, call: Call) -> Steps[Judged]:
             judged = yield from _unsure(rule, rule.when, call, judged)
     samples = [(rule, rule.when) for rule in special if isinstance(rule.when, Sampled)]
     drawn = [rule for rule, sampled in samples if sampled(call)]
-    if drawn and judged.verdict.outcome == "allow":
-        rule, rates = drawn[0], dict[str, float]()
-        for _, sampled in samples:  # one seed is one draw, whatever the rates
-            rates[sampled.seed] = max(sampled.rate, rates.get(sampled.seed, 0.0))
+    if not samples or judged.verdict.outcome != "allow":
+        return judged
+    rates = dict[str, float]()
+    for _, sampled in samples:  # one seed is one draw, whatever the rates
+        rates[sampled.seed] = max(sampled.rate, rates.get(sampled.seed, 0.0))
+    propensity = 1 - prod(1 - rate for rate in rates.values())
+    if drawn:
+        rule = drawn[0]
         asked = Verdict("ask", rule.reason or "drawn for an audit", rule.allowed, rule.editable)
-        return replace(judged, verdict=asked, route="audit", propensity=1 - prod(1 - rate for rate in rates.values()))
-    return judged
+        return replace(judged, verdict=asked, route="audit", propensity=propensity)
+    passed = replace(judged.verdict, reason=f"{judged.verdict.reason}; not in the sample of {propensity:g}")
+    return replace(judged, verdict=passed)
 
 
 def _unsure(rule: Rule, unsure: Unsure, call: Call, judged: Judged) -> Steps[Judged]:
