@@ -81,7 +81,23 @@ def by_chain(model: ScriptedChatModel) -> Writer:
     return RunnableLambda(take) | model | RunnableLambda(give)
 
 
-WRITERS = [by_function, by_function_that_passes_its_config, by_command, by_streaming, by_graph, by_chain]
+def by_object(model: ScriptedChatModel) -> Writer:
+    class Write:
+        def __call__(self, state: MessagesState) -> dict[str, Any]:
+            return {"messages": [model.invoke(state["messages"])]}
+
+    return Write()
+
+
+def by_async_object(model: ScriptedChatModel) -> Writer:
+    class Write:
+        async def __call__(self, state: MessagesState) -> dict[str, Any]:
+            return {"messages": [await model.ainvoke(state["messages"])]}
+
+    return Write()
+
+
+WRITERS = [by_object, by_function, by_function_that_passes_its_config, by_command, by_streaming, by_graph, by_chain]
 
 
 @pytest.fixture
@@ -124,11 +140,11 @@ class Chat(Desk):
 
 
 @pytest.mark.parametrize("subgraphs", [False, True])
-@pytest.mark.parametrize("make", [*WRITERS, by_async_function])
+@pytest.mark.parametrize("make", [*WRITERS, by_async_function, by_async_object])
 def test_the_end_user_sees_what_is_delivered_and_nothing_else(
     make: Any, subgraphs: bool, checkpointer: SqliteCheckpointer, colour: Colour
 ) -> None:
-    if make is by_async_function and colour == "sync":
+    if make in (by_async_function, by_async_object) and colour == "sync":
         return  # LangGraph has no way to run it
     chat = Chat(make, checkpointer, colour)
     first = chat.stream({"messages": [("user", "write")]}, subgraphs=subgraphs)

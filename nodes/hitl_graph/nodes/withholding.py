@@ -53,7 +53,7 @@ def withheld(writer: Any, *, to_reviewers: bool = False) -> Any:
             return await _arun(to_reviewers, state, writer.ainvoke, (state,), {"config": config})
 
         return RunnableLambda(invoke, ainvoke, name=writer.get_name())
-    if inspect.iscoroutinefunction(writer):
+    if any(map(inspect.iscoroutinefunction, (writer, getattr(writer, "__call__", None)))):  # noqa: B004
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             return await _arun(to_reviewers, args[0], writer, args, kwargs)
