@@ -13,6 +13,7 @@ from hitl_graph.model import Comment, Request, Word
 
 __all__ = ["THEN", "changes", "contents", "remarks", "sentence", "typed"]
 
+_QUOTE = 60  # of what a comment is about
 _TYPED: dict[Word, str] = {
     "approve": "hitl approve {id}",
     "edit": "hitl edit {id}    (opens $EDITOR; or: SET)",
@@ -91,7 +92,10 @@ def _at(comment: Comment, draft: JsonValue) -> str:
     where, quote = place(comment), excerpt(comment, draft)
     if not where:
         return ""
-    return f" at {views.visible(where)}{f' ({views.visible(quote.strip())})' if quote is not None else ''}"
+    words = views.visible(" ".join((quote or "").split()))
+    if len(words) > _QUOTE:
+        words = f"{words[: _QUOTE - 1]}…"
+    return f" at {views.visible(where)}{f' ({words})' if words else ''}"
 
 
 def changes(out: Console, before: JsonValue, after: JsonValue) -> list[Text]:
@@ -105,7 +109,7 @@ def _coloured(out: Console, diff: str | None) -> list[Text]:
     styles = {"+": "green", "-": "red", "@": "dim"}
     lines: list[Text] = []
     for line in diff.split("\n"):
-        for text in views.quoted(out, [views.visible(line, keep="\t")], "  "):
+        for text in views.quoted(out, views.block(line), "  "):
             text.stylize(styles.get(line[:1], ""))
             lines.append(text)
     return lines
