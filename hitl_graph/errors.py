@@ -9,6 +9,7 @@
     │   ├── AlreadyDecidedError     somebody decided first
     │   ├── StaleRequestError       the request is no longer asked, or is not what was shown
     │   └── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
+    ├── DraftError                  a review that finds no draft, or nowhere to keep its feedback (also ValueError)
     ├── LedgerMissingError          a node that found no ledger to write to
     ├── PermitError                 an action without a valid permit; it did not run
     ├── EffectError
@@ -34,6 +35,7 @@ __all__ = [
     "DatabaseTooNewError",
     "DatabaseWriteError",
     "DeliveryError",
+    "DraftError",
     "EffectBusyError",
     "EffectError",
     "EscalationError",
@@ -104,6 +106,10 @@ class StaleRequestError(RequestError):
 
 class InvalidDecisionError(RequestError, ValueError):
     """An answer that this request does not accept. Nothing was recorded; it can be answered again."""
+
+
+class DraftError(HitlError, ValueError):
+    """A review found no draft in the state, or nowhere to keep what the writer shall be told."""
 
 
 class LedgerMissingError(HitlError):

@@ -5,21 +5,26 @@ The four answers are LangChain's words: approve, edit, reject, respond.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
 
 __all__ = [
     "WORDS",
     "Action",
+    "Comment",
     "Decision",
+    "Finding",
     "Kind",
     "Request",
+    "Review",
     "State",
     "Word",
     "approve",
     "canonical",
+    "delivery",
     "digest",
     "edit",
     "plain_text",
@@ -89,6 +94,53 @@ class Action(_Frozen):
         return digest({"name": self.name, "args": self.args})
 
 
+def delivery(draft: JsonValue) -> Action:
+    """The delivery of a draft, as an action."""
+    return Action(name="deliver", args={"draft": draft})
+
+
+class Comment(_Frozen):
+    """A remark about a draft: about all of it, or anchored to one place.
+
+    Args:
+        text: What is to be said.
+        span: Of a text: characters from `start` up to, but not including, `end`, counted from 0.
+        field: Of JSON: names and positions with dots between them, such as `items.0.price`.
+        file: Of a list of files or of a patch: the path of one of them.
+        line: From 1; of the text, or of the file (of a patch: of the file as it becomes).
+
+    Raises:
+        ValidationError: It says nothing, or is anchored to more than one place.
+    """
+
+    text: str = Field(min_length=1)
+    span: tuple[int, int] | None = None
+    field: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(anchor is not None for anchor in (self.span, self.field, self.file)) > 1:
+            raise ValueError("a comment is anchored to one place: a span, a field or a file")
+        if self.line is not None and (self.span is not None or self.field is not None):
+            raise ValueError("a line is one of a text or of a file; with a span or a field it means nothing")
+        return self
+
+
+class Finding(Comment):
+    """What an automatic check found in a draft, and what shall come of it.
+
+    Args:
+        then: `note`: it is on the card, if people are asked anyway. `ask`: people are asked. `revise`: the draft goes
+            back to the writer without asking. `block`: it is not delivered, and nobody is asked.
+        check: The name of the check.
+    """
+
+    then: Literal["note", "ask", "revise", "block"] = "ask"
+    check: str = ""
+
+
 class Decision(_Frozen):
     """One person's answer. Make it with `approve`, `edit`, `reject` or `respond`."""
 
@@ -99,15 +151,25 @@ class Decision(_Frozen):
     """reject: why. respond: what the model is told. approve, edit: a comment for the record."""
     value: JsonValue = None
     """respond: a structured answer, where the question asks for one."""
+    draft: JsonValue = None
+    """edit of a review: the person's version of the draft."""
+    comments: tuple[Comment, ...] = ()
+    """respond to a review: remarks about places of the draft."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.args is None) == (self.type == "edit"):
-            raise ValueError("args are needed for an edit, and only there")
+        if self.type == "edit" and (self.args is None) == (self.draft is None):
+            raise ValueError("an edit needs args or a draft, not both")
+        if self.type != "edit" and not (self.args is None and self.draft is None):
+            raise ValueError("args and a draft are needed for an edit, and only there")
         if self.value is not None and self.type != "respond":
             raise ValueError("only respond carries a value")
-        if self.type == "respond" and (self.message is None) == (self.value is None):
+        if self.comments and self.type != "respond":
+            raise ValueError("only respond carries comments")
+        if self.type == "respond" and self.message is not None and self.value is not None:
             raise ValueError("respond needs a text or a value, not both")
+        if self.type == "respond" and self.message is None and self.value is None and not self.comments:
+            raise ValueError("respond needs a text, a value or comments")
         return self
 
 
@@ -116,9 +178,11 @@ def approve(comment: str | None = None) -> Decision:
     return Decision(type="approve", message=comment)
 
 
-def edit(args: dict[str, Any], comment: str | None = None) -> Decision:
-    """Go ahead with these arguments instead; they replace all of the old ones."""
-    return Decision(type="edit", args=args, message=comment)
+def edit(new: dict[str, Any] | list[Any] | str, comment: str | None = None) -> Decision:
+    """Go ahead with this instead: all arguments of an action, or the whole new draft of a review."""
+    if isinstance(new, dict):  # of a review, too: `wire.validate` knows which it is
+        return Decision(type="edit", args=new, message=comment)
+    return Decision(type="edit", draft=new, message=comment)
 
 
 def reject(reason: str = "") -> Decision:
@@ -126,11 +190,37 @@ def reject(reason: str = "") -> Decision:
     return Decision(type="reject", message=reason)
 
 
-def respond(answer: str | JsonValue) -> Decision:
-    """Do not do it; answer this instead. The model gets it as the result."""
+def respond(answer: str | JsonValue = None, *, comments: Iterable[Comment] = ()) -> Decision:
+    """Do not do it; answer this instead. The model gets it as the result.
+
+    Args:
+        answer: A text, or a structured answer where the question asks for one. To a review: feedback for the writer.
+        comments: To a review: remarks about places of the draft.
+    """
     if isinstance(answer, str):
-        return Decision(type="respond", message=answer)
-    return Decision(type="respond", value=answer)
+        return Decision(type="respond", message=answer, comments=tuple(comments))
+    return Decision(type="respond", value=answer, comments=tuple(comments))
+
+
+class Review(_Frozen):
+    """What a review shows beside the draft."""
+
+    revision: int = 1
+    """From 1; the draft that the writer wrote after feedback has the next number."""
+    max_revisions: int = 0
+    """How often it may be sent back by people; then they are asked for a final word."""
+    findings: tuple[Finding, ...] = ()
+    """What the automatic checks found."""
+    previous: JsonValue = None
+    """The draft before, where it was sent back."""
+    feedback: str | None = None
+    """Why it was sent back."""
+    comments: tuple[Comment, ...] = ()
+    """Remarks about places of the previous draft."""
+    sent_back_by: str | None = None
+    """A reviewer, or `checks`."""
+    diff: str | None = None
+    """From the previous draft to this one, line by line (see `hitl_graph.drafts.difference`)."""
 
 
 class Request(_Frozen):
@@ -148,13 +238,15 @@ class Request(_Frozen):
     question: JsonValue = None
     """What a plain `interrupt()` showed, or the facts of a question."""
     draft: JsonValue = None
+    review: Review | None = None
+    """Where it is about a draft: its history and what the checks found."""
     allowed: tuple[Word, ...] = WORDS
     labels: dict[Word, str] = {}
     """What a word means for this request, where it is not obvious."""
     editable: tuple[str, ...] | None = None
     """Arguments that an edit may change; None means all."""
     answer_schema: dict[str, JsonValue] | None = None
-    """JSON Schema of the action's arguments; for a plain interrupt, of the answer."""
+    """JSON Schema of the action's arguments, or of the draft; for a plain interrupt, of the answer."""
     answer_shape: AnswerShape = "hitl"
     """How the graph wants the answer wrapped."""
     description: str = ""
@@ -188,7 +280,15 @@ class Request(_Frozen):
 
     def shown(self) -> dict[str, JsonValue]:
         """The fixed half, as plain JSON."""
-        return cast("dict[str, JsonValue]", self.model_dump(mode="json", exclude=_MOVING))
+        unused = {name for name in _LATER if getattr(self, name) is None}
+        return cast("dict[str, JsonValue]", self.model_dump(mode="json", exclude=_MOVING | unused))
+
+    @property
+    def delivery(self) -> Action | None:
+        """What a permit to deliver the draft of a review is bound to."""
+        return delivery(self.draft) if self.kind == "review" and self.draft is not None else None
 
 
+_LATER = ("review",)
+"""Fields of later versions: where they are not used, they are not in the digest, so that older requests keep theirs."""
 _MOVING = {"state", "checkpoint_id", "created_at", "decided_at", "decision", "reviewer", "channel", "note"}

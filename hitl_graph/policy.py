@@ -4,12 +4,8 @@ Several rules match: deny > ask > allow. None matches: ask. A predicate that fai
 bool, counts as "ask". The order of the rules only chooses whose reason is shown.
 """
 
-import asyncio
 import difflib
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from hitl_graph.errors import PolicyError
 from hitl_graph.model import WORDS, Word
-from hitl_graph.steps import Step, Steps, arun, run
+from hitl_graph.steps import Steps, arun, calling, run
 
 __all__ = ["Call", "Outcome", "Policy", "Predicate", "Rule", "Verdict"]
 
@@ -156,7 +152,7 @@ class Policy:
             reason = rule.reason or f"rule {rule.tool!r} says {rule.outcome}"
             if rule.when is not None:
                 try:
-                    answer = yield _asking(rule.when, call)
+                    answer = yield calling(rule.when, replace(call, args=deepcopy(call.args)))
                     problem = None if isinstance(answer, bool) else f"gave {answer!r:.80}, no bool"
                 except Exception as exc:
                     answer, problem = None, f"failed: {exc!r}"
@@ -167,27 +163,3 @@ class Policy:
             verdict = Verdict(outcome, reason, rule.allowed, rule.editable)
             best = verdict if best is None else best.stricter(verdict)
         return best or Verdict("ask", "no rule matches")
-
-
-def _asking(predicate: Predicate, call: Call) -> Step:
-    own = replace(call, args=deepcopy(call.args))
-
-    def sync() -> object:
-        answer = predicate(own)
-        return _finish(answer) if inspect.isawaitable(answer) else answer
-
-    async def awaited() -> object:
-        answer = predicate(own)
-        return await answer if inspect.isawaitable(answer) else answer
-
-    return Step(sync, awaited)
-
-
-def _finish(awaitable: Awaitable[Any]) -> Any:
-    """Await in a fresh loop in a fresh thread: the calling thread may have a running loop of its own."""
-
-    async def wait() -> Any:
-        return await awaitable
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(copy_context().run, asyncio.run, wait()).result()

@@ -5,12 +5,15 @@ exception. `run` takes each step's sync side, `arun` its async side.
 """
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["Step", "Steps", "arun", "blocking", "run"]
+__all__ = ["Step", "Steps", "arun", "blocking", "calling", "run"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +35,38 @@ Steps = Generator[Step, Any, T]
 def blocking(work: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Step:
     """A step that blocks briefly, such as a transaction. Once begun it is always waited for."""
     return Step(partial(work, *args, **kwargs))
+
+
+def calling(function: Callable[..., Any], *args: Any, in_thread: bool = False) -> Step:
+    """A step that calls a user's function, be it sync or async.
+
+    Args:
+        in_thread: It may block for long: among async steps it is called in a thread, if it is not async itself.
+    """
+
+    def sync() -> object:
+        answer = function(*args)
+        return _finish(answer) if inspect.isawaitable(answer) else answer
+
+    async def awaited() -> object:
+        is_async = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
+        if in_thread and not is_async:
+            answer = await asyncio.to_thread(_in_thread, lambda: function(*args))
+        else:
+            answer = function(*args)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return Step(sync, awaited)
+
+
+def _finish(awaitable: Awaitable[Any]) -> Any:
+    """Await in a fresh loop in a fresh thread: the calling thread may have a running loop of its own."""
+
+    async def wait() -> Any:
+        return await awaitable
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(copy_context().run, asyncio.run, wait()).result()
 
 
 def run(steps: Steps[T]) -> T:

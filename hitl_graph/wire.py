@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from pydantic import JsonValue, ValidationError
 
+from hitl_graph.drafts import check_anchor
 from hitl_graph.errors import InvalidDecisionError, StaleRequestError
 from hitl_graph.model import WORDS, Action, Decision, Request, Word, canonical, reject, request_id
 from hitl_graph.schema import SchemaMismatch, check
@@ -27,13 +28,22 @@ _HELP = (
 
 def payload(request: Request) -> dict[str, Any]:
     """What an interrupt shows for a request: plain JSON, complete enough to be answered by any client."""
-    action = request.action or Action(name=request.kind, args={})
+    action = _asked_about(request)
     args = {name: value for name, value in action.args.items() if value is not None}  # null crashes Agent Inbox
     return {
         "action_requests": [{"name": action.name, "args": args, "arguments": args, "description": request.description}],
         "review_configs": [{"action_name": action.name, "allowed_decisions": list(request.allowed)}],
         "hitl": {"digest": request.digest, "request": request.shown()},
     }
+
+
+def _asked_about(request: Request) -> Action:
+    """What clients render and edit: the action, or a draft as an action that is named after the kind."""
+    if request.action is not None or request.draft is None:
+        return request.action or Action(name=request.kind, args={})
+    return Action(
+        name=request.kind, args=request.draft if isinstance(request.draft, dict) else {"draft": request.draft}
+    )
 
 
 def recognise(thread_id: str, interrupt_id: str, value: Any, schema: Any = None) -> Request:
@@ -187,7 +197,8 @@ def _inbox_response(raw: Mapping[str, Any], request: Request) -> Decision:
         case "edit" if isinstance(args, Mapping):
             return _edit(args.get("action"), args.get("args"), request)
         case "response" if isinstance(args, str):
-            return _typed({"type": "respond" if "respond" in request.allowed else "reject", "message": args}, request)
+            word = "reject" if request.kind == "approval" and "respond" not in request.allowed else "respond"
+            return _typed({"type": word, "message": args}, request)
         case "ignore":
             return reject("ignored")
         case _:
@@ -195,7 +206,7 @@ def _inbox_response(raw: Mapping[str, Any], request: Request) -> Decision:
 
 
 def _unchanged(shown: Any, request: Request) -> None:
-    mine = request.action.args if request.action else {}
+    mine = _asked_about(request).args
     theirs = shown.get("args") if isinstance(shown, Mapping) else None
     if not isinstance(theirs, Mapping) or {**theirs} != {k: v for k, v in mine.items() if v is not None or k in theirs}:
         raise StaleRequestError(
@@ -210,35 +221,54 @@ def _typed(raw: Mapping[str, Any], request: Request) -> Decision:
         raise InvalidDecisionError(request.id, f"{_show(word)} is not one of {', '.join(request.allowed)}")
     if word == "edit":
         edited = raw.get("edited_action")
+        if raw.get("draft") is not None and raw.get("args") is None and edited is None:
+            return _made(request, type="edit", draft=raw["draft"], message=message)
         if isinstance(edited, Mapping):
             return _edit(edited.get("name"), edited.get("args"), request, message)
         return _edit(None, raw.get("args"), request, message)
-    if raw.get("args") is not None or raw.get("edited_action") is not None:
+    if any(raw.get(name) is not None for name in ("args", "edited_action", "draft")):
         raise InvalidDecisionError(request.id, f"{word} takes no arguments; use edit to change them")
+    return _made(
+        request,
+        type=word,
+        message="" if word == "reject" and message is None else message,
+        value=raw.get("value") if word == "respond" else None,
+        comments=raw.get("comments") or (),
+    )
+
+
+def _made(request: Request, **fields: Any) -> Decision:
     try:
-        return Decision(
-            type=word,
-            message="" if word == "reject" and message is None else message,
-            value=raw.get("value") if word == "respond" else None,
-        )
+        return Decision(**fields)
     except ValidationError as exc:
         raise InvalidDecisionError(request.id, _first(exc)) from exc
 
 
 def _edit(name: Any, args: Any, request: Request, comment: Any = None) -> Decision:
-    if request.action is not None and name is not None and name != request.action.name:
+    asked = _asked_about(request)
+    if (request.action or request.draft is not None) and name is not None and name != asked.name:
         raise InvalidDecisionError(
             request.id,
-            f"an edit cannot turn {request.action.name} into {_show(name)}; reject it and say what to do instead",
+            f"an edit cannot turn {asked.name} into {_show(name)}; reject it and say what to do instead",
         )
     if not isinstance(args, Mapping):
-        raise InvalidDecisionError(request.id, "an edit needs all arguments of the action")
-    if name is not None and request.action is not None:  # these clients were not shown the nulls (see payload)
-        args = {key: None for key, value in request.action.args.items() if value is None} | {**args}
-    try:
-        return Decision(type="edit", args=dict(args), message=comment)
-    except ValidationError as exc:
-        raise InvalidDecisionError(request.id, _first(exc)) from exc
+        needs = "all arguments of the action" if request.draft is None else "the whole draft"
+        raise InvalidDecisionError(request.id, f"an edit needs {needs}")
+    if name is not None:  # these clients were not shown the nulls (see payload)
+        args = {key: None for key, value in asked.args.items() if value is None} | {**args}
+    if request.action is None and request.draft is not None:
+        args = {key: _unfolded(value, asked.args.get(key)) for key, value in args.items()}
+    return _made(request, type="edit", args=dict(args), message=comment)
+
+
+def _unfolded(value: Any, shown: JsonValue) -> Any:
+    """JSON again, where a client let it be edited as a text."""
+    if isinstance(value, str) and isinstance(shown, dict | list):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            pass
+    return value
 
 
 def _first(exc: ValidationError) -> str:
@@ -253,12 +283,24 @@ def validate(decision: Decision, request: Request) -> Decision:
         InvalidDecisionError: The word is not offered, or the edit breaks the schema or touches what may not be edited.
     """
     try:
-        canonical([decision.args, decision.message, decision.value])
+        canonical([decision.args, decision.draft, decision.message, decision.value])
+        canonical([comment.model_dump(mode="json") for comment in decision.comments])
     except TypeError as exc:
         raise InvalidDecisionError(request.id, f"the answer is {exc}") from exc
     if decision.type not in request.allowed:
         raise InvalidDecisionError(request.id, f"{decision.type} is not offered; it takes {', '.join(request.allowed)}")
+    for comment in decision.comments:
+        if request.draft is None:
+            raise InvalidDecisionError(request.id, "there is no draft to comment on; say it in the message")
+        try:
+            check_anchor(comment, request.draft)
+        except ValueError as exc:
+            raise InvalidDecisionError(request.id, f"the comment {_show(comment.text)}: {exc}") from exc
+    if decision.type == "edit" and request.action is None and request.draft is not None:
+        return decision.model_copy(update={"args": None, "draft": _redrafted(decision, request)})
     if decision.type == "edit":
+        if decision.args is None:
+            raise InvalidDecisionError(request.id, "an edit needs all arguments of the action, as an object")
         fitted = _patched if request.kind == "escalation" else _edited
         return decision.model_copy(update={"args": fitted(cast("dict[str, Any]", decision.args), request)})
     if request.kind == "escalation" and decision.message is not None and decision.type == "respond":
@@ -286,15 +328,37 @@ def _edited(args: dict[str, Any], request: Request) -> dict[str, Any]:
         canonical(args)
     except TypeError as exc:
         raise InvalidDecisionError(request.id, f"the edited arguments are {exc}") from exc
+    _check_editable(request, request.action.args, args)
+    return args
+
+
+def _redrafted(decision: Decision, request: Request) -> JsonValue:
+    """The person's version of a draft: of the same kind as the one that was shown, and with its schema's types."""
+    shown, new = request.draft, decision.draft
+    if new is None:  # a dict: the draft itself, or what a client made of one that is none
+        args = cast("dict[str, JsonValue]", decision.args)
+        new = args if isinstance(shown, dict) else args["draft"] if set(args) == {"draft"} else args
+    if type(new) is not type(shown):
+        name = "text" if isinstance(shown, str) else "JSON object" if isinstance(shown, dict) else "JSON list"
+        raise InvalidDecisionError(request.id, f"the draft is a {name}, and so must the edited one be")
+    if request.answer_schema is not None:
+        try:
+            new = cast(JsonValue, check(request.answer_schema, new))
+        except SchemaMismatch as exc:
+            raise InvalidDecisionError(request.id, f"the edit does not fit the draft's schema: {exc}") from exc
+    parts = [value if isinstance(value, dict) else {"draft": value} for value in (shown, new)]
+    _check_editable(request, *parts)
+    return new
+
+
+def _check_editable(request: Request, before: Mapping[str, JsonValue], args: Mapping[str, JsonValue]) -> None:
     if request.editable is not None:
-        before = request.action.args
         given = {key: canonical(value) for key, value in args.items()}  # for Python 1 and True are the same
         shown = {key: canonical(value) for key, value in before.items()}
         changed = sorted(key for key in shown.keys() | given.keys() if shown.get(key) != given.get(key))
         if locked := [name for name in changed if name not in request.editable]:
             may = ", ".join(request.editable) or "nothing"
             raise InvalidDecisionError(request.id, f"{', '.join(locked)} may not be edited; only {may}")
-    return args
 
 
 def _says_something(guidance: str, request: Request) -> None:

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from hitl_graph.cli import queries, situations, views
+from hitl_graph.cli import queries, reviews, situations, views
 from hitl_graph.cli.app import (
     REFUSED,
     USAGE,
@@ -23,11 +23,12 @@ from hitl_graph.cli.app import (
     reviewer_name,
 )
 from hitl_graph.cli.editing import Draft, assigned, difference, parsed
+from hitl_graph.drafts import locate
 from hitl_graph.errors import AlreadyDecidedError, HitlError, InvalidDecisionError, StaleRequestError
 from hitl_graph.facts import Situation, facts_of
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
-from hitl_graph.model import Decision, Request, approve, edit, reject, respond
+from hitl_graph.model import Comment, Decision, Request, approve, edit, reject, respond
 from hitl_graph.wire import validate
 
 __all__: list[str] = []
@@ -83,11 +84,20 @@ def respond_to_request(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="One field of a structured answer; may be given again."),
     ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="WHERE=TEXT",
+            help="Of a draft: a remark about one place (a file, file:line, a field, a line, characters 10-25, or words"
+            " of the text); may be given again.",
+        ),
+    ] = None,
     reviewer: As = None,
     digest: _Digest = None,
     db: Db = "agent.db",
 ) -> None:
-    """Do not do it; give this as its result. Or: answer a question, or guide an agent that is stuck."""
+    """Do not do it; give this as its result. Or: answer a question, guide a stuck agent, send a draft back."""
     who = reviewer_name(reviewer)
     if sum(given is not None for given in (message, value, option, fields)) > 1:
         raise Failure(USAGE, "give one of -m, --json, --option and --set; nothing was recorded")
@@ -96,15 +106,16 @@ def respond_to_request(
         raise Failure(USAGE, "null is no answer; nothing was recorded")
     with open_ledger(db) as ledger:
         request = _asked(ledger, request_id, digest)
+        comments = [_comment(request, one) for one in at or ()]
         if option is not None:
             answer = _option(request, option)
         elif fields:
             answer = assigned(request, fields)
-        elif value is None:
+        elif value is None and not (comments and message is None):
             answer = _text(message, request, "give the answer: -m TEXT or --json VALUE", "Answer: ")
             if not answer:
                 raise Failure(USAGE, "the answer is empty (--json '\"\"' if that is meant); nothing was recorded")
-        _record(ledger, request, _made(respond, answer), who)
+        _record(ledger, request, _made(respond, answer, comments=comments), who)
 
 
 @app.command("edit", cls=Command)
@@ -117,29 +128,37 @@ def edit_request(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One argument; may be given again.")
     ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A draft that is a text, anew; - reads it from standard input.")
+    ] = None,
     message: Annotated[str | None, typer.Option("-m", "--message", help="A comment for the record.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask again after the editor.")] = False,
     reviewer: As = None,
     digest: _Digest = None,
     db: Db = "agent.db",
 ) -> None:
-    """Go ahead with other arguments; or change the state of an agent that is stuck.
+    """Go ahead with other arguments; deliver another draft; change the state of an agent that is stuck.
 
-    Without --args and --set it opens $VISUAL or $EDITOR.
+    Without --args, --set and --text it opens $VISUAL or $EDITOR.
     """
     who = reviewer_name(reviewer)
-    if args is not None and changes:
-        raise Failure(USAGE, "give --args or --set, not both; nothing was recorded")
+    if (args is not None) + bool(changes) + (text is not None) > 1:
+        raise Failure(USAGE, "give --args, --set or --text, not both; nothing was recorded")
     with open_ledger(db) as ledger:
         request = _asked(ledger, request_id, digest)
         validated = _open(request)
+        if text is not None:
+            if not isinstance(request.draft, str):
+                raise Failure(USAGE, "--text is for a draft that is a text; use --args JSON; nothing was recorded")
+            _record(ledger, request, _fitting(request, sys.stdin.read() if text == "-" else text, message), who)
+            return
         if args is None and not changes:
             _edit_in_editor(ledger, validated, message, who, ask=on_terminal() and not yes)
             return
         new = (
             assigned(request, changes) if changes else parsed(sys.stdin.read() if args == "-" else str(args), "--args")
         )
-        if not isinstance(new, dict):
+        if not isinstance(new, dict) and not (request.action is None and isinstance(request.draft, list)):
             raise Failure(USAGE, "--args takes a JSON object {...} with all arguments; nothing was recorded")
         _record(ledger, request, _fitting(request, new, message), who)
 
@@ -185,12 +204,27 @@ def _open(request: Request) -> Request:
     return request
 
 
-def _fitting(request: Request, args: dict[str, Any], comment: str | None) -> Decision:
+def _comment(request: Request, at: str) -> Comment:
+    """A remark about one place of a draft."""
+    where, equals, text = at.partition("=")
+    if not equals or not where or not text:
+        raise Failure(USAGE, f"--at takes WHERE=TEXT, not {at!r}; nothing was recorded")
+    if request.draft is None:
+        raise InvalidDecisionError(request.id, "there is no draft to comment on; say it with -m TEXT")
+    try:
+        return Comment(text=text, **locate(request.draft, where))
+    except ValueError as exc:
+        raise InvalidDecisionError(request.id, f"--at {at!r}: {exc}") from exc
+
+
+def _fitting(request: Request, args: Any, comment: str | None) -> Decision:
     """An edit that the request accepts and that changes something."""
     decision = validate(_made(edit, args, comment), request)
     if request.action is not None and decision.args == request.action.args:
         raise InvalidDecisionError(request.id, "these are the arguments that it has; approve it, or change something")
-    if request.action is None and decision.args == _before(request, decision):
+    if request.draft is not None and decision.draft == request.draft:
+        raise InvalidDecisionError(request.id, "this is the draft as it was shown; approve it, or change something")
+    if request.action is None and decision.draft is None and decision.args == _before(request, decision):
         raise InvalidDecisionError(request.id, "that is what the state is; approve it, or change something")
     return decision
 
@@ -235,8 +269,7 @@ def _edit_in_editor(ledger: Ledger, request: Request, comment: str | None, who: 
         if ask:
             out = views.console()
             views.show(out, _changes(request, decision))
-            sure = "Change the state so" if draft.patches else f"Run {views.visible(draft.name)} with this"
-            if not _agreed(f"{sure}, as {who}? [y/N] ", default=False):
+            if not _agreed(f"{draft.doing}, as {who}? [y/N] ", default=False):
                 keep = False
                 raise Failure(REFUSED, "nothing was recorded")
         _record(ledger, request, decision, who, quiet=ask)
@@ -259,6 +292,8 @@ def _agreed(question: str, *, default: bool) -> bool:
 
 
 def _changes(request: Request, decision: Decision) -> list[Text | str]:
+    if request.draft is not None and decision.draft is not None:
+        return [*reviews.changes(views.console(), request.draft, decision.draft)]
     before, after = _before(request, decision), views.arguments(request, decision.args)
     styles = {"+": "green", "-": "red"}
     return [Text(f"  {x}", style=styles.get(x[0], "")) for x in difference(before, after)]
@@ -267,16 +302,20 @@ def _changes(request: Request, decision: Decision) -> list[Text | str]:
 def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, quiet: bool = False) -> None:
     decided = Inbox(ledger).decide(request.id, decision, reviewer=who, digest=request.digest, channel="cli")
     made = decided.decision or decision
-    meaning = decided.labels.get(made.type)
+    meaning = decided.labels.get(made.type) if decided.kind != "review" else None
     short = queries.short_ids(ledger, [decided.id])[decided.id]
-    head = f"{views.DONE[made.type].capitalize()} as {who}: {views.what(decided, made.args)}"
+    done = "sent back" if decided.kind == "review" and made.type == "respond" else views.DONE[made.type]
+    head = f"{done.capitalize()} as {who}: {views.what(decided, made.args)}"
     lines: list[Text | str] = [head + (f" -> {views.visible(meaning)}" if meaning else "")]
     if made.type == "edit" and not quiet:
         lines += _changes(request, made)
-    if made.type == "respond" and decided.kind != "approval":
+    if made.type == "respond" and decided.kind not in ("approval", "review"):
         answer = views.block(made.message) if made.message is not None else views.value_lines(made.value)
         lines += views.quoted(views.console(), answer, "  ")
+    lines += reviews.remarks(views.console(), made.comments, decided.draft)
     refused = decided.kind == "approval" and made.type in ("reject", "respond")
     then = "it does not run, and a worker tells the agent" if refused else "a worker carries it out"
+    if decided.kind == "review":
+        then = f"a worker {reviews.THEN[made.type]}"
     lines.append(f"Request {short} of thread {views.visible(decided.thread_id)}; {then}.")
     views.show(views.console(), lines)

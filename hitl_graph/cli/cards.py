@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from hitl_graph.cli import situations, views
+from hitl_graph.cli import reviews, situations, views
 from hitl_graph.model import Request, Word
 
 __all__ = ["card", "facts"]
@@ -30,7 +30,18 @@ def facts(request: Request) -> dict[str, Any]:
     """A request as JSON for scripts: the same keys for every request."""
     told = request.model_dump(mode="json")
     first = ("id", "kind", "thread_id", "state", "action", "question", "draft", "allowed", "labels", "editable")
-    then = ("reason", "description", "digest", "created_at", "decided_at", "decision", "reviewer", "channel", "note")
+    then = (
+        "review",
+        "reason",
+        "description",
+        "digest",
+        "created_at",
+        "decided_at",
+        "decision",
+        "reviewer",
+        "channel",
+        "note",
+    )
     return {name: request.digest if name == "digest" else told[name] for name in (*first, *then)} | {
         name: told[name] for name in ("interrupt_id", "tool_call_id", "answer_schema", "checkpoint_id")
     }
@@ -44,7 +55,10 @@ def card(
     told = situations.contents(out, request, now)
     if request.description and request.kind == "question" and told is None:
         lines += [*views.quoted(out, [views.visible(request.description)], ""), ""]
-    lines += _contents(out, request) if told is None else told
+    if told is not None:
+        lines += told
+    else:
+        lines += reviews.contents(out, request) if request.kind == "review" else _contents(out, request)
     about = [
         ("why", views.visible(request.reason) or "-"),
         ("request", request.id),
@@ -61,14 +75,16 @@ def card(
         for word in request.allowed:
             means = views.visible(request.labels[word]) if word in request.labels else _meaning(word, request, it)
             lines.append(Text.assemble("  ", (f"{word:<9}", "cyan"), means))
-            command = situations.typed(word, request) or _TYPED[word]
-            typed, hint, other = command.format(id=short).partition("    ")
+            how = reviews.typed(request, word) if request.kind == "review" else situations.typed(word, request)
+            typed, hint, other = (how or _TYPED[word]).format(id=short).partition("    ")
             lines.append(Text.assemble("             ", f"{typed}{db}", (hint + other, "dim")))
     return lines
 
 
 def _sentence(request: Request) -> str:
     thread = views.visible(request.thread_id)
+    if request.kind == "review":
+        return reviews.sentence(request)
     if request.action is not None and request.kind != "question":
         wants = "wants" if request.state == "pending" else "wanted"
         return f"The agent of thread {thread} {wants} to call {views.visible(request.action.name)}:"
@@ -116,11 +132,16 @@ def _contents(out: Console, request: Request) -> list[Text]:
 def _decided(out: Console, request: Request, ran: list[dict[str, Any]], now: datetime) -> list[Text | str]:
     decision, lines = request.decision, list[Text | str]()
     if decision is not None:
-        label = f" [{request.labels[decision.type]}]" if decision.type in request.labels else ""
+        done = "sent back" if request.kind == "review" and decision.type == "respond" else views.DONE[decision.type]
+        label = (
+            f" [{request.labels[decision.type]}]"
+            if decision.type in request.labels and request.kind != "review"
+            else ""
+        )
         lines += [
             "",
             Text(
-                f"{views.DONE[decision.type].capitalize()} by {views.visible(request.reviewer or '?')}{label},"
+                f"{done.capitalize()} by {views.visible(request.reviewer or '?')}{label},"
                 f" {views.clock(request.decided_at)} ({views.age(request.decided_at, now)} ago),"
                 f" through {views.visible(request.channel or '?')}",
                 style="bold",
@@ -128,8 +149,12 @@ def _decided(out: Console, request: Request, ran: list[dict[str, Any]], now: dat
         ]
         if decision.args is not None:
             lines += views.quoted(out, views.lines_of(views.arguments(request, decision.args)), "  ")
+        if decision.draft is not None and request.draft is not None:
+            lines += ["", Text("Delivered in its place (what changed)", style="bold")]
+            lines += reviews.changes(out, request.draft, decision.draft)
         if decision.message:
             lines += views.quoted(out, views.block(decision.message), "  ")
+        lines += reviews.remarks(out, decision.comments, request.draft)
         if decision.value is not None:
             lines += views.quoted(out, views.value_lines(decision.value), "  ")
         if request.state == "decided":

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from hitl_graph.drafts import files
 from hitl_graph.facts import Situation, facts_of
 from hitl_graph.model import Request, Word
 
@@ -39,6 +40,7 @@ __all__ = [
 
 DONE: dict[Word, str] = {"approve": "approved", "edit": "edited", "reject": "rejected", "respond": "answered"}
 _LONG = 60  # a text longer than this, or with several lines, is shown as a block
+_DRAFT = 100  # a draft in a one-line summary
 _SHORT = 40  # a value in a one-line summary
 _NARROWEST = 6
 _TAB = "\t"
@@ -96,6 +98,8 @@ def what(request: Request, changed: dict[str, Any] | None = None) -> str:
         return f"did {text} happen?" if request.kind == "question" else text
     if (facts := facts_of(request)) is not None:
         return visible(facts.sentence if isinstance(facts, Situation) else facts.question)
+    if request.kind == "review" and request.draft is not None:
+        return _draft_in_short(request)
     question = request.question
     if isinstance(question, dict) and isinstance(actions := question.get("action_requests"), list):
         calls = [
@@ -108,6 +112,17 @@ def what(request: Request, changed: dict[str, Any] | None = None) -> str:
     if shown is None:
         return visible(request.description) or "(nothing is shown)"
     return visible(shown) if isinstance(shown, str) else one_line(shown)
+
+
+def _draft_in_short(request: Request) -> str:
+    number = f" {request.review.revision}" if request.review is not None and request.review.revision > 1 else ""
+    if paths := files(request.draft):
+        text = ", ".join(map(visible, paths))
+    elif isinstance(request.draft, str):
+        text = visible(" ".join(request.draft.split()))
+    else:
+        text = one_line(arguments(request, request.draft) if isinstance(request.draft, dict) else request.draft)
+    return f"draft{number}: {text if len(text) <= _DRAFT else f'{text[: _DRAFT - 1]}…'}"
 
 
 def age(since: datetime | None, now: datetime) -> str:

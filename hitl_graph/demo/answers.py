@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.prompt import Prompt
@@ -81,7 +81,7 @@ def _edited(request: Request) -> dict[str, Any]:
     draft = Draft(request)
     try:
         draft.open()
-        return draft.read()
+        return cast("dict[str, Any]", draft.read())
     finally:
         draft.discard()
 

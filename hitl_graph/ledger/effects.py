@@ -11,7 +11,7 @@ from typing import Literal
 
 from hitl_graph.errors import PermitError
 from hitl_graph.ledger import audit, owner, requests
-from hitl_graph.model import Action, Request
+from hitl_graph.model import Action, Request, delivery
 from hitl_graph.storage import Transaction
 
 __all__ = [
@@ -164,7 +164,7 @@ def start(
 
 
 def _was_asked(tx: Transaction, key: str) -> bool:
-    asked = tx.execute("SELECT 1 FROM hitl_requests WHERE action_key = ? AND kind = 'approval'", (key,))
+    asked = tx.execute("SELECT 1 FROM hitl_requests WHERE action_key = ? AND kind IN ('approval', 'review')", (key,))
     return asked.fetchone() is not None
 
 
@@ -186,7 +186,13 @@ def _check(tx: Transaction, key: str, attempt: int, action: Action, authority: A
 
 def authority_of(request: Request) -> str | None:
     """Digest of the action that a request's decision lets run, if it lets one run."""
-    if request.action is None or request.decision is None:
+    if request.decision is None:
+        return None
+    if request.delivery is not None:
+        if request.decision.type == "edit":
+            return delivery(request.decision.draft).digest
+        return request.delivery.digest if request.decision.type == "approve" else None
+    if request.action is None:
         return None
     if request.decision.type == "approve":
         return request.action.digest

@@ -1,7 +1,23 @@
-"""Graph nodes that ask people."""
+"""Graph nodes that ask people, and what goes with them."""
 
 from hitl_graph.nodes.approval import ApprovalNode
+from hitl_graph.nodes.checking import Judge
 from hitl_graph.nodes.escalation import EscalationNode
 from hitl_graph.nodes.human import ask_human
+from hitl_graph.nodes.review import OutputReviewNode
+from hitl_graph.nodes.revisions import Revision, released
+from hitl_graph.nodes.verdicts import Sampled, Unsure
+from hitl_graph.nodes.withholding import withheld
 
-__all__ = ["ApprovalNode", "EscalationNode", "ask_human"]
+__all__ = [
+    "ApprovalNode",
+    "EscalationNode",
+    "Judge",
+    "OutputReviewNode",
+    "Revision",
+    "Sampled",
+    "Unsure",
+    "ask_human",
+    "released",
+    "withheld",
+]

@@ -17,7 +17,7 @@ from pydantic import PlainValidator, ValidationError, WithJsonSchema
 
 from hitl_graph.errors import HitlError, InvalidDecisionError, LedgerMissingError, StaleRequestError
 from hitl_graph.ledger import Ledger, requests
-from hitl_graph.model import Decision, Request, digest, request_id
+from hitl_graph.model import Comment, Decision, Request, digest, request_id
 from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.storage import Transaction
 from hitl_graph.wire import parse, payload
@@ -245,4 +245,8 @@ def _answer_schema(request: Request) -> dict[str, Any]:
         "request_id": {"const": request.id},
         "digest": {"const": request.digest},
     }
+    if request.kind == "review":
+        del properties["args"]
+        properties["draft"] = request.answer_schema or {}
+        properties["comments"] = {"type": "array", "items": Comment.model_json_schema()}
     return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"]}

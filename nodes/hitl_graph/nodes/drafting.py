@@ -1,0 +1,137 @@
+"""The draft in a graph's state: a key of it, or the last message of the model. Found, shown as JSON, and put back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, BaseMessage
+from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from hitl_graph.errors import DraftError
+from hitl_graph.model import canonical, digest
+from hitl_graph.nodes.revisions import MARK, on_messages
+
+__all__ = ["Draft", "Place"]
+
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A draft as it is in the state now.
+
+    Attributes:
+        value: As the state has it.
+        plain: The same as JSON: what people see and what counts.
+        schema: JSON Schema of it, where its type is known.
+        message: The message that it is, if it is one.
+        entries: What is kept of earlier drafts, oldest first.
+    """
+
+    value: Any
+    plain: JsonValue
+    schema: dict[str, JsonValue] | None
+    message: AIMessage | None
+    entries: Sequence[Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of it as JSON."""
+        return digest(self.plain)
+
+    @property
+    def unreviewed(self) -> bool:
+        """Whether it was kept from the end user's stream."""
+        mark = self.message.additional_kwargs.get(MARK) if self.message else None
+        return isinstance(mark, dict) and mark.get("outcome") == "unreviewed"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the draft is.
+
+    Args:
+        draft: Key of the state; None: the last message of the model.
+        messages, reviews: Keys of the state.
+        type_: Of the draft, for pydantic; None: the type of the value, if that is a pydantic model.
+    """
+
+    draft: str | None
+    messages: str
+    reviews: str
+    type_: Any = None
+
+    def read(self, state: Any) -> Draft:
+        """The draft.
+
+        Raises:
+            DraftError: There is none, or nowhere to keep what becomes of it.
+        """
+        entries = _get(state, self.reviews)
+        if self.draft is None:
+            messages = _get(state, self.messages) if not isinstance(state, list) else state
+            return self._message(messages if isinstance(messages, list) else [], entries)
+        value = _get(state, self.draft)
+        if value is _MISSING or value is None:
+            raise DraftError(f"the state has no {self.draft!r} to review; the node before has to write it")
+        if not isinstance(entries, list):
+            raise DraftError(
+                f"the state has no list {self.reviews!r} for the feedback on {self.draft!r}; declare it:"
+                f" {self.reviews}: Annotated[list[Revision], operator.add]"
+            )
+        plain = self._plain(value)
+        return Draft(value, plain, self._schema(value), None, entries)
+
+    def _message(self, messages: Sequence[BaseMessage], entries: Any) -> Draft:
+        last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+        if last is None:
+            raise DraftError(f"there is no message of the model in {self.messages!r} to review")
+        if last.tool_calls or last.invalid_tool_calls:
+            raise DraftError("the last message of the model calls tools, so it is no draft; review it when they ran")
+        if last.id is None:
+            raise DraftError(f"the messages have no ids; give {self.messages!r} the reducer add_messages")
+        only_text = isinstance(last.content, str) or all(
+            isinstance(block, str) or (set(block) <= {"type", "text", "index", "id"} and block.get("type") == "text")
+            for block in last.content
+        )
+        value = last.text if only_text else last.content  # what a person does not see they do not approve
+        kept = entries if isinstance(entries, list) else on_messages(messages)
+        return Draft(str(value) if only_text else value, self._plain(value), None, last, kept)
+
+    def _plain(self, value: Any) -> JsonValue:
+        try:
+            plain = to_jsonable_python(str(value) if isinstance(value, str) else value)
+            canonical(plain)
+        except (TypeError, ValueError, PydanticSerializationError) as exc:
+            raise DraftError(f"the draft cannot be shown as JSON: {exc}") from exc
+        if not isinstance(plain, str | dict | list):
+            raise DraftError(f"a draft is a text, a pydantic model, or JSON (a list or a dict), not {plain!r:.80}")
+        return cast(JsonValue, plain)
+
+    def _adapter(self, value: Any) -> TypeAdapter[Any] | None:
+        type_ = self.type_ or (type(value) if isinstance(value, BaseModel) else None)
+        return TypeAdapter(type_) if type_ is not None else None
+
+    def _schema(self, value: Any) -> dict[str, JsonValue] | None:
+        try:
+            adapter = self._adapter(value)
+            return adapter.json_schema() if adapter is not None else None
+        except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema):
+            return None
+
+    def typed(self, draft: Draft, plain: JsonValue) -> Any:
+        """A draft as the state has it, from its JSON.
+
+        Raises:
+            ValidationError: It breaks a rule of its type that no JSON Schema tells.
+        """
+        if plain == draft.plain and digest(plain) == draft.digest:
+            return draft.value
+        adapter = self._adapter(draft.value)
+        return adapter.validate_python(plain) if adapter is not None else plain
+
+
+def _get(state: Any, key: str) -> Any:
+    return state.get(key, _MISSING) if isinstance(state, dict) else getattr(state, key, _MISSING)

@@ -1,0 +1,293 @@
+"""`OutputReviewNode`: a draft is shown to people before it is delivered.
+
+It stands between the node that writes and what comes after. Checks and the policy say whether people are asked; what
+they approve is delivered, under a permit for exactly that draft, at most once. Feedback sends the draft back.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph.graph import END
+from langgraph.graph.message import push_message
+from langgraph.types import Command
+from pydantic import ValidationError
+
+from hitl_graph.effects import Asked, Effect, Outcome
+from hitl_graph.errors import OutcomeUnknownError, PermitError, PolicyError
+from hitl_graph.ledger import Ledger, effects, requests
+from hitl_graph.ledger.effects import Authority
+from hitl_graph.model import Decision, Finding, Request, Review, canonical, delivery, digest
+from hitl_graph.nodes.asking import Asker
+from hitl_graph.nodes.checking import Check, findings
+from hitl_graph.nodes.drafting import Place
+from hitl_graph.nodes.reviewing import End, Item, question, update, what_became
+from hitl_graph.nodes.revisions import past
+from hitl_graph.nodes.verdicts import DRAW, Judged, check_rules, judge
+from hitl_graph.nodes.withholding import conceal
+from hitl_graph.policy import Call, Policy, Rule, Verdict
+from hitl_graph.steps import Step, Steps, arun, blocking, calling, run
+
+__all__ = ["OutputReviewNode"]
+
+_NOT_DONE = "hitl_not_done"
+"""In the recorded result of a delivery: a person found out that it had not happened."""
+
+
+class OutputReviewNode(Runnable[Any, Command[Any]]):
+    """Have a draft reviewed before it is delivered.
+
+    `approve` delivers it, `edit` delivers the person's version, `respond` sends it back to the writer with feedback,
+    `reject` ends with a reason. Where `draft` is a key, the state needs `reviews: Annotated[list[Revision],
+    operator.add]`; a draft that is a message needs only `messages`.
+
+    Args:
+        draft: Key of the state that holds the draft: a text, a pydantic model, or JSON such as a list of files
+            (`{"path": ..., "content" or "patch": ...}`). None: the last message of the model.
+        revise: The node that writes; it gets the feedback as the last entry of `reviews`, or as a `HumanMessage`.
+        deliver: The node where a delivered draft goes on.
+        rejected: The node where a rejected or blocked one goes on.
+        delivery: A function of the draft that delivers it (sends, publishes ...), sync or async; it runs at most once.
+            `idempotency_key()` works in it.
+        idempotent: Delivering twice does no more than delivering once: an unknown outcome is tried again.
+        delivered: Key of the state that gets what was delivered (None if nothing is), where the state has that key.
+        policy: Which drafts are delivered without asking, asked about, or never delivered. A draft is a call of
+            `review` (`name`) with the argument `draft`; `call.metadata` has `revision` and `findings`. Rules with
+            `Sampled` and `Unsure` ask about some. Without a policy, every draft is asked about.
+        checks: What looks at a draft before people do; see `hitl_graph.nodes.checking`.
+        max_revisions: How often people may send a draft back; then they are asked for a final word.
+        max_automatic: How often in a row checks may send it back; then people are asked.
+        schema: Type of the draft, for pydantic, if it is not a pydantic model; an edit has to fit it.
+        ledger: Where to record it. Not needed with a checkpointer of this library.
+        messages, reviews: Keys of the state.
+        name: What rules call a draft.
+
+    Raises:
+        PolicyError: A rule of the policy names something else, or a limit is none.
+    """
+
+    def __init__(
+        self,
+        draft: str | None = None,
+        *,
+        revise: str,
+        deliver: str = END,
+        rejected: str = END,
+        delivery: Callable[[Any], Any] | None = None,
+        idempotent: bool = False,
+        delivered: str = "delivered",
+        policy: Policy | None = None,
+        checks: Sequence[Check] = (),
+        max_revisions: int = 3,
+        max_automatic: int = 2,
+        schema: Any = None,
+        ledger: Ledger | None = None,
+        messages: str = "messages",
+        reviews: str = "reviews",
+        name: str = "review",
+    ) -> None:
+        if max_revisions < 0 or max_automatic < 0:
+            raise PolicyError("max_revisions and max_automatic are numbers of revisions, from 0")
+        self.place = Place(draft, messages, reviews, schema)
+        self.revise, self.deliver, self.rejected = revise, deliver, rejected
+        self.delivery, self.idempotent, self.delivered = delivery, idempotent, delivered
+        self.policy = policy or Policy([Rule("*", "ask", reason="every draft is reviewed")])
+        check_rules(self.policy, name)
+        self.checks = tuple(checks)
+        self.max_revisions, self.max_automatic = max_revisions, max_automatic
+        self.ledger, self.subject = ledger, name
+
+    @property
+    def destinations(self) -> tuple[str, ...]:
+        """Where it may go on: `add_node(..., destinations=node.destinations)` draws the arrows."""
+        return tuple(dict.fromkeys((self.deliver, self.revise, self.rejected)))
+
+    # --- the two colours -----------------------------------------------------------------------------------------
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Command[Any]:
+        """Review the draft in this state."""
+        return run(self._steps(input, config or {}))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Command[Any]:
+        """As `invoke`."""
+        return await arun(self._steps(input, config or {}))
+
+    # --- one draft -----------------------------------------------------------------------------------------------
+
+    def _steps(self, state: Any, config: RunnableConfig) -> Steps[Command[Any]]:
+        asker = Asker.of(config, self.ledger, type(self).__name__)
+        draft = self.place.read(state)
+        before, node = past(draft.entries), str(config.get("metadata", {}).get("langgraph_node"))
+        position = draft.message.id if draft.message else len(draft.entries)
+        identity = json.dumps([asker.thread_id, node, position, before.revision, draft.digest])
+        item = Item(draft, before, hashlib.sha256(identity.encode()).hexdigest()[:32], asker, state)
+        known = yield blocking(asker.ledger.read, effects.ended, item.key)
+        asked = yield blocking(asker.ledger.read, requests.for_actions, [item.key])
+        earlier: list[Request] = [request for request in asked[item.key] if request.kind == "review"]
+        if known is not None:  # it was delivered, and the graph has not heard of it
+            end = self._recorded(item, earlier)
+            found = (earlier[0].review or Review()).findings if earlier else ()
+            end = yield from self._deliver(item, end, Authority("delivered before"), 0, known)
+        else:
+            judged, found, ending = yield from self._judge(item, earlier)
+            end = ending or (yield from self._decide(item, judged, found))
+        return self._command(item, end, found, config)
+
+    def _judge(self, item: Item, earlier: list[Request]) -> Steps[tuple[Judged, tuple[Finding, ...], End | None]]:
+        """What checks and policy say; what people were once asked about is never waved through later."""
+        if earlier:
+            first, review = earlier[0], earlier[0].review or Review()
+            now = yield from judge(self.policy, self._call(item, item.draft.value, review.findings))
+            kept = Verdict("ask", first.reason, first.allowed, first.editable)
+            judged = Judged(kept.stricter(now.verdict), first.route, first.propensity, first.score)
+            return judged, review.findings, (yield from self._denied(item, judged.verdict))
+        found = yield from findings(self.checks, item.draft.value, item.draft.plain)
+        judged = yield from judge(self.policy, self._call(item, item.draft.value, found))
+        if ending := (yield from self._denied(item, judged.verdict)):
+            return judged, found, ending
+        wanted = {finding.then: finding for finding in reversed(found)}
+        if blocking_one := wanted.get("block"):
+            return judged, found, End("blocked", "checks", blocking_one.text)
+        if "revise" in wanted and item.past.by_checks < self.max_automatic:
+            comments = tuple(finding for finding in found if finding.then == "revise")
+            return judged, found, End("revise", "checks", comments=comments)
+        if judged.verdict.outcome == "allow" and (serious := wanted.get("ask") or wanted.get("revise")):
+            reason = f"{serious.check or 'a check'}: {serious.text}"
+            judged = replace(judged, verdict=Verdict("ask", reason), route="policy")
+        return judged, found, None
+
+    def _denied(self, item: Item, verdict: Verdict) -> Steps[End | None]:
+        if verdict.outcome != "deny":
+            return None
+        yield blocking(item.asker.dropped, item.key)
+        return End("blocked", "policy", verdict.reason)
+
+    def _call(self, item: Item, draft: Any, found: Sequence[Finding]) -> Call:
+        draw = f"{item.asker.thread_id}\0{item.past.revision}\0{item.draft.digest}"
+        metadata = {"revision": item.past.revision, "findings": tuple(found), DRAW: draw}
+        return Call(self.subject, {"draft": draft}, None, item.state, metadata)
+
+    # --- people --------------------------------------------------------------------------------------------------
+
+    def _decide(self, item: Item, judged: Judged, found: tuple[Finding, ...]) -> Steps[End]:
+        """Ask if need be, and deliver if it may be."""
+        if judged.verdict.outcome == "allow":
+            end = End("delivered", "policy", draft=item.draft.plain, typed=item.draft.value)
+            return (yield from self._deliver(item, end, Authority(judged.verdict.reason), 0))
+        asker, questions = item.asker, 0
+        describe = question(item, judged, found, self.max_revisions)
+        request, decision = yield blocking(asker.ask, questions, describe)
+        while digest(request.draft) != item.draft.digest:  # the draft is another one by now: ask about that
+            yield blocking(asker.delivered, request.id)
+            questions += 1
+            request, decision = yield blocking(asker.ask, questions, describe)
+        by = request.reviewer or asker.reviewer
+        if decision.type in ("reject", "respond"):
+            yield blocking(asker.delivered, request.id)
+            said = canonical(decision.value) if decision.value is not None else decision.message
+            return End(
+                "rejected" if decision.type == "reject" else "revise",
+                by,
+                said,
+                decision.comments,
+                request_id=request.id,
+            )
+        end = yield from self._chosen(item, request, decision, found)
+        if end.outcome != "delivered":
+            yield blocking(asker.delivered, request.id)
+            return end
+        authority = Authority(f"{decision.type} by {by}", request.id)
+        return (yield from self._deliver(item, end, authority, questions + 1))
+
+    def _chosen(self, item: Item, request: Request, decision: Decision, found: tuple[Finding, ...]) -> Steps[End]:
+        """What a person wants delivered, unless policy or checks forbid it."""
+        by, plain = request.reviewer or item.asker.reviewer, decision.draft
+        end = End("delivered", by, decision.message, draft=item.draft.plain, request_id=request.id)
+        typed = item.draft.value
+        if plain is not None:
+            try:
+                typed = self.place.typed(item.draft, plain)
+            except ValidationError as exc:  # a rule that the JSON Schema does not tell
+                problem = exc.errors(include_url=False)[0]["msg"]
+                return replace(end, outcome="blocked", by="checks", message=f"{by}'s version does not fit: {problem}")
+            found = yield from findings(self.checks, typed, plain)
+            if forbidden := next((finding for finding in found if finding.then == "block"), None):
+                return replace(end, outcome="blocked", by="checks", message=forbidden.text)
+            end = replace(end, draft=plain)
+        now = yield from judge(self.policy, self._call(item, typed, found))
+        if now.verdict.outcome == "deny":
+            return replace(end, outcome="blocked", by="policy", message=now.verdict.reason)
+        return replace(end, typed=typed)
+
+    def _recorded(self, item: Item, earlier: list[Request]) -> End:
+        """What was delivered, as the ledger has it."""
+        end = End("delivered", "policy", draft=item.draft.plain, typed=item.draft.value)
+        for request in earlier:
+            if (decision := request.decision) and decision.type in ("approve", "edit"):
+                plain = item.draft.plain if decision.draft is None else decision.draft
+                typed = self.place.typed(item.draft, plain)
+                by = request.reviewer or item.asker.reviewer
+                end = End("delivered", by, decision.message, draft=plain, typed=typed, request_id=request.id)
+        return end
+
+    # --- delivery ------------------------------------------------------------------------------------------------
+
+    def _deliver(self, item: Item, end: End, authority: Authority, questions: int, first: int = 1) -> Steps[End]:
+        asker, action, step = item.asker, delivery(end.draft), self._execution(end.typed)
+        for attempt in count(first):
+            effect = Effect(asker.ledger, item.key, asker.thread_id, action, authority, attempt)
+            ended = yield from effect.steps(step)
+            if isinstance(ended, Outcome):
+                for request_id in {authority.request_id, end.request_id} - {None}:
+                    yield blocking(asker.delivered, str(request_id))
+                return _ended(end, ended.result)
+            if isinstance(ended, Asked):
+                raise PermitError("people were asked about the draft and their answer is missing; it was not delivered")
+            if self.delivery is None or self.idempotent:
+                authority = replace(authority, retry=True)
+                continue
+            if ended.pauses:  # LangGraph counts its questions and ours together, so that ours could take its answer
+                raise OutcomeUnknownError(
+                    f"the delivery asked questions of its own and then {ended.error or 'was cut off'}. It was not run"
+                    " again. Find out what it did, and go on from a new message or a fork"
+                )
+            request, decision = yield blocking(asker.ask, questions, what_became(item, end, ended))
+            questions += 1
+            by = request.reviewer or asker.reviewer
+            if decision.type != "approve":
+                said = decision.message if decision.value is None else decision.value
+                happened = decision.type == "respond"
+                result = said if happened else {_NOT_DONE: said, "by": by}
+                yield blocking(effect.resolve, ended, request.id, happened, result)
+                for request_id in {request.id, end.request_id} - {None}:
+                    yield blocking(asker.delivered, str(request_id))
+                return _ended(end, result)
+            authority = Authority(f"run again by {by}", request.id)
+        raise AssertionError("unreachable")
+
+    def _execution(self, draft: Any) -> Step:
+        if self.delivery is None:  # the graph itself hands it on; what the ledger gets is the permit
+            return blocking(lambda: None)
+        is_async = any(map(inspect.iscoroutinefunction, (self.delivery, getattr(self.delivery, "__call__", None))))  # noqa: B004
+        step = calling(self.delivery, draft)
+        return step if is_async else Step(step.sync)  # in a thread, which no cancellation stops: waited for
+
+    def _command(self, item: Item, end: End, found: tuple[Finding, ...], config: RunnableConfig) -> Command[Any]:
+        changes, shown = update(item, end, found, self.place, self.delivered)
+        conceal(config.get("callbacks"), changes.get(self.place.messages, ()))
+        if shown is not None:  # it did not reach the end user's stream as a draft
+            push_message(shown, state_key=None)
+        goto = {"delivered": self.deliver, "revise": self.revise}.get(end.outcome, self.rejected)
+        return Command(goto=goto, update=changes)
+
+
+def _ended(end: End, result: Any) -> End:
+    if isinstance(result, dict) and _NOT_DONE in result:
+        why = result[_NOT_DONE] or "it was not delivered"
+        return replace(end, outcome="rejected", by=str(result.get("by")), message=str(why))
+    return replace(end, result=result)

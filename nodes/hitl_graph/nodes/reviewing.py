@@ -1,0 +1,203 @@
+"""What people are shown of a draft, and what of its end goes into the graph's state. Pure functions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_core.messages import AnyMessage
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+
+from hitl_graph.drafts import difference, excerpt, feedback, place
+from hitl_graph.ledger.effects import Lost
+from hitl_graph.model import WORDS, Comment, Finding, Request, Review, Word, delivery, digest
+from hitl_graph.nodes.asking import Asker
+from hitl_graph.nodes.drafting import Draft, Place
+from hitl_graph.nodes.revisions import MARK, Past, Revision, feedback_message
+from hitl_graph.nodes.verdicts import Judged
+
+__all__ = ["End", "Item", "question", "update", "what_became"]
+
+_LABELS: dict[Word, str] = {
+    "approve": "it is delivered exactly as shown",
+    "edit": "your version is delivered instead",
+    "reject": "nothing is delivered, and it ends here",
+    "respond": "it goes back to the writer with your feedback",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One draft on its way through the node. `key` names it for the ledger."""
+
+    draft: Draft
+    past: Past
+    key: str
+    asker: Asker
+    state: Any
+
+
+@dataclass(frozen=True)
+class End:
+    """What becomes of a draft.
+
+    Attributes:
+        by: The reviewer, or `checks` or `policy`.
+        message: What they said.
+        draft: What is delivered, as JSON; `typed`: as the state has it; `result`: what the delivery gave.
+    """
+
+    outcome: Literal["delivered", "revise", "rejected", "blocked"]
+    by: str
+    message: str | None = None
+    comments: Sequence[Comment] = ()
+    draft: JsonValue = None
+    typed: Any = None
+    result: Any = None
+    request_id: str | None = None
+
+
+# --- what people are shown -------------------------------------------------------------------------------------------
+
+
+def question(
+    item: Item, judged: Judged, found: tuple[Finding, ...], max_revisions: int
+) -> Callable[[str, str], Request]:
+    """The question whether a draft is good enough."""
+    last, verdict = item.past.last, judged.verdict
+    allowed, reason = verdict.allowed, verdict.reason
+    if item.past.by_people >= max_revisions:
+        rest = tuple(word for word in allowed if word != "respond")
+        allowed = rest if {"approve", "edit"} & {*rest} and "reject" in rest else ("approve", "edit", "reject")
+        reason = f"{reason}; it was sent back {item.past.by_people} times, which is the most: a final word is needed"
+    message = item.draft.message
+    model = message.response_metadata.get("model_name") if message is not None else None
+    previous = last["draft"] if last else None
+    review = Review(
+        revision=item.past.revision,
+        max_revisions=max_revisions,
+        findings=found,
+        previous=previous,
+        feedback=last["message"] if last else None,
+        comments=item.past.comments,
+        sent_back_by=last["by"] if last else None,
+        diff=difference(previous, item.draft.plain) if previous is not None else None,
+    )
+
+    def describe(request_id: str, interrupt_id: str) -> Request:
+        return Request(
+            id=request_id,
+            kind="review",
+            thread_id=item.asker.thread_id,
+            interrupt_id=interrupt_id,
+            draft=item.draft.plain,
+            review=review,
+            allowed=tuple(word for word in WORDS if word in allowed),
+            labels={word: text for word, text in _LABELS.items() if word in allowed},
+            editable=verdict.editable,
+            answer_schema=item.draft.schema,
+            description=_description(review),
+            reason=reason,
+            action_key=item.key,
+            score=judged.score,
+            model_digest=digest(str(model)) if model else None,
+            route=judged.route,
+            propensity=judged.propensity,
+        )
+
+    return describe
+
+
+def _description(review: Review) -> str:
+    """For clients that know nothing of reviews: Markdown."""
+    parts = [f"Revision {review.revision} of a draft that is to be delivered."]
+    if review.findings:
+        lines = (f"- {f.check}: {f'{place(f)}: ' if place(f) else ''}{f.text}" for f in review.findings)
+        parts.append("Checks found:\n" + "\n".join(lines))
+    if review.previous is not None:
+        said = [review.feedback] if review.feedback else []
+        said += [f"- {f'{place(c)}: ' if place(c) else ''}{c.text}" for c in review.comments]
+        parts.append(f"{review.sent_back_by} had sent the draft before back:\n" + "\n".join(said))
+        parts.append(f"What changed since:\n```diff\n{review.diff}\n```" if review.diff else "Nothing changed since.")
+    return "\n\n".join(parts)
+
+
+def what_became(item: Item, end: End, lost: Lost) -> Callable[[str, str], Request]:
+    """The question what became of a delivery."""
+
+    def describe(request_id: str, interrupt_id: str) -> Request:
+        return Request(
+            id=request_id,
+            kind="question",
+            thread_id=item.asker.thread_id,
+            interrupt_id=interrupt_id,
+            action=delivery(end.draft),
+            allowed=("approve", "reject", "respond"),
+            labels={
+                "approve": "deliver it again",
+                "reject": "it was not delivered, and shall not be",
+                "respond": "it was delivered, with this result",
+            },
+            description=f"Was this delivered? The delivery was started, and {lost.error}.",
+            reason=f"the outcome is {lost.outcome}; it is not delivered again without a person",
+            action_key=item.key,
+        )
+
+    return describe
+
+
+# --- what goes into the state ----------------------------------------------------------------------------------------
+
+
+def update(
+    item: Item, end: End, found: tuple[Finding, ...], where: Place, delivered: str
+) -> tuple[dict[str, Any], AnyMessage | None]:
+    """The update of the state, and the message to stream, if the end user has not seen it yet."""
+    entry, message = _entry(item, end, found), item.draft.message
+    changes: dict[str, Any] = {where.reviews: [entry]}  # LangGraph drops what a state does not have
+    if end.outcome != "revise":
+        changes[delivered] = end.typed if end.outcome == "delivered" else None
+    if where.draft is not None:
+        if end.outcome == "delivered" and end.draft != item.draft.plain:
+            changes[where.draft] = end.typed
+        return changes, None
+    assert message is not None
+    content = message.content
+    if end.outcome == "delivered" and end.draft != item.draft.plain:
+        content = end.typed
+    elif end.outcome in ("rejected", "blocked"):
+        content = "(This answer was not released.)"
+    kept = message.model_copy(
+        update={"content": content, "additional_kwargs": {**message.additional_kwargs, MARK: entry}}
+    )
+    changes[where.messages] = [kept]
+    if end.outcome == "revise":
+        changes[where.messages] = [kept, feedback_message(entry.get("feedback", ""))]
+    shown = item.draft.unreviewed or content is not message.content
+    if end.outcome == "revise" or not shown:
+        return changes, None
+    more = {name: value for name, value in message.additional_kwargs.items() if name != MARK}  # not for end users
+    return changes, message.model_copy(update={"content": content, "additional_kwargs": more})
+
+
+def _entry(item: Item, end: End, found: tuple[Finding, ...]) -> Revision:
+    draft = item.draft.plain
+    entry = Revision(
+        revision=item.past.revision,
+        draft=draft,
+        outcome=end.outcome,
+        by=end.by,
+        message=end.message,
+        findings=[finding.model_dump(mode="json", exclude_none=True) for finding in found],
+        request_id=end.request_id,
+    )
+    if end.outcome == "revise":
+        entry["feedback"] = feedback(draft, end.by, end.message, end.comments)
+        entry["comments"] = [
+            comment.model_dump(mode="json", exclude_none=True) | {"excerpt": excerpt(comment, draft)}
+            for comment in end.comments
+        ]
+    if end.outcome == "delivered":
+        entry["delivered"] = end.draft
+        entry["result"] = to_jsonable_python(end.result, fallback=str)
+    return entry
