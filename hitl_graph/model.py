@@ -169,7 +169,7 @@ class Decision(_Frozen):
         if self.type == "respond" and self.message is not None and self.value is not None:
             raise ValueError("respond needs a text or a value, not both")
         if self.type == "respond" and self.message is None and self.value is None and not self.comments:
-            raise ValueError("respond needs a text, a value or comments")
+            raise ValueError("respond needs a text or a value (or, to a draft, comments)")
         return self
 
 
