@@ -163,9 +163,8 @@ class Draft:
             new = text.removesuffix("\n")  # editors, and we, end a file with one
         if new == self.before and json.dumps(new, sort_keys=True) == json.dumps(self.before, sort_keys=True):
             raise Failure(REFUSED, "nothing was changed; nothing was recorded")
-        if self._is_patch:
-            state: dict[str, Any] = self.before
-            was = {name: json.dumps(value, sort_keys=True) for name, value in state.items()}
+        if self._is_patch and isinstance(self.before, dict):
+            was = {name: json.dumps(value, sort_keys=True) for name, value in self.before.items()}
             return {name: value for name, value in new.items() if json.dumps(value, sort_keys=True) != was.get(name)}
         return new
 
