@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from types import MethodType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.messages import AnyMessage
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -160,7 +160,11 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         ]  # of a redacted request nothing is left, and what it answered may be asked again
         key = (scene.asker.thread_id, scene.graph, json.dumps(memory))
         watch = self._watches.take(key, memory)
-        alarm = watch.see(scene.messages, error=scene.error, now=self._spent(scene))
+        alarm = watch.see(scene.messages, now=self._spent(scene))
+        if scene.error is not None:  # asked about each time, however often the same was answered
+            failed = cast(Alarm, Watch(detectors=()).see(scene.messages, error=scene.error))
+            update = {"evidence": (*failed.evidence, *(alarm.evidence if alarm else ()))}
+            alarm = (alarm or failed).model_copy(update=update)
         if alarm is None:
             self._watches.keep(key, watch)
             return None, None
