@@ -114,7 +114,10 @@ class Database(Protocol):
         otherwise: Callable[[Transaction], Any] | None = None,
         durable: bool = True,
     ) -> Deferred:
-        """Store something within a moment, after all that was deferred before, and go on at once.
+        """Store something within a moment, and go on at once.
+
+        Works are stored in the order in which they were deferred; a statement may come earlier than what was deferred
+        before it.
 
         Args:
             work: As for `write`, or one statement.

@@ -170,7 +170,7 @@ class PostgresDatabase:
         otherwise: Callable[[Transaction], Any] | None = None,
         durable: bool = True,
     ) -> Deferred:
-        """Store something within a moment, after all that was deferred before, and go on at once."""
+        """Store something within a moment, and go on at once; see `Database`."""
         self._pool.check_open(self._server.place)
         job = Job(work, durable, scope=scope, expected=expected, otherwise=otherwise)
         self._batches.defer(job)

@@ -125,7 +125,7 @@ class SqliteDatabase:
         otherwise: Callable[[Transaction], Any] | None = None,
         durable: bool = True,
     ) -> Deferred:
-        """Store something within a moment, after all that was deferred before, and go on at once."""
+        """Store something within a moment, and go on at once; see `Database`."""
         self._check_open()
         job = Job(work, durable, scope=scope, expected=expected, otherwise=otherwise)
         self._writes.defer(job)

@@ -203,9 +203,13 @@ class Runs:
                 self._going.pop(key, None)
         if claim is not None:
             _alive.pop(claim[1], None)
-            give_back = "UPDATE hitl_namespaces SET claim = '' WHERE ns = ? AND claim = ?", claim
             with contextlib.suppress(HitlError):  # closed: whoever wants the thread finds out that the run is over
-                self._database.defer(give_back, scope=key[0], durable=False)
+                self._database.defer(partial(_give_back, claim), scope=key[0], durable=False)
+
+
+def _give_back(claim: tuple[int, str], tx: Transaction) -> None:
+    """Not as a single statement: those may be stored before what was deferred earlier, and is done otherwise."""
+    tx.execute("UPDATE hitl_namespaces SET claim = '' WHERE ns = ? AND claim = ?", claim)
 
 
 def _lost(thread_id: str, tx: Transaction) -> AlreadyDecidedError | None:
