@@ -90,7 +90,7 @@ def respond_to_request(
     """Do not do it; give this as its result. Or: answer a question, or guide an agent that is stuck."""
     who = reviewer_name(reviewer)
     if sum(given is not None for given in (message, value, option, fields)) > 1:
-        raise Failure(USAGE, "give one of -m, --json, --option and --set; nothing was recorded")
+        raise Failure(USAGE, "give one of -m, --json, --option and --set, not both; nothing was recorded")
     answer: Any = parsed(value, "--json") if value is not None else None
     if value is not None and answer is None:
         raise Failure(USAGE, "null is no answer; nothing was recorded")
