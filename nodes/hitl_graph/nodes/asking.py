@@ -238,11 +238,13 @@ def _authenticated(configurable: dict[str, Any]) -> str:
 def _answer_schema(request: Request) -> dict[str, Any]:
     """JSON Schema of an answer, for clients that draw a form from it."""
     is_question = request.kind == "question"
+    schema = dict(request.answer_schema or ({} if is_question else {"type": "object"}))
+    shared = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}  # what it refers to is looked up at the root
     properties: dict[str, Any] = {
         "type": {"type": "string", "enum": list(request.allowed), "description": str(request.labels or "")},
-        "value" if is_question else "args": request.answer_schema or ({} if is_question else {"type": "object"}),
+        "value" if is_question else "args": schema,
         "message": {"type": "string"},
         "request_id": {"const": request.id},
         "digest": {"const": request.digest},
     }
-    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"]}
+    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"], **shared}
