@@ -1,12 +1,15 @@
 """What of the state an edit may change: checked before it is recorded, applied once, with the state's own types."""
 
 from collections.abc import Generator
+from datetime import UTC, datetime
 from typing import Annotated, Any, NotRequired, cast
 
 import pytest
 from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.graph import add_messages
 from langgraph.types import Command
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
 from hitl_graph.checkpointers.base import Checkpointer
@@ -97,9 +100,20 @@ class Odd:
     """No type that JSON knows."""
 
 
+class Sizes(BaseModel):
+    """Has defaults that JSON does not know."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    sizes: tuple[int, ...] = ()
+    when: datetime = datetime(2024, 5, 1, tzinfo=UTC)
+    odd: SkipJsonSchema[Any] = Odd()
+
+
 class Mixed(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
     odd: NotRequired[Odd]
+    rate: NotRequired[Annotated[float, Field(default=float("nan"))]]
+    sizes: NotRequired[Sizes]
     size: NotRequired[int]
     long: NotRequired[str]
 
@@ -109,5 +123,5 @@ def test_what_has_no_schema_cannot_be_edited_and_what_is_long_is_not_shown(saver
     graph.invoke({"messages": [HumanMessage("Look for x")], "size": 3, "long": "x" * 5000}, config_of())
     request = the_one(saver.ledger)
     assert request.answer_schema is not None
-    assert set(cast("Any", request.answer_schema["properties"])) == {"long", "messages", "size"}
+    assert set(cast("Any", request.answer_schema["properties"])) == {"long", "messages", "size", "sizes"}
     assert facts_of(request).state == {"size": 3}  # type: ignore[union-attr]

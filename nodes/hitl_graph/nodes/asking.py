@@ -237,16 +237,16 @@ def _authenticated(configurable: dict[str, Any]) -> str:
 
 def _answer_schema(request: Request) -> dict[str, Any]:
     """JSON Schema of an answer, for clients that draw a form from it."""
-    is_question = request.kind == "question"
+    name = {"question": "value", "review": "draft"}.get(request.kind, "args")
+    schema = dict(request.answer_schema or ({"type": "object"} if name == "args" else {}))
+    shared = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}  # what it refers to is looked up at the root
     properties: dict[str, Any] = {
         "type": {"type": "string", "enum": list(request.allowed), "description": str(request.labels or "")},
-        "value" if is_question else "args": request.answer_schema or ({} if is_question else {"type": "object"}),
+        name: schema,
         "message": {"type": "string"},
         "request_id": {"const": request.id},
         "digest": {"const": request.digest},
     }
     if request.kind == "review":
-        del properties["args"]
-        properties["draft"] = request.answer_schema or {}
         properties["comments"] = {"type": "array", "items": Comment.model_json_schema()}
-    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"]}
+    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"], **shared}

@@ -19,7 +19,7 @@ from langgraph.errors import is_invalid_resume
 from langgraph.types import Command
 
 from hitl_graph.errors import EscalationError, InvalidDecisionError
-from hitl_graph.facts import Memory, Situation, as_text
+from hitl_graph.facts import Memory, Situation, as_text, facts_of
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import WORDS, Decision, Request, Word
 from hitl_graph.nodes import guidance
@@ -154,9 +154,10 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
     # --- looking -------------------------------------------------------------------------------------------------
 
     def _watched(self, scene: Scene, asked: list[Request]) -> tuple[Alarm | None, Memory | None]:
-        facts = [Situation.model_validate(one.question) for one in asked if one.state != "pending" and one.question]
         memory = [
-            one.memory.answer for one in facts if one.memory is not None and one.memory.graph == scene.graph
+            facts.memory.answer
+            for facts in (facts_of(request) for request in asked if request.state != "pending")
+            if isinstance(facts, Situation) and facts.memory is not None and facts.memory.graph == scene.graph
         ]  # of a redacted request nothing is left, and what it answered may be asked again
         key = (scene.asker.thread_id, scene.graph, json.dumps(memory))
         watch = self._watches.take(key, memory)

@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.channels import LastValue
 from langgraph.channels.base import BaseChannel
 from pydantic import JsonValue, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import ReadOnly
 
 from hitl_graph.model import canonical
@@ -39,6 +40,12 @@ _MESSAGES: dict[str, Any] = {
         "required": ["role", "content"],
     },
 }
+
+
+class _Quiet(GenerateJsonSchema):
+    """Leaves out a default that is no JSON without a word: a patch has no defaults."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
 
 def channels_of(config: RunnableConfig) -> Mapping[str, BaseChannel[Any, Any, Any]]:
@@ -91,7 +98,7 @@ class Patchable:
     def schema(self) -> dict[str, Any]:
         """JSON Schema of a patch: any of the keys, no others."""
         adapters = [(name, "validation", adapter) for name, adapter in self.types.items() if adapter is not None]
-        schemas, shared = TypeAdapter.json_schemas(adapters) if adapters else ({}, {})  # type: ignore[arg-type]
+        schemas, shared = TypeAdapter.json_schemas(adapters, schema_generator=_Quiet) if adapters else ({}, {})  # type: ignore[arg-type]
         properties = {
             name: _MESSAGES if adapter is None else schemas[name, "validation"] for name, adapter in self.types.items()
         }
@@ -141,7 +148,7 @@ class Patchable:
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    adapter.json_schema()  # raises where there is none
+    canonical(adapter.json_schema(schema_generator=_Quiet))  # raises where there is none
     return adapter
 
 
