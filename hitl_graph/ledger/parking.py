@@ -116,18 +116,21 @@ def unfinished(tx: Transaction, thread_id: str) -> list[Request]:
 
 
 def _asked_by(tx: Transaction, thread_id: str, checkpoint_id: str, task_id: str) -> Rows:
-    return tx.execute(f"{_UNFINISHED} AND checkpoint_id = ? AND task_id = ?", (thread_id, checkpoint_id, task_id))
+    return requests.look_up(
+        tx,
+        "thread_id = ? AND state IN ('pending', 'decided') AND checkpoint_id = ? AND task_id = ?",
+        (thread_id, checkpoint_id, task_id),
+    )
 
 
 def _settle_all(tx: Transaction, now: int, found: Rows, kept: Collection[str] = ()) -> None:
-    for request_id, *_ in found.fetchall():
-        if request_id not in kept:
-            [request] = requests.select(tx, "id = ?", (request_id,))
+    for request in requests.made_of(found):
+        if request.id not in kept:
             _settle(tx, now, request)
 
 
 def _settle(tx: Transaction, now: int, request: Request) -> None:
     if request.decision is not None:
-        requests.close(tx, now, request, "delivered", "the graph went on")
+        requests.close(tx, now, request, "delivered", "the graph went on", is_open=True)
     else:
-        requests.close(tx, now, request, "superseded", "answered outside of the inbox")
+        requests.close(tx, now, request, "superseded", "answered outside of the inbox", is_open=True)

@@ -22,6 +22,8 @@ __all__ = [
     "hail",
     "is_hailed",
     "known",
+    "look_up",
+    "made_of",
     "open_request",
     "park",
     "pending",
@@ -57,7 +59,17 @@ def _request(row: Sequence[Any]) -> Request:
 
 def select(tx: Transaction, where: str, parameters: Sequence[Any] = ()) -> list[Request]:
     """The requests of a WHERE clause (fixed text only; values go into `parameters`)."""
-    return [_request(row) for row in tx.execute(f"SELECT {_COLUMNS} FROM hitl_requests WHERE {where}", parameters)]
+    return made_of(look_up(tx, where, parameters))
+
+
+def look_up(tx: Transaction, where: str, parameters: Sequence[Any] = ()) -> Rows:
+    """As `select`; `made_of` reads them, when others have been looked up too."""
+    return tx.execute(f"SELECT {_COLUMNS} FROM hitl_requests WHERE {where}", parameters)
+
+
+def made_of(found: Rows) -> list[Request]:
+    """The requests that were looked up."""
+    return [_request(row) for row in found]
 
 
 def get(tx: Transaction, request_id: str) -> Request | None:
@@ -103,11 +115,13 @@ def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]
 
 
 def hail(tx: Transaction, now_ms: int, thread_id: str, checkpoint_id: str) -> None:
-    """Note that an answer came which names no question: it can mean what is asked now, nothing that is asked later."""
+    """Note that an answer came which names no question: it can mean what is asked now, nothing that is asked later.
+
+    Only for requests for which that makes a difference: when they were asked, such an answer lay around already.
+    """
     changed = tx.execute(
-        "UPDATE hitl_requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state ="
-        " 'pending' AND parked = 1"
-        " AND hailed = 0 RETURNING id",
+        "UPDATE hitl_requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending'"
+        """ AND parked = 1 AND hailed = 0 AND shown LIKE '%"ignored":"%' RETURNING id""",
         (thread_id, checkpoint_id),
     ).fetchall()
     for (request_id,) in changed:
@@ -251,15 +265,19 @@ def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
         tx.notify("inbox")
 
 
-def close(tx: Transaction, now_ms: int, request: Request, state: State, note: str) -> None:
-    """End a request that is pending or decided; one that has ended stays as it is."""
+def close(tx: Transaction, now_ms: int, request: Request, state: State, note: str, *, is_open: bool = False) -> None:
+    """End a request that is pending or decided; one that has ended stays as it is.
+
+    Args:
+        is_open: It was read in this transaction as pending or decided, so it needs no asking.
+    """
     changed = tx.execute(
         "UPDATE hitl_requests SET state = ?, note = ? WHERE id = ? AND state IN ('pending', 'decided')",
         (state, note, request.id),
     )
     event = f"request.{state}"
     after = audit.look(tx, event, request.id)
-    if changed.rowcount == 1:
+    if is_open or changed.rowcount == 1:
         body = {"state": state, "note": note}
         audit.append(tx, now_ms, event, request.id, body, thread_id=request.thread_id, actor="graph", after=after)
         if request.state == "pending":

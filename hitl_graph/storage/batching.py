@@ -33,9 +33,10 @@ class Job:
     Attributes:
         otherwise: Run in the same transaction where `work`, a statement, changed fewer than `expected` rows.
         scope: Whose reads have to see it, of what is deferred.
+        since: When it was deferred.
     """
 
-    __slots__ = ("done", "durable", "error", "expected", "future", "otherwise", "scope", "value", "work")
+    __slots__ = ("done", "durable", "error", "expected", "future", "otherwise", "scope", "since", "value", "work")
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Job:
         self.scope = scope
         self.expected = expected
         self.otherwise = otherwise
+        self.since = 0.0
         self.value: Any = None
         self.error: BaseException | None = None
         self.done = False
@@ -119,6 +121,7 @@ class GroupCommit:
 
     def defer(self, job: Job) -> None:
         """Queue a job and go on: it is stored within a moment, or with the next write."""
+        job.since = time.monotonic()
         self._queue.append(job)
         if not self._is_late_awake:
             self._is_late_awake = True
@@ -209,8 +212,17 @@ class GroupCommit:
             if not goes_on:
                 return
             time.sleep(self._moment)
+            while (young := self._age() - self._moment) < 0:  # what it was woken for is stored, others came
+                time.sleep(-young)
             self._is_late_awake = False
             self._serve()
+
+    def _age(self) -> float:
+        """For how long the first job has been waiting."""
+        try:
+            return time.monotonic() - self._queue[0].since
+        except IndexError:
+            return self._moment
 
     def _next_batch(self) -> None:
         batch: list[Job] = []

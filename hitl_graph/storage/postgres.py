@@ -30,7 +30,7 @@ from hitl_graph.storage.postgres_watch import Listener
 __all__ = ["PostgresDatabase"]
 
 T = TypeVar("T")
-_MOMENT = 0.0005  # what is sent while a run still computes costs no waiting
+_MOMENT = 0.005
 _SIZES = (
     "SELECT relname::text, pg_total_relation_size(oid) FROM pg_class"
     " WHERE relkind = 'r' AND relname LIKE 'hitl\\_%' AND pg_table_is_visible(oid) ORDER BY relname"
