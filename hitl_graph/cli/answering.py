@@ -129,7 +129,8 @@ def edit_request(
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One argument; may be given again.")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A draft that is a text, anew; - reads it from standard input.")
+        str | None,
+        typer.Option("--text", metavar="TEXT", help="A draft that is a text, anew; - reads it from standard input."),
     ] = None,
     message: Annotated[str | None, typer.Option("-m", "--message", help="A comment for the record.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask again after the editor.")] = False,

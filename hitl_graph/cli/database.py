@@ -1,7 +1,6 @@
 """`hitl db`: how large the database is, and what may go."""
 
 import re
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,8 +8,7 @@ from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from hitl_graph.checkpointers.retention import Retained, Retention, apply
 from hitl_graph.cli import queries, views
@@ -28,13 +26,13 @@ from hitl_graph.cli.app import (
     on_terminal,
     open_ledger,
 )
+from hitl_graph.cli.progress import shown
 from hitl_graph.steps import run
 from hitl_graph.storage.urls import is_postgres, versions
 
 __all__: list[str] = []
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_SLOW = 2.0
 
 database = typer.Typer(help="How large the database is, and what may go.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(database, name="db")
@@ -150,22 +148,9 @@ def migrate(
 
 @contextmanager
 def _progress(what: str, total: int) -> Generator[Callable[[Retained], None]]:
-    """A bar on a terminal, from when it has taken two seconds."""
-    start = monotonic()
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("threads"), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-    task = bar.add_task(what, total=total)
-
-    def tick(done: Retained) -> None:
-        if not bar.live.is_started and monotonic() - start > _SLOW:
-            bar.start()
-        bar.update(task, completed=done.seen)
-
-    try:
-        yield tick
-    finally:
-        if bar.live.is_started:  # rich before 14 ends even a bar that was never shown with an empty line
-            bar.stop()
+    with shown(*columns, total=total) as tick:
+        yield lambda done: tick(completed=done.seen)
 
 
 def _told(done: Retained) -> str:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import TextColumn
 
 from hitl_graph.cli.app import FAILED, UNKNOWN, USAGE, Command, Failure, app, note
+from hitl_graph.cli.progress import shown
 from hitl_graph.stuck import Alarm, Watch
 from hitl_graph.stuck.recorded import Recording, read_lines
 
@@ -48,12 +47,12 @@ def replay(
     if str(out) != "-" and out.exists() and traces.exists() and out.samefile(traces):
         raise Failure(USAGE, f"--out {out} is what is read; nothing was written")
     runs = alarms = 0
-    with _opened(traces) as lines, _writing(out) as write, _progress() as tick:
+    with _opened(traces) as lines, _writing(out) as write, shown(TextColumn("replaying: {task.description}")) as tick:
         for recording in _recordings(traces, lines):
             alarm = _first(recording, Watch(patience))
             write(json.dumps(_row(recording.id, alarm, why), ensure_ascii=False) + "\n")
             runs, alarms = runs + 1, alarms + (alarm is not None)
-            tick(f"{runs:,} runs, {alarms:,} alarms")
+            tick(description=f"{runs:,} runs, {alarms:,} alarms")
     if not runs:
         note(f"{traces} has no runs.")
     elif str(out) != "-":
@@ -124,26 +123,3 @@ def _writing(out: Path) -> Generator[Callable[[str], object]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _progress() -> Generator[Callable[[str], None]]:
-    """How far it is, on a terminal, from when it has taken two seconds."""
-    start = monotonic()
-    line = Progress(
-        TextColumn("{task.description}"),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    task = line.add_task("")
-
-    def tick(done: str) -> None:
-        if not line.live.is_started and monotonic() - start > _SLOW:
-            line.start()
-        line.update(task, description=f"replaying: {done}")
-
-    try:
-        yield tick
-    finally:
-        line.stop()
