@@ -282,10 +282,9 @@ def draw(path: str, figures: dict[str, Figures], turns: list[int]) -> None:
                 seen = [medians[f"{what}, {n} turns"][name] for n in turns]
                 label = {"ours": "hitl-graph", "official": "official saver", LIMIT: "append + fsync"}[name]
                 axis.plot(turns, seen, dash, color=colour, marker=mark, markersize=4, label=label)
-                axis.annotate(
-                    f"{seen[-1]:,.3g} {unit}", (turns[-1], seen[-1]), (6, 0), textcoords="offset points",
-                    color=colour, va="center", fontsize=9,
-                )  # fmt: skip
+                told = f"{seen[-1]:,.0f} {unit}" if seen[-1] >= 100 else f"{seen[-1]:.2g} {unit}"
+                beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+                axis.annotate(told, (turns[-1], seen[-1]), color=colour, **beside)
             title = {"sqlite": "SQLite", "postgres": "PostgreSQL"}[database]
             axis.set(xscale="log", yscale="log", title=f"{title}: {what}", xlabel="turns", xticks=turns)
             axis.set_xlim(turns[0] * 0.9, turns[-1] * 1.9)
@@ -294,8 +293,8 @@ def draw(path: str, figures: dict[str, Figures], turns: list[int]) -> None:
             axis.minorticks_off()
             axis.grid(visible=True, alpha=0.25)
             axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(frameon=False)
-    figure.tight_layout()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="upper center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.95))
     figure.savefig(path, metadata={"Date": None})
 
 
