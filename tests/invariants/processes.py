@@ -18,7 +18,14 @@ __all__ = ["Barrier", "Child", "Report", "child", "race"]
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["asyncio", "pytest", "hitl_graph.checkpointers", "hitl_graph.inbox", "hitl_graph.nodes", "hitl_graph.worker"]
+    [
+        "asyncio",
+        "pytest",
+        "hitl_graph.checkpointers.sqlite",
+        "hitl_graph.inbox",
+        "hitl_graph.nodes",
+        "hitl_graph.worker",
+    ]
 )
 _PATIENCE = 120.0
 

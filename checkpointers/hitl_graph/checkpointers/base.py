@@ -263,20 +263,3 @@ class Checkpointer(BaseCheckpointSaver[str]):
         if self._last_codec.serde is not self.serde:  # `with_allowlist` gave this copy another one
             self._last_codec = Codec(self.serde)
         return self._last_codec
-
-
-def _derive_allow_lists() -> None:
-    """Have `compile` tell checkpointers which types a graph's schema names.
-
-    LangGraph has this behind LANGGRAPH_STRICT_MSGPACK, which it reads once, at import. Without it, a strict serializer
-    would give the user's own state types back as dicts. It changes nothing for serializers that are not strict.
-    """
-    try:
-        from langgraph._internal import _serde
-    except ImportError:
-        return
-    flag = "STRICT_MSGPACK_ENABLED"  # not exported, hence the detour
-    setattr(_serde, flag, True)
-
-
-_derive_allow_lists()  # at import too: a graph may be compiled before the first checkpointer is opened
