@@ -239,21 +239,25 @@ def test_synchronous_commit_is_what_was_asked_for(postgres_dsn: str, postgres_cl
 def test_a_deadlock_is_resolved_by_running_the_work_again(database: PostgresDatabase, postgres_dsn: str) -> None:
     database.write(lambda tx: tx.executemany(WRITE, [("a",), ("b",)]))
     barrier, runs = threading.Barrier(2), Counter[str]()
+    finished = {"a": threading.Event(), "b": threading.Event()}
 
     def cross(first: str, second: str) -> None:
         def work(tx: Transaction) -> None:
             runs[first] += 1
+            if runs[first] > 1:  # else it can take its row again before the other one does, and meet it once more
+                assert finished[second].wait(10)
             tx.execute(COUNT, (first,)).fetchall()
             if runs[first] == 1:
                 barrier.wait(10)
             tx.execute(COUNT, (second,)).fetchall()
 
         database.write(work)
+        finished[first].set()
 
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(cross, "a", "b"), pool.submit(cross, "b", "a")]:
             done.result(30)
-    assert runs.total() >= 3  # on a slow machine they may meet again
+    assert runs.total() == 3
     assert database.statement("SELECT until_ms FROM hitl_thread_claims") == [(2,), (2,)]
 
 

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hitl_graph.errors import DatabaseWriteError, StorageError
-from hitl_graph.storage import Statement, Transaction
+from hitl_graph.storage import Deferred, Statement, Transaction
 
-__all__ = ["GroupCommit", "Job"]
+__all__ = ["Deferring", "GroupCommit", "Job"]
 
 T = TypeVar("T")
 
@@ -238,6 +238,39 @@ class GroupCommit:
             self._owner = None
             _announce(batch)
             self._batch = []
+
+
+class Deferring:
+    """The half of a `Database` that is about writes which may wait, whatever stands behind the group commit."""
+
+    _writes: GroupCommit
+
+    def _check_open(self) -> None:
+        raise NotImplementedError
+
+    def defer(
+        self,
+        work: Callable[[Transaction], Any] | Statement,
+        /,
+        *,
+        scope: str,
+        expected: int = 0,
+        otherwise: Callable[[Transaction], Any] | None = None,
+        durable: bool = True,
+    ) -> Deferred:
+        """Store something within a moment, and go on at once; see `Database`."""
+        self._check_open()
+        job = Job(work, durable, scope=scope, expected=expected, otherwise=otherwise)
+        self._writes.defer(job)
+        return job
+
+    def settle(self, deferred: Iterable[Deferred], /) -> None:
+        """Store all that was deferred; raises what one of these failed with."""
+        self._writes.settle(cast("Iterable[Job]", deferred))
+
+    async def asettle(self, deferred: Iterable[Deferred], /) -> None:
+        """As `settle`."""
+        await self._writes.asettle(cast("Iterable[Job]", deferred))
 
 
 def _raise_first(jobs: Iterable[Job]) -> None:

@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any, Literal, TypeVar, cast
@@ -16,8 +16,8 @@ if find_spec("psycopg") is None:
     raise ImportError("PostgreSQL needs psycopg: pip install 'hitl-graph[postgres]'")
 
 from hitl_graph.errors import DatabaseWriteError, StorageError
-from hitl_graph.storage import Channel, Deferred, Sizes, Statement, Transaction, Watch
-from hitl_graph.storage.batching import GroupCommit, Job
+from hitl_graph.storage import Channel, Sizes, Transaction, Watch
+from hitl_graph.storage.batching import Deferring, GroupCommit, Job
 from hitl_graph.storage.postgres_attempts import may_run_again, retrying, unknown_outcome
 from hitl_graph.storage.postgres_pool import Pool
 from hitl_graph.storage.postgres_replies import Reply
@@ -37,7 +37,7 @@ _SIZES = (
 )
 
 
-class PostgresDatabase:
+class PostgresDatabase(Deferring):
     """One schema of a PostgreSQL database, for any number of threads, event loops, processes and machines.
 
     A write that returns is durable as far as the server's `synchronous_commit` goes (a server-wide `off` is overruled).
@@ -108,7 +108,7 @@ class PostgresDatabase:
 
     def _start(self) -> None:
         self._pool = Pool(self._server.connect, self._max_connections)
-        self._batches = GroupCommit(self._run_batch, moment=_MOMENT, name="hitl-statements")
+        self._writes = GroupCommit(self._run_batch, moment=_MOMENT, name="hitl-statements")
         self._threads: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
         self._inside = threading.local()
@@ -136,8 +136,8 @@ class PostgresDatabase:
             DatabaseClosedError: After `close()`.
         """
         self._refuse_nesting()
-        if self._batches.is_waiting(None):
-            return cast(T, self._batches.run(work, durable=durable))
+        if self._writes.is_waiting(None):
+            return cast(T, self._writes.run(work, durable=durable))
         return self._write(work, durable)
 
     def _write(self, work: Callable[[Transaction], T], durable: bool) -> T:
@@ -157,38 +157,14 @@ class PostgresDatabase:
 
     async def awrite(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
         """As `write`, together with what other tasks write. A cancelled caller still waits for the end of its write."""
-        self._pool.check_open(self._server.place)
-        return cast(T, await self._batches.arun(work, durable=durable))
-
-    def defer(
-        self,
-        work: Callable[[Transaction], Any] | Statement,
-        /,
-        *,
-        scope: str,
-        expected: int = 0,
-        otherwise: Callable[[Transaction], Any] | None = None,
-        durable: bool = True,
-    ) -> Deferred:
-        """Store something within a moment, and go on at once; see `Database`."""
-        self._pool.check_open(self._server.place)
-        job = Job(work, durable, scope=scope, expected=expected, otherwise=otherwise)
-        self._batches.defer(job)
-        return job
-
-    def settle(self, deferred: Iterable[Deferred], /) -> None:
-        """Store all that was deferred; raises what one of these failed with."""
-        self._batches.settle(cast("Iterable[Job]", deferred))
-
-    async def asettle(self, deferred: Iterable[Deferred], /) -> None:
-        """As `settle`."""
-        await self._batches.asettle(cast("Iterable[Job]", deferred))
+        self._check_open()
+        return cast(T, await self._writes.arun(work, durable=durable))
 
     def read(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers, but for what this process deferred."""
         self._refuse_nesting()
-        if self._batches.is_waiting(scope):
-            self._batches.settle(())
+        if self._writes.is_waiting(scope):
+            self._writes.settle(())
 
         def once(session: Session) -> T:
             transaction = PostgresTransaction(session, READ)
@@ -202,7 +178,7 @@ class PostgresDatabase:
 
     async def aread(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T:
         """As `read`, in another thread."""
-        self._pool.check_open(self._server.place)
+        self._check_open()
         return await asyncio.wrap_future(self._executor().submit(functools.partial(self.read, work, scope=scope)))
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /, *, durable: bool = True) -> int:
@@ -215,12 +191,12 @@ class PostgresDatabase:
             DatabaseWriteError: As `write`.
         """
         self._refuse_nesting()
-        return cast(Reply, self._batches.run((sql, parameters), durable=durable)).rowcount
+        return cast(Reply, self._writes.run((sql, parameters), durable=durable)).rowcount
 
     async def aexecute(self, sql: str, parameters: Sequence[Any] = (), /, *, durable: bool = True) -> int:
         """As `execute`. If the caller is cancelled, the statement is still finished first."""
-        self._pool.check_open(self._server.place)
-        return cast(Reply, await self._batches.arun((sql, parameters), durable=durable)).rowcount
+        self._check_open()
+        return cast(Reply, await self._writes.arun((sql, parameters), durable=durable)).rowcount
 
     def statement(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement as a transaction of its own, in one round trip on a connection of its own; its rows."""
@@ -231,12 +207,12 @@ class PostgresDatabase:
 
     async def astatement(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """As `aexecute`, for the rows that it gives."""
-        self._pool.check_open(self._server.place)
-        return cast(Reply, await self._batches.arun((sql, parameters))).fetchall()
+        self._check_open()
+        return cast(Reply, await self._writes.arun((sql, parameters))).fetchall()
 
     def watch(self, channel: Channel, /) -> Watch:
         """Begin to listen for news. Needs a connection of its own, not through a pooler of transactions."""
-        self._pool.check_open(self._server.place)
+        self._check_open()
         return self._listener.watch(channel)
 
     def sizes(self) -> Sizes:
@@ -257,9 +233,9 @@ class PostgresDatabase:
             return
         if getattr(self._inside, "write", False):
             self._refuse_nesting()
-        self._batches.settle(())
+        self._writes.settle(())
         self._closed = True
-        self._batches.stop()
+        self._writes.stop()
         with self._starting:
             threads, self._threads = self._threads, None
         if threads is not None:
@@ -340,12 +316,15 @@ class PostgresDatabase:
     def _executor(self) -> ThreadPoolExecutor:
         with self._starting:
             if self._threads is None:
-                self._pool.check_open(self._server.place)
+                self._check_open()
                 self._threads = ThreadPoolExecutor(self._max_connections, thread_name_prefix="hitl-postgres")
             return self._threads
 
-    def _refuse_nesting(self) -> None:
+    def _check_open(self) -> None:
         self._pool.check_open(self._server.place)
+
+    def _refuse_nesting(self) -> None:
+        self._check_open()
         if getattr(self._inside, "write", False):
             raise StorageError("the database was used inside a running write; use the transaction that was passed in")
 

@@ -11,13 +11,13 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self, TypeVar, cast
 
 from hitl_graph.errors import DatabaseClosedError, DatabaseWriteError, StorageError
-from hitl_graph.storage import Channel, Deferred, Sizes, Statement, Transaction, Watch
-from hitl_graph.storage.batching import GroupCommit, Job
+from hitl_graph.storage import Channel, Sizes, Transaction, Watch
+from hitl_graph.storage.batching import Deferring, GroupCommit, Job
 from hitl_graph.storage.sqlite_file import connect, execute, explain, prepare
 
 __all__ = ["SqliteDatabase"]
@@ -33,7 +33,7 @@ _CHECKPOINT_PAGES = 4000  # 16 MB of log: pages that many steps touch are copied
 _CACHE_KIB = 16_000
 
 
-class SqliteDatabase:
+class SqliteDatabase(Deferring):
     """One SQLite file in write-ahead mode, for any number of threads, event loops and processes.
 
     Writes of one process are committed together and in the order in which they were asked for; a write that returns is
@@ -114,30 +114,6 @@ class SqliteDatabase:
         """As `execute`, in a thread of its own."""
         self._check_open()
         return cast(int, await self._writes.arun((sql, parameters), durable=durable))
-
-    def defer(
-        self,
-        work: Callable[[Transaction], Any] | Statement,
-        /,
-        *,
-        scope: str,
-        expected: int = 0,
-        otherwise: Callable[[Transaction], Any] | None = None,
-        durable: bool = True,
-    ) -> Deferred:
-        """Store something within a moment, and go on at once; see `Database`."""
-        self._check_open()
-        job = Job(work, durable, scope=scope, expected=expected, otherwise=otherwise)
-        self._writes.defer(job)
-        return job
-
-    def settle(self, deferred: Iterable[Deferred], /) -> None:
-        """Store all that was deferred; raises what one of these failed with."""
-        self._writes.settle(cast("Iterable[Job]", deferred))
-
-    async def asettle(self, deferred: Iterable[Deferred], /) -> None:
-        """As `settle`."""
-        await self._writes.asettle(cast("Iterable[Job]", deferred))
 
     def read(self, work: Callable[[Transaction], T], /, *, scope: str | None = None) -> T:
         """Run `work` on one consistent snapshot. Never waits for writers, but for what this process deferred."""

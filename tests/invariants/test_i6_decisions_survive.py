@@ -273,10 +273,9 @@ def _die_before_commit(checkpointer: Checkpointer, last: int) -> None:
 
         return die_or_commit
 
-    if isinstance(database, SqliteDatabase):
-        database._writes._commit = dying(database._writes._commit)
-    else:
-        database._batches._commit, database._write = dying(database._batches._commit), dying(database._write)
+    database._writes._commit = dying(database._writes._commit)
+    if not isinstance(database, SqliteDatabase):
+        database._write = dying(database._write)
 
 
 def live_to_the_nth_write(report: Report, path: str, effects: str, mode: Durability, way: str, last: int) -> None:
