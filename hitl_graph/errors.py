@@ -2,11 +2,15 @@
 
     HitlError
     ├── PolicyError                 a rule or a policy that cannot be built (also ValueError)
+    ├── DirectoryError              a directory of people that cannot be read (also ValueError)
     ├── WatchError                  options of a detector or a watch that make no sense (also ValueError)
     ├── EscalationError             an EscalationNode that makes no sense, or cannot go where it shall (also ValueError)
     ├── RequestError
     │   ├── UnknownRequestError     no such request, or an ambiguous id prefix (also LookupError)
     │   ├── AlreadyDecidedError     somebody decided first
+    │   ├── NotEntitledError        this person may not decide it (also PermissionError)
+    │   ├── ClaimedError            somebody else is at it
+    │   ├── QuorumMissingError      the answer counts, and others have to agree before anything happens
     │   ├── StaleRequestError       the request is no longer asked, or is not what was shown
     │   └── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
     ├── DraftError                  a review that finds no draft, or nowhere to keep its feedback (also ValueError)
@@ -30,11 +34,13 @@ from typing import Any
 
 __all__ = [
     "AlreadyDecidedError",
+    "ClaimedError",
     "DatabaseClosedError",
     "DatabaseCorruptError",
     "DatabaseTooNewError",
     "DatabaseWriteError",
     "DeliveryError",
+    "DirectoryError",
     "DraftError",
     "EffectBusyError",
     "EffectError",
@@ -42,9 +48,11 @@ __all__ = [
     "HitlError",
     "InvalidDecisionError",
     "LedgerMissingError",
+    "NotEntitledError",
     "OutcomeUnknownError",
     "PermitError",
     "PolicyError",
+    "QuorumMissingError",
     "RequestError",
     "StaleRequestError",
     "StorageError",
@@ -60,6 +68,10 @@ class HitlError(Exception):
 
 class PolicyError(HitlError, ValueError):
     """A rule or a policy that cannot be built."""
+
+
+class DirectoryError(HitlError, ValueError):
+    """A directory of people that cannot be read, or that makes no sense."""
 
 
 class WatchError(HitlError, ValueError):
@@ -98,6 +110,21 @@ class AlreadyDecidedError(RequestError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.request_id, self.decided_by, self.word)
+
+
+class NotEntitledError(RequestError, PermissionError):
+    """This person may not do this with the request. Nothing was recorded."""
+
+    def __init__(self, request_id: str, message: str) -> None:
+        RequestError.__init__(self, request_id, message)
+
+
+class ClaimedError(RequestError):
+    """Somebody else has claimed the request, for a while. Nothing was recorded."""
+
+
+class QuorumMissingError(RequestError):
+    """The answer was recorded as a vote; others have to agree before it is the decision. The question stays."""
 
 
 class StaleRequestError(RequestError):

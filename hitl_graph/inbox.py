@@ -2,15 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-from hitl_graph.ledger import Ledger, requests
+from pydantic import TypeAdapter
+
+from hitl_graph.ledger import Ledger, deciding, handling, requests
 from hitl_graph.model import Decision, Request
+from hitl_graph.reviewers import Reviewer, person, same, selects
+from hitl_graph.storage import Transaction
+from hitl_graph.voting import Standing, right, standing
 
 __all__ = ["Inbox"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+_STRINGS: TypeAdapter[list[str]] = TypeAdapter(list[str])
+LEASE = timedelta(minutes=15)
 
 
 class Inbox:
@@ -24,7 +34,7 @@ class Inbox:
         *,
         kind: str | None = None,
         thread_id: str | None = None,
-        reviewer: str | None = None,
+        reviewer: str | Reviewer | None = None,
         limit: int = 50,
         after: str | None = None,
     ) -> list[Request]:
@@ -33,14 +43,20 @@ class Inbox:
         Args:
             kind: `approval`, `review`, `escalation` or `question`; None for all.
             thread_id: Only of this thread.
-            reviewer: Only what this person may decide. Rules cannot name reviewers yet, so that is everything.
+            reviewer: Only what this person may decide now, also as a deputy or by delegation. What they have answered
+                already, and others still have to, is left out.
             limit: Rows a page.
             after: Id of the last request of the page before.
 
         Raises:
             UnknownRequestError: `after` names no request.
         """
-        return self.ledger.read(requests.pending, kind=kind, thread_id=thread_id, limit=limit, after=after)
+        if reviewer is None:
+            return self.ledger.read(requests.pending, kind=kind, thread_id=thread_id, limit=limit, after=after)
+        who = person(reviewer, self.ledger.directory)
+        names = self.ledger.read(handling.deputised, self.ledger.now_ms(), who.name)
+        away = [person(name, self.ledger.directory) for name in names]
+        return self.ledger.read(_open_to, who, away, kind=kind, thread_id=thread_id, limit=limit, after=after)
 
     def get(self, request_id: str) -> Request:
         """One request, by its id or an unambiguous beginning of it.
@@ -50,39 +66,85 @@ class Inbox:
         """
         return self.ledger.read(requests.find, request_id)
 
+    def standing(self, request_id: str) -> Standing:
+        """How far a request is: its votes, who is still needed, who has it in hand, what comes when."""
+        return self.ledger.read(_standing, self.ledger.now_ms(), request_id)
+
     def decide(
-        self, request_id: str, decision: Decision, *, reviewer: str, digest: str | None = None, channel: str = "api"
+        self,
+        request_id: str,
+        decision: Decision,
+        *,
+        reviewer: str | Reviewer,
+        digest: str | None = None,
+        channel: str = "api",
     ) -> Request:
-        """Record a decision. When this returns, it cannot be lost; a worker carries it out.
+        """Record an answer. When this returns, it cannot be lost.
+
+        Where a rule wants several people to agree, it is a vote, and the request that is returned is `pending` until
+        enough of them do. Then it is the decision, and a worker carries it out. A vote may be changed until then.
 
         Args:
             request_id: Id or an unambiguous beginning of it.
             decision: `approve()`, `edit(...)`, `reject(...)` or `respond(...)`.
-            reviewer: Who decides, as the authentication of the door says.
+            reviewer: Who decides, as the authentication of the door says; a name is looked up in the directory.
             digest: `Request.digest` of what the reviewer looked at; refused if something else is asked now.
             channel: The door.
 
         Raises:
             UnknownRequestError: No such request.
-            AlreadyDecidedError: Another answer came first; this one is not recorded.
+            AlreadyDecidedError: Another answer came first; this one is not recorded. Or this person has answered.
             StaleRequestError: It is not asked any more, or is not what was shown.
+            NotEntitledError: This person may not decide it.
+            ClaimedError: Somebody else is at it.
             InvalidDecisionError: The word is not offered, or the edit does not fit. It can be answered again.
         """
         if not isinstance(decision, Decision):
             raise TypeError(f"decide() takes approve(), edit(...), reject(...) or respond(...), not {decision!r:.80}")
         if not reviewer:
             raise ValueError("decide() needs the name of the reviewer")
-        return self.ledger.write(
-            requests.decide, self.ledger.now_ms(), request_id, decision,
-            reviewer=reviewer, channel=channel, shown=digest,
-        )  # fmt: skip
+        return self.ledger.decide(request_id, decision, reviewer=reviewer, channel=channel, digest=digest)
+
+    def claim(self, request_id: str, *, reviewer: str | Reviewer, lease: timedelta = LEASE) -> Request:
+        """Take a request in hand for a while: nobody else can decide it unless more people are needed than are at it.
+
+        Claiming it again makes it last longer.
+
+        Raises:
+            NotEntitledError: This person may not decide it.
+            ClaimedError: Somebody else is at it.
+        """
+        if lease <= timedelta(0):
+            raise ValueError("a claim needs a positive lease")
+        until = self.ledger.clock() + lease
+        return self.ledger.acting(handling.claim, request_id, until, reviewer=reviewer)
+
+    def hand_back(self, request_id: str, *, reviewer: str | Reviewer) -> Request:
+        """Give up one's claim, and a vote that was delegated to one: it goes back to whom it came from."""
+        return self.ledger.acting(handling.hand_back, request_id, reviewer=reviewer)
+
+    def delegate(
+        self, request_id: str, to: str | Reviewer, *, reviewer: str | Reviewer, comment: str | None = None
+    ) -> Request:
+        """Give one's vote to somebody else, who may give it on. Who gave it to whom is kept.
+
+        Raises:
+            NotEntitledError: This person may not decide it, or the rule does not let `to` have it.
+            StaleRequestError: One of the two has voted already.
+        """
+        receiver = person(to, self.ledger.directory)
+        return self.ledger.acting(handling.delegate, request_id, receiver, comment, reviewer=reviewer)
+
+    def take_back(self, request_id: str, *, reviewer: str | Reviewer) -> Request:
+        """Take back a vote that one delegated and that was not used."""
+        return self.ledger.acting(handling.take_back, request_id, reviewer=reviewer)
 
     async def apending(
         self,
         *,
         kind: str | None = None,
         thread_id: str | None = None,
-        reviewer: str | None = None,
+        reviewer: str | Reviewer | None = None,
         limit: int = 50,
         after: str | None = None,
     ) -> list[Request]:
@@ -95,17 +157,73 @@ class Inbox:
         """As `get`."""
         return await asyncio.to_thread(self.get, request_id)
 
+    async def astanding(self, request_id: str) -> Standing:
+        """As `standing`."""
+        return await asyncio.to_thread(self.standing, request_id)
+
     async def adecide(
-        self, request_id: str, decision: Decision, *, reviewer: str, digest: str | None = None, channel: str = "api"
+        self,
+        request_id: str,
+        decision: Decision,
+        *,
+        reviewer: str | Reviewer,
+        digest: str | None = None,
+        channel: str = "api",
     ) -> Request:
         """As `decide`. If the caller is cancelled, the decision is still recorded before the cancellation is raised."""
-        return await _to_the_end(
-            partial(self.decide, request_id, decision, reviewer=reviewer, digest=digest, channel=channel)
+        return await _to_the_end(self.decide, request_id, decision, reviewer=reviewer, digest=digest, channel=channel)
+
+    async def aclaim(self, request_id: str, *, reviewer: str | Reviewer, lease: timedelta = LEASE) -> Request:
+        """As `claim`."""
+        return await _to_the_end(self.claim, request_id, reviewer=reviewer, lease=lease)
+
+    async def ahand_back(self, request_id: str, *, reviewer: str | Reviewer) -> Request:
+        """As `hand_back`."""
+        return await _to_the_end(self.hand_back, request_id, reviewer=reviewer)
+
+    async def adelegate(
+        self, request_id: str, to: str | Reviewer, *, reviewer: str | Reviewer, comment: str | None = None
+    ) -> Request:
+        """As `delegate`."""
+        return await _to_the_end(self.delegate, request_id, to, reviewer=reviewer, comment=comment)
+
+    async def atake_back(self, request_id: str, *, reviewer: str | Reviewer) -> Request:
+        """As `take_back`."""
+        return await _to_the_end(self.take_back, request_id, reviewer=reviewer)
+
+
+def _standing(tx: Transaction, now_ms: int, request_id: str) -> Standing:
+    request = requests.find(tx, request_id)
+    return standing(request, deciding.votes(tx, request.id), now_ms)
+
+
+def _open_to(
+    tx: Transaction, who: Reviewer, away: list[Reviewer], *, kind: str | None, thread_id: str | None, limit: int,
+    after: str | None,
+) -> list[Request]:  # fmt: skip
+    """A page of what somebody may decide: what is asked of people like them, and of that what is open to them."""
+    people, page = [who, *away], list[Request]()
+    sets = [
+        named for named in requests.asked_of(tx)
+        if any(selects(selector, human) for selector in _STRINGS.validate_json(named) for human in people)
+    ]  # fmt: skip
+    while len(page) < limit:
+        found = requests.pending(
+            tx, kind=kind, thread_id=thread_id, among=sets, given_to=who.name, limit=limit, after=after
         )
+        for request in found:
+            given = deciding.votes(tx, request.id) if request.terms else ()
+            voted = any(same(vote.reviewer, who.name) for vote in given)
+            if not voted and right(request, who, away, given) and len(page) < limit:
+                page.append(request)
+        if len(found) < limit:
+            break
+        after = found[-1].id
+    return page
 
 
-async def _to_the_end(work: Callable[[], T]) -> T:
-    running = asyncio.ensure_future(asyncio.to_thread(work))
+async def _to_the_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    running = asyncio.ensure_future(asyncio.to_thread(partial(work, *args, **kwargs)))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

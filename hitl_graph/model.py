@@ -11,6 +11,9 @@ from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
 
+from hitl_graph.handling import Handling
+from hitl_graph.terms import Fresh, Origin, Terms
+
 __all__ = [
     "WORDS",
     "Action",
@@ -262,6 +265,12 @@ class Request(_Frozen):
     route: Literal["auto", "audit", "unsure", "query", "policy"] = "policy"
     propensity: float = 1.0
     reference: str | None = None
+    terms: Terms | None = None
+    """Who has to agree, and by when. None: one answer of anybody."""
+    origin: Origin | None = None
+    """On whose behalf, and by which version of what."""
+    fresh: Fresh | None = None
+    """Facts that are read again before the action runs."""
 
     state: State = "pending"
     checkpoint_id: str | None = None
@@ -272,6 +281,12 @@ class Request(_Frozen):
     channel: str | None = None
     note: str | None = None
     """Why it was superseded or could not be delivered."""
+    stage: int = 0
+    """In which of the stages of `terms` people vote now, from 0."""
+    fired: int = 0
+    """How many turns of the schedule have come."""
+    handling: Handling | None = None
+    """Who has claimed it, who has given their vote to whom."""
 
     @property
     def digest(self) -> str:
@@ -289,6 +304,9 @@ class Request(_Frozen):
         return delivery(self.draft) if self.kind == "review" and self.draft is not None else None
 
 
-_LATER = ("review",)
+_LATER = ("review", "terms", "origin", "fresh")
 """Fields of later versions: where they are not used, they are not in the digest, so that older requests keep theirs."""
-_MOVING = {"state", "checkpoint_id", "created_at", "decided_at", "decision", "reviewer", "channel", "note"}
+_MOVING = {
+    "state", "checkpoint_id", "created_at", "decided_at", "decision", "reviewer", "channel", "note", "stage", "fired",
+    "handling",
+}  # fmt: skip

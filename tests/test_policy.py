@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -142,12 +143,27 @@ def test_a_rule_that_makes_no_sense_is_refused(wrong: tuple[Any, ...], says: str
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"allowed": "approve"}, "takes a tuple of words"),
+        ({"allowed": "approve"}, "takes a list of words"),
         ({"allowed": ("yes",)}, "knows approve, edit, reject, respond, not 'yes'"),
         ({"allowed": ()}, "nobody could answer"),
-        ({"editable": "to"}, "takes a tuple of words"),
-        ({"reviewers": []}, "reviewers= is not supported yet"),
-        ({"quorum": 1}, "quorum= is not supported yet"),
+        ({"editable": "to"}, "takes a list of words"),
+        ({"reviewers": []}, "reviewers= is empty, so that nobody could decide"),
+        ({"reviewers": "alice"}, "reviewers= takes a list of words"),
+        ({"reviewers": ["role:"]}, "there is no name after 'role:'"),
+        ({"reviewers": ["role:a or"]}, "names nobody"),
+        ({"quorum": 0}, "quorum: Input should be greater than or equal to 1"),
+        ({"distinct_roles": True, "quorum": 2, "reviewers": ["role:a"]}, "needs as many reviewers="),
+        ({"stages": [["role:a"]], "quorum": 2}, "stages= takes the place of"),
+        ({"stages": ["role:a"]}, "each of stages= is"),
+        ({"stages": []}, "at least 1 item"),
+        ({"exclude": ["boss"]}, "exclude= knows requester and author"),
+        ({"rejects": 0}, "rejects: Input should be greater"),
+        ({"deadline": timedelta(0)}, "no duration"),
+        ({"deadline": 5}, "no duration"),
+        ({"deadline": timedelta(hours=1), "on_deadline": "yes"}, "then= is"),
+        ({"deadline": timedelta(hours=1), "on_deadline": "escalate"}, "does not say to whom"),
+        ({"on_deadline": "reject"}, "needs a duration"),
+        ({"facts": ["balance"]}, "facts= takes a dict"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], says: str) -> None:

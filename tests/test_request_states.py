@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from hitl_graph.errors import AlreadyDecidedError, InvalidDecisionError, StaleRequestError, UnknownRequestError
-from hitl_graph.ledger import Ledger, effects, requests
+from hitl_graph.ledger import Ledger, deciding, effects, requests
 from hitl_graph.ledger.effects import Authority, Begun, Finished
 from hitl_graph.model import Action, Decision, Request, approve, edit, reject, request_id, respond
+from hitl_graph.reviewers import Reviewer
 
 DECISIONS = st.sampled_from([approve(), edit({"eur": 2}), reject("no"), respond("later")])
 ENDS: st.SearchStrategy[Any] = st.sampled_from(["delivered", "superseded", "cancelled", "expired"])
@@ -62,7 +63,13 @@ class Requests(RuleBasedStateMachine):
         def attempt() -> Request:
             shown = "0" * 64 if stale else request.digest
             return self.ledger.write(
-                requests.decide, self.now(), request.id[:12], decision, reviewer=reviewer, channel="test", shown=shown
+                deciding.decide,
+                self.now(),
+                request.id[:12],
+                decision,
+                reviewer=Reviewer(reviewer),
+                channel="test",
+                shown=shown,
             )
 
         refusal: type[Exception] | None = None

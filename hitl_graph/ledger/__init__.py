@@ -1,7 +1,8 @@
 """The durable record of what was asked, decided and executed.
 
-`Ledger` runs the transactions of the modules beside it: `requests` (questions and answers), `effects` (permits and
-executions), `claims` (who resumes a thread), `audit` (the hash chain) and `parking` (what the checkpointer reports).
+`Ledger` runs the transactions of the modules beside it: `requests` (questions), `deciding` (answers), `handling`
+(who has a question in hand), `schedule` (what comes when nobody answers), `effects` (permits and executions), `claims`
+(who resumes a thread), `audit` (the hash chain) and `parking` (what the checkpointer reports).
 """
 
 import os
@@ -9,9 +10,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from hitl_graph.ledger import audit, effects, requests
+from hitl_graph.errors import NotEntitledError
+from hitl_graph.ledger import audit, deciding, effects, handling, requests, schedule
 from hitl_graph.ledger.audit import AuditReport
-from hitl_graph.model import Request
+from hitl_graph.model import Decision, Request
+from hitl_graph.reviewers import Directory, Reviewer, person
 from hitl_graph.storage import Database, Transaction
 from hitl_graph.storage.urls import open_database
 
@@ -32,21 +35,32 @@ class Ledger:
     Args:
         database: Shared with a checkpointer, or its own.
         clock: Gives aware datetimes; tests pass a fake one.
+        directory: Knows the roles and groups of people. Without one, a rule can name people only by their names.
     """
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, database: Database, *, clock: Callable[[], datetime] = utc_now, directory: Directory | None = None
+    ) -> None:
         self.database = database
         self.clock = clock
+        self.directory = directory
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str], *, clock: Callable[[], datetime] = utc_now) -> Self:
+    def open(
+        cls,
+        url: str | os.PathLike[str],
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        directory: Directory | None = None,
+    ) -> Self:
         """Open the ledger in a database, from any process.
 
         Args:
             url: An SQLite file, which is created if need be, or `postgresql://...`.
             clock: Gives aware datetimes; tests pass a fake one.
+            directory: Knows the roles and groups of people.
         """
-        return cls(open_database(url), clock=clock)
+        return cls(open_database(url), clock=clock, directory=directory)
 
     def close(self) -> None:
         """Close the database. Not needed where the checkpointer owns it."""
@@ -73,6 +87,30 @@ class Ledger:
     def read(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of the ledger's functions on a snapshot."""
         return self.database.read(lambda tx: work(tx, *args, **kwargs))
+
+    def decide(
+        self, request_id: str, decision: Decision, *, reviewer: str | Reviewer, channel: str, digest: str | None = None
+    ) -> Request:
+        """Record an answer (see `Inbox.decide`)."""
+        return self.acting(deciding.decide, request_id, decision, reviewer=reviewer, channel=channel, shown=digest)
+
+    def acting(self, work: Callable[..., T], request_id: str, *args: Any, reviewer: str | Reviewer, **how: Any) -> T:
+        """Run a transaction in which somebody acts on a request: after what is due by then, and as a deputy if need be.
+
+        Args:
+            work: Takes the transaction, the time, `request_id`, `args`, `reviewer=`, `away=` and `how`.
+        """
+        who, away = person(reviewer, self.directory), tuple[Reviewer, ...]()
+        while True:
+            try:
+                return self.write(work, self.now_ms(), request_id, *args, reviewer=who, away=away, **how)
+            except deciding.TurnDue as due:
+                self.write(schedule.catch_up, self.now_ms(), str(due.args[0]))
+            except NotEntitledError:
+                names = [] if away else self.read(handling.deputised, self.now_ms(), who.name)
+                if not names:
+                    raise
+                away = tuple(person(name, self.directory) for name in names)
 
     def history(self, thread_id: str) -> list[Request]:
         """Every request of a thread, oldest first, whatever became of it."""
@@ -107,7 +145,10 @@ class Ledger:
         def work(tx: Transaction) -> int:
             for request in requests.select(tx, "thread_id = ? AND state IN ('pending', 'decided')", (thread_id,)):
                 requests.close(tx, self.now_ms(), request, "cancelled", "redacted")
-            tx.execute("UPDATE hitl_requests SET shown = NULL, decision = NULL WHERE thread_id = ?", (thread_id,))
+            tx.execute(
+                "UPDATE hitl_requests SET shown = NULL, decision = NULL, handling = NULL WHERE thread_id = ?",
+                (thread_id,),
+            )
             tx.execute(
                 "UPDATE hitl_votes SET decision = NULL WHERE request_id IN (SELECT id FROM hitl_requests"
                 " WHERE thread_id = ?)",

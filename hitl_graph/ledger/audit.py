@@ -25,12 +25,15 @@ _COLUMNS = "seq, at_ms, event, thread_id, subject, actor, commitment, hash, body
 _REQUEST = (
     "SELECT thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked, hailed, digest, shown,"
     " tool, created_ms, decided_ms, decision, reviewer, channel, note, priority, quorum, deadline_ms, score,"
-    " model_digest, route, propensity, reference FROM hitl_requests WHERE id = ?"
+    " model_digest, route, propensity, reference, reviewers, stage, fired, handling FROM hitl_requests WHERE id = ?"
 )
-_VOTES = "SELECT reviewer, decision, channel, at_ms FROM hitl_votes WHERE request_id = ? ORDER BY reviewer"
+_VOTES = (
+    "SELECT reviewer, decision, channel, at_ms, stage, behalf, rights FROM hitl_votes WHERE request_id = ?"
+    " ORDER BY reviewer"
+)
 _EFFECT = (
     "SELECT p.action_key, p.attempt, p.thread_id, p.request_id, p.tool, p.digest, p.reason, p.issued_ms, e.state,"
-    " e.owner, e.started_ms, e.ended_ms, e.result_type, e.result, e.error, e.pauses"
+    " e.owner, e.started_ms, e.ended_ms, e.result_type, e.result, e.error, e.pauses, p.grant_id, p.amount, p.args"
     " FROM hitl_permits p LEFT JOIN hitl_effects e ON e.permit_id = p.id WHERE p.id = ?"
 )
 _ROWS = {"request": (_REQUEST, _VOTES), "effect": (_EFFECT,)}

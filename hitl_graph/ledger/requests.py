@@ -1,4 +1,7 @@
-"""Requests and their one decision. Every function runs inside a transaction; every arrow is a compare-and-set."""
+"""Requests: how they are opened, found, settled and closed; `deciding` has people's answers.
+
+Every function runs inside a transaction; every arrow is a compare-and-set.
+"""
 
 import hashlib
 import json
@@ -6,16 +9,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from hitl_graph.errors import AlreadyDecidedError, StaleRequestError, UnknownRequestError
+from hitl_graph.errors import StaleRequestError, UnknownRequestError
+from hitl_graph.handling import Handling
 from hitl_graph.ledger import audit
 from hitl_graph.model import Decision, Request, State, canonical, plain_text
 from hitl_graph.storage import Rows, Transaction
-from hitl_graph.wire import validate
+from hitl_graph.voting import who
 
 __all__ = [
+    "asked_of",
+    "check_waiting",
     "close",
-    "decide",
     "decided_threads",
+    "decision_text",
     "find",
     "for_actions",
     "get",
@@ -24,14 +30,19 @@ __all__ = [
     "known",
     "look_up",
     "made_of",
+    "move_on",
     "open_request",
     "park",
     "pending",
     "reopen",
     "select",
+    "settle",
 ]
 
-_COLUMNS = "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind"
+_COLUMNS = (
+    "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind,"
+    " stage, fired, handling"
+)
 
 
 def _at(ms: int | None) -> datetime | None:
@@ -54,6 +65,9 @@ def _request(row: Sequence[Any]) -> Request:
         reviewer=row[6],
         channel=row[7],
         note=row[8],
+        stage=row[12] or 0,
+        fired=row[13] or 0,
+        handling=Handling.model_validate_json(row[14]) if row[14] else None,
     )
 
 
@@ -152,11 +166,22 @@ def pending(
     *,
     kind: str | None = None,
     thread_id: str | None = None,
+    among: Sequence[str] | None = None,
+    given_to: str = "",
     limit: int | None = 50,
     after: str | None = None,
 ) -> list[Request]:
-    """What waits for people, oldest first; `after` is the id of the last request of the page before."""
+    """What waits for people, oldest first; `after` is the id of the last request of the page before.
+
+    Args:
+        among: Only what anybody may decide, or one of these sets of reviewers (see `asked_of`), or
+        given_to: (perhaps) this person, by delegation.
+    """
     where, parameters = ["state = 'pending'", "parked = 1"], list[Any]()
+    if among is not None:
+        marks = ",".join("?" * len(among)) or "NULL"
+        where.append(f"(reviewers IS NULL OR reviewers IN ({marks}) OR handling LIKE ?)")
+        parameters += [*among, f'%"to":{json.dumps(given_to, ensure_ascii=False)}%']
     if kind is not None:
         where.append("kind = ?")
         parameters.append(kind)
@@ -173,6 +198,19 @@ def pending(
     return select(tx, clause, parameters) if limit is None else select(tx, f"{clause} LIMIT ?", [*parameters, limit])
 
 
+def asked_of(tx: Transaction) -> list[str]:
+    """The different sets of reviewers, as they are stored, of whom something is asked now. Few, as rules are few."""
+    found, last = list[str](), ""
+    while True:  # from one to the next along the index, however many requests there are
+        row = tx.execute(
+            "SELECT min(reviewers) FROM hitl_requests WHERE state = 'pending' AND parked = 1 AND reviewers > ?", (last,)
+        ).fetchone()
+        if row is None or row[0] is None:
+            return found
+        last = row[0]
+        found.append(last)
+
+
 def known(tx: Transaction, ids: Sequence[str]) -> Rows:
     """Those of these ids that there are requests for."""
     return tx.execute(f"SELECT id FROM hitl_requests WHERE id IN ({','.join('?' * len(ids))})", list(ids))
@@ -187,13 +225,16 @@ def open_request(
     inserted = tx.execute(
         "INSERT INTO hitl_requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key,"
         " kind, state, parked,"
-        " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference)"
-        " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
+        " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference, quorum, reviewers,"
+        " deadline_ms, stage, fired)"
+        " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
         (
             request.id, request.thread_id, request.interrupt_id, checkpoint_id, task_id, request.action_key,
             request.kind, parked, signature, shown,
             request.action.name if request.action else None, now_ms,
             request.score, request.model_digest, request.route, request.propensity, request.reference,
+            sum(stage.quorum for stage in request.terms.stages) if request.terms else 1, *_waits_for(request),
+            0 if request.terms else None, 0 if request.terms else None,
         ),
     )  # fmt: skip
     after = audit.look(tx, "request.opened", request.id)
@@ -206,57 +247,67 @@ def open_request(
     return inserted.rowcount == 1
 
 
-def decide(
-    tx: Transaction, now_ms: int, request_id: str, decision: Decision, *, reviewer: str, channel: str, shown: str | None
-) -> Request:
-    """Record the one decision: checks state, what was shown, and the answer.
-
-    Args:
-        shown: Digest of what the reviewer looked at; None where the caller just read the request.
+def settle(tx: Transaction, now_ms: int, request: Request, decision: Decision, *, reviewer: str, channel: str) -> None:
+    """Record the one decision.
 
     Raises:
-        UnknownRequestError: No such request.
-        AlreadyDecidedError: Another answer came first.
-        StaleRequestError: It is not asked any more, or something else is.
-        InvalidDecisionError: The answer does not fit.
+        StaleRequestError: It does not wait any more, or not yet.
     """
-    request = find(tx, request_id)
-    stored = tx.execute("SELECT digest FROM hitl_requests WHERE id = ?", (request.id,)).fetchone()[0]
-    if request.interrupt_id and stored != request.digest:
-        raise StaleRequestError(request.id, "its record was changed behind our back; see `hitl audit verify`")
-    if shown is not None and shown != request.digest:
-        raise StaleRequestError(request.id, "it is not what you were shown; look again and answer what is asked now")
-    if request.decision is not None:
-        raise AlreadyDecidedError(request.id, str(request.reviewer), request.decision.type)
-    if request.state != "pending":
-        raise StaleRequestError(request.id, f"it is {request.state} ({request.note or 'no longer asked'})")
-    decision = validate(decision, request)
-    text = canonical(decision.model_dump(mode="json", exclude_defaults=True) | {"type": decision.type})
+    text = decision_text(decision)
     changed = tx.execute(
         "UPDATE hitl_requests SET state = 'decided', decided_ms = ?, decision = ?, reviewer = ?, channel = ?"
         " WHERE id = ? AND state = 'pending' AND parked = 1",
         (now_ms, text, reviewer, channel, request.id),
     )
-    if changed.rowcount != 1:
-        raise StaleRequestError(request.id, "its pause is not stored yet; try again in a moment")
-    tx.execute(
-        "INSERT INTO hitl_votes (request_id, reviewer, decision, channel, at_ms) VALUES (?,?,?,?,?)",
-        (request.id, reviewer, text, channel, now_ms),
-    )
+    check_waiting(request, changed)
     body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
     audit.append(tx, now_ms, "request.decided", request.id, body, thread_id=request.thread_id, actor=reviewer)
     tx.notify("decided")
     tx.notify("inbox")
-    return find(tx, request.id)
+
+
+def decision_text(decision: Decision) -> str:
+    """A decision as it is stored."""
+    return canonical(decision.model_dump(mode="json", exclude_defaults=True) | {"type": decision.type})
+
+
+def check_waiting(request: Request, changed: Rows) -> None:
+    """Refuse if an update of a request that waits changed none."""
+    if changed.rowcount != 1:
+        raise StaleRequestError(request.id, "its pause is not stored yet; try again in a moment")
+
+
+def move_on(tx: Transaction, request: Request, *, stage: int, fired: int) -> Rows:
+    """Store in which stage a waiting request is, and how many turns of its schedule have come.
+
+    Claims are on a stage, and end with it.
+    """
+    moved = request.model_copy(update={"stage": stage, "fired": fired})
+    handling = request.handling
+    if handling is not None and stage != request.stage:
+        handling = handling.model_copy(update={"claims": ()})
+    return tx.execute(
+        "UPDATE hitl_requests SET stage = ?, fired = ?, reviewers = ?, deadline_ms = ?, handling = ?"
+        " WHERE id = ? AND state = 'pending' AND parked = 1",
+        (stage, fired, *_waits_for(moved), handling and handling.model_dump_json(), request.id),
+    )
+
+
+def _waits_for(request: Request) -> tuple[str | None, int | None]:
+    """Who may decide now, for queries, and when the next turn comes."""
+    if request.terms is None:
+        return None, None
+    due = request.terms.schedule[request.fired :][:1]
+    return canonical([*who(request), *request.terms.veto]), due[0].at_ms if due else None
 
 
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
     """Ask again, because the graph itself refused the answer: it has checks that no schema tells."""
     changed = tx.execute(
         "UPDATE hitl_requests SET state = 'pending', decided_ms = NULL, decision = NULL, reviewer ="
-        " NULL, channel = NULL,"
+        " NULL, channel = NULL, stage = CASE WHEN stage IS NULL THEN NULL ELSE 0 END, reviewers = ?,"
         " note = ? WHERE id = ? AND state = 'decided'",
-        (note, request.id),
+        (_waits_for(request.model_copy(update={"stage": 0}))[0], note, request.id),
     )
     if changed.rowcount == 1:
         tx.execute("DELETE FROM hitl_votes WHERE request_id = ?", (request.id,))

@@ -24,7 +24,7 @@ from langgraph.types import Command
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.errors import UnknownRequestError
 from hitl_graph.inbox import Inbox
-from hitl_graph.ledger import Ledger, requests
+from hitl_graph.ledger import Ledger, deciding, requests
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.storage.sqlite import SqliteDatabase
 from hitl_graph.worker import Worker
@@ -404,7 +404,7 @@ class _HastyLedger(Ledger):
     """Says that it is done, and writes later."""
 
     def write(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if work is not requests.decide:
+        if work is not deciding.decide:
             return super().write(work, *args, **kwargs)
         later = threading.Timer(30, super().write, (work, *args), kwargs)
         later.daemon = True

@@ -28,6 +28,7 @@ from hitl_graph.checkpointers.runs import running
 from hitl_graph.checkpointers.states import checkpoint_tuple
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Request
+from hitl_graph.reviewers import Directory
 from hitl_graph.steps import arun, run
 from hitl_graph.storage import Database
 
@@ -46,10 +47,12 @@ class Checkpointer(BaseCheckpointSaver[str]):
     Use it in `with`, in `async with`, or call `close()`.
     """
 
-    def __init__(self, database: Database, serde: SerializerProtocol | None = None) -> None:
+    def __init__(
+        self, database: Database, serde: SerializerProtocol | None = None, directory: Directory | None = None
+    ) -> None:
         super().__init__(serde=serde or JsonPlusSerializer(allowed_msgpack_modules=None))
         self._database = database
-        self._ledger = Ledger(database)
+        self._ledger = Ledger(database, directory=directory)
         self._engine = Engine(database)
         self._last_codec = Codec(self.serde)
 

@@ -5,6 +5,7 @@ from typing import Literal
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from hitl_graph.checkpointers.base import Checkpointer
+from hitl_graph.reviewers import Directory
 from hitl_graph.storage.postgres import PostgresDatabase
 
 __all__ = ["PostgresCheckpointer"]
@@ -23,6 +24,7 @@ class PostgresCheckpointer(Checkpointer):
         max_connections: How many connections this process has in use at once (two more may listen and send batches).
         synchronous_commit: `off` trades the last moments before a crash of the server for speed.
         prepare: Whether to use prepared statements. `False` behind a pooler that cannot keep them.
+        directory: Knows the roles and groups of the people who decide; see `hitl_graph.reviewers`.
 
     Raises:
         StorageError: The server cannot be reached, refuses us, or is older than PostgreSQL 13.
@@ -40,6 +42,7 @@ class PostgresCheckpointer(Checkpointer):
         max_connections: int = 16,
         synchronous_commit: Literal["on", "off"] = "on",
         prepare: bool = True,
+        directory: Directory | None = None,
     ) -> None:
         database = PostgresDatabase.open(
             conninfo,
@@ -48,4 +51,4 @@ class PostgresCheckpointer(Checkpointer):
             synchronous_commit=synchronous_commit,
             prepare=prepare,
         )
-        super().__init__(database, serde)
+        super().__init__(database, serde, directory)

@@ -31,13 +31,15 @@ from hitl_graph.errors import OutcomeUnknownError, PermitError
 from hitl_graph.ledger import Ledger, effects, requests
 from hitl_graph.ledger.effects import Authority
 from hitl_graph.model import Action, Request
-from hitl_graph.nodes import replies
+from hitl_graph.nodes import consent, replies
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.human import AskHuman
+from hitl_graph.nodes.terms import origin_of
 from hitl_graph.nodes.wrapping import abound, bound
 from hitl_graph.policy import Call, Policy, Verdict
 from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, arun, blocking, run
+from hitl_graph.terms import Terms
 
 __all__ = ["ApprovalNode"]
 
@@ -68,6 +70,7 @@ class ApprovalNode(ToolNode):
         tools: Tools or plain functions, as for `ToolNode`.
         policy: Which calls are allowed, asked about or denied. Without one, every call is asked about.
         ledger: Where to record it. Not needed with a checkpointer of this library.
+        graph, version: Of the graph, as grants and switches name it. The server's name of the graph, unless given.
         name, tags, handle_tool_errors, messages_key: As for `ToolNode`.
         wrap_tool_call, awrap_tool_call: As for `ToolNode`; they can run the call as it was permitted, or not at all.
 
@@ -81,6 +84,8 @@ class ApprovalNode(ToolNode):
         *,
         policy: Policy | None = None,
         ledger: Ledger | None = None,
+        graph: str | None = None,
+        version: str | None = None,
         name: str = "tools",
         tags: list[str] | None = None,
         messages_key: str = "messages",
@@ -94,6 +99,7 @@ class ApprovalNode(ToolNode):
         self.policy = policy or Policy()
         self.policy.check(self.tools_by_name)
         self.ledger = ledger
+        self.graph, self.version = graph, version
         named: Any = task(name=f"{name}_call")
         self._sync_task, self._async_task = named(self._run_task), named(self._arun_task)
 
@@ -236,27 +242,32 @@ class ApprovalNode(ToolNode):
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
         if isinstance(human := self.tools_by_name.get(action.name), AskHuman):
             return self._misfit(item, config) or (yield from human.asking(asker, item.call, item.key))
-        authority, questions, notice = Authority(verdict.reason), 0, None
+        authority, questions, notice, terms = Authority(verdict.reason), 0, None, None
         known = yield blocking(asker.ledger.read, effects.ended, item.key)
         if verdict.outcome == "ask" and known is None:
             if problem := self._misfit(item, config):
                 yield blocking(asker.dropped, item.key)
                 return problem
-            request, decision = yield blocking(asker.ask, questions, self._approval(item, asker.thread_id))
-            questions += 1
-            if decision.type in ("reject", "respond"):
+            tool = self.tools_by_name.get(action.name)
+            origin = yield blocking(origin_of, asker, graph=self.graph, version=self.version, tool=tool)
+            answer = yield from consent.ask(
+                asker, verdict, action, origin,
+                describe=lambda action, verdict: self._approval(item, asker.thread_id, action, verdict),
+                call=lambda action: self._call(item, action),
+                judge=lambda action: self.policy.steps(self._call(item, action)),
+            )  # fmt: skip
+            request, decision, questions = answer.request, answer.decision, answer.questions
+            if answer.action is None:
                 yield blocking(asker.delivered, request.id)
-                return replies.instead(item.call, decision)
-            if not alike(request.answer_schema, _schema(self.tools_by_name.get(action.name))):
+                if answer.denied is not None:
+                    return replies.denied(item.call, answer.denied)
+                return replies.instead(item.call, decision, by=request.channel)
+            if not alike(request.answer_schema, _schema(tool)):
                 yield blocking(asker.delivered, request.id)
                 return replies.changed(item.call)
-            if decision.args is not None:
-                action = Action(name=action.name, args=decision.args)
-                notice = replies.edited(action)
-            now = yield from self.policy.steps(self._call(item, action))
-            if now.outcome == "deny":
-                yield blocking(asker.delivered, request.id)
-                return replies.denied(item.call, now.reason)
+            if answer.action != action:
+                notice = replies.edited(answer.action)
+            action, terms = answer.action, request.terms
             authority = Authority(f"{decision.type} by {request.reviewer or asker.reviewer}", request.id)
         for attempt in count(known or 1):
             effect = Effect(asker.ledger, item.key, asker.thread_id, action, authority, attempt)
@@ -275,7 +286,7 @@ class ApprovalNode(ToolNode):
                     f"{action.name} asked questions of its own and then {ended.error or 'was cut off'}. It was not run"
                     " again. Find out what it did, and go on from a new message or a fork"
                 )
-            request, decision = yield blocking(asker.ask, questions, self._question(item, action, ended, asker))
+            request, decision = yield blocking(asker.ask, questions, self._question(item, action, ended, asker, terms))
             questions += 1
             if decision.type != "approve":
                 result = replies.found_out(item.call, decision)
@@ -321,9 +332,8 @@ class ApprovalNode(ToolNode):
 
         return Step(sync, awaited, whole=_runs_in_a_thread(self.tools_by_name.get(action.name)))
 
-    def _approval(self, item: _Item, thread_id: str) -> Callable[[str, str], Request]:
+    def _approval(self, item: _Item, thread_id: str, action: Action, verdict: Verdict) -> Callable[[str, str], Request]:
         """The question whether a call may run."""
-        action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
         tool = self.tools_by_name.get(action.name)
 
         def describe(request_id: str, interrupt_id: str) -> Request:
@@ -345,8 +355,10 @@ class ApprovalNode(ToolNode):
 
         return describe
 
-    def _question(self, item: _Item, action: Action, lost: Lost, asker: Asker) -> Callable[[str, str], Request]:
-        """The question what became of a call."""
+    def _question(
+        self, item: _Item, action: Action, lost: Lost, asker: Asker, terms: Terms | None
+    ) -> Callable[[str, str], Request]:
+        """The question what became of a call: for the people who let it run, and no silence answers it."""
 
         def describe(request_id: str, interrupt_id: str) -> Request:
             return Request(
@@ -365,6 +377,7 @@ class ApprovalNode(ToolNode):
                 reason=f"the outcome is {lost.outcome}; it is not run again without a person",
                 tool_call_id=item.call["id"],
                 action_key=item.key,
+                terms=terms and terms.unscheduled,
             )
 
         return describe

@@ -15,11 +15,19 @@ from langgraph.errors import GraphInterrupt
 from langgraph.types import Interrupt, interrupt
 from pydantic import PlainValidator, ValidationError, WithJsonSchema
 
-from hitl_graph.errors import HitlError, InvalidDecisionError, LedgerMissingError, StaleRequestError
-from hitl_graph.ledger import Ledger, requests
+from hitl_graph.errors import (
+    HitlError,
+    InvalidDecisionError,
+    LedgerMissingError,
+    QuorumMissingError,
+    StaleRequestError,
+)
+from hitl_graph.ledger import Ledger, deciding, requests
 from hitl_graph.model import Comment, Decision, Request, digest, request_id
 from hitl_graph.nodes.refusing import past_handlers
+from hitl_graph.reviewers import ANONYMOUS, Reviewer, person
 from hitl_graph.storage import Transaction
+from hitl_graph.voting import missing
 from hitl_graph.wire import parse, payload
 
 __all__ = ["Asker"]
@@ -37,8 +45,14 @@ class Asker:
     namespace: str
     reports: bool
     """The run's checkpointer tells this ledger of every pause (ours does, a foreign one does not)."""
-    reviewer: str
+    person: Reviewer
+    """Who resumed the run, as LangGraph Server authenticated them."""
     config: RunnableConfig
+
+    @property
+    def reviewer(self) -> str:
+        """Their name."""
+        return self.person.name
 
     @classmethod
     def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str) -> "Asker":
@@ -68,7 +82,7 @@ class Asker:
             thread_id=str(thread_id),
             namespace=str(configurable.get("checkpoint_ns", "")),
             reports=isinstance(own, Ledger) and own.database.url == found.database.url,
-            reviewer=_authenticated(configurable),
+            person=_authenticated(configurable, found),
             config=config,
         )
 
@@ -154,11 +168,14 @@ class Asker:
             raise InvalidDecisionError(asked.id, "nobody decided it yet; decide it in the inbox")
         if check is not None:
             check(recorded, given)
-        decided = self.ledger.write(
-            requests.decide, self.ledger.now_ms(), asked.id, given,
-            reviewer=self.reviewer, channel="langgraph", shown=None,
-        )  # fmt: skip
-        return cast(Decision, decided.decision)
+        decided = self.ledger.decide(asked.id, given, reviewer=self.person, channel="langgraph")
+        if decided.decision is None:
+            raise QuorumMissingError(
+                asked.id,
+                f"the answer of {self.reviewer} is recorded; still needed:"
+                f" {missing(decided, self.ledger.read(deciding.votes, asked.id))}. The question stays",
+            )
+        return decided.decision
 
     def _hold_to(self, recorded: Request, decision: Decision, check: Callable[[Request, Decision], object]) -> None:
         try:
@@ -228,11 +245,19 @@ def _mark(raw: Any) -> str:
         return digest(repr(raw))
 
 
-def _authenticated(configurable: dict[str, Any]) -> str:
+def _authenticated(configurable: dict[str, Any], ledger: Ledger) -> Reviewer:
     """Who resumed the run, as LangGraph Server authenticated them; never from the payload."""
     user = configurable.get("langgraph_auth_user")
-    identity = user.get("identity") if isinstance(user, dict) else getattr(user, "identity", None)
-    return str(identity or configurable.get("langgraph_auth_user_id") or "anonymous")
+
+    def told(name: str) -> Any:
+        return user.get(name) if isinstance(user, dict) else getattr(user, name, None)
+
+    identity = told("identity") or configurable.get("langgraph_auth_user_id")
+    if not identity:
+        return Reviewer(ANONYMOUS)
+    roles, groups = ([n for n in told(kind) or () if isinstance(n, str)] for kind in ("roles", "groups"))
+    known = person(str(identity), ledger.directory)
+    return Reviewer(known.name, known.roles.union(roles), known.groups.union(groups))
 
 
 def _answer_schema(request: Request) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 from langchain_core.messages import InvalidToolCall, ToolCall, ToolMessage
 from langgraph.types import Command
 
+from hitl_graph.ledger.schedule import CHANNEL
 from hitl_graph.model import Action, Decision, canonical
 
 __all__ = [
@@ -26,8 +27,12 @@ def _message(call: Any, content: str, *, failed: bool = True) -> ToolMessage:
     )
 
 
-def instead(call: ToolCall, decision: Decision) -> ToolMessage:
-    """A person rejected the call, or answered in its place."""
+def instead(call: ToolCall, decision: Decision, *, by: str | None = None) -> ToolMessage:
+    """A person rejected the call, or answered in its place; or nobody did in time (`by` is `deadline`)."""
+    if by == CHANNEL:
+        return _message(
+            call, f"{call['name']} needed a person's approval and did not run. {decision.message} Do not try it again."
+        )
     if decision.type == "respond":
         return _message(call, text(decision), failed=False)
     why = f' They said: "{decision.message}".' if decision.message else ""

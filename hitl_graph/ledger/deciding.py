@@ -1,0 +1,130 @@
+"""People's answers: each is a vote; as soon as enough of them agree, it is the decision. One transaction an answer."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from hitl_graph.errors import AlreadyDecidedError, StaleRequestError
+from hitl_graph.ledger import audit, requests
+from hitl_graph.model import Decision, Request, canonical
+from hitl_graph.reviewers import Reviewer, same
+from hitl_graph.storage import Transaction
+from hitl_graph.voting import Vote, agreed, check_claims, check_vote, may_decide, outcome
+from hitl_graph.wire import validate
+
+__all__ = ["TurnDue", "check_open", "decide", "votes"]
+
+_STRINGS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+
+
+class TurnDue(Exception):
+    """A turn of the request's schedule has to come first; nothing was written."""
+
+
+def check_open(tx: Transaction, request_id: str, shown: str | None = None) -> Request:
+    """The request, if it waits.
+
+    Args:
+        shown: Digest of what the caller looked at; None where it just read the request.
+
+    Raises:
+        UnknownRequestError: No such request.
+        AlreadyDecidedError: It was decided.
+        StaleRequestError: It is not asked any more, or something else is.
+    """
+    request = requests.find(tx, request_id)
+    stored = tx.execute("SELECT digest FROM hitl_requests WHERE id = ?", (request.id,)).fetchone()[0]
+    if request.interrupt_id and stored != request.digest:
+        raise StaleRequestError(request.id, "its record was changed behind our back; see `hitl audit verify`")
+    if shown is not None and shown != request.digest:
+        raise StaleRequestError(request.id, "it is not what you were shown; look again and answer what is asked now")
+    if request.decision is not None:
+        raise AlreadyDecidedError(request.id, str(request.reviewer), request.decision.type)
+    if request.state != "pending":
+        raise StaleRequestError(request.id, f"it is {request.state} ({request.note or 'no longer asked'})")
+    return request
+
+
+def decide(
+    tx: Transaction, now_ms: int, request_id: str, decision: Decision, *, reviewer: Reviewer, channel: str,
+    shown: str | None = None, away: Sequence[Reviewer] = (),
+) -> Request:  # fmt: skip
+    """Record an answer; the request is then decided, or waits for others.
+
+    Args:
+        shown: Digest of what the reviewer looked at; None where the caller just read the request.
+        away: Those out of office whose deputy the reviewer is.
+
+    Raises:
+        UnknownRequestError: No such request.
+        AlreadyDecidedError: It is decided, or this person has answered.
+        StaleRequestError: It is not asked any more, or something else is.
+        NotEntitledError: This person may not decide it.
+        ClaimedError: Others are at it.
+        InvalidDecisionError: The answer does not fit.
+        TurnDue: Its schedule has to go on first.
+    """
+    request = check_open(tx, request_id, shown)
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    due = request.terms.due(request.fired) if request.terms else None
+    if due is not None and due <= now:
+        raise TurnDue(request.id)
+    before = votes(tx, request.id) if request.terms else ()
+    entitled = may_decide(request, reviewer, away, before)
+    decision = validate(decision, request)
+    name = next((vote.reviewer for vote in before if same(vote.reviewer, reviewer.name)), reviewer.name)
+    vote = Vote(name, decision, channel, now, stage=request.stage, behalf=entitled.behalf, rights=entitled.selectors)
+    check_vote(request, before, vote, veto=entitled.veto)
+    if not entitled.veto:
+        check_claims(request, before, name, now)
+    _store(tx, now_ms, request, vote)
+    after = (*(earlier for earlier in before if earlier.reviewer != vote.reviewer), vote)
+    result = outcome(request, after, vote, veto=entitled.veto)
+    if result == "decided":
+        names = agreed(request, after, decision) if request.terms else vote.reviewer
+        requests.settle(tx, now_ms, request, decision, reviewer=names, channel=channel)
+    else:
+        stage = request.stage + (result == "next")
+        requests.check_waiting(request, requests.move_on(tx, request, stage=stage, fired=request.fired))
+        body: dict[str, Any] = {"vote": requests.decision_text(decision), "voter": vote.reviewer, "stage": stage}
+        audit.append(tx, now_ms, "request.voted", request.id, body, thread_id=request.thread_id, actor=vote.reviewer)
+        tx.notify("inbox")
+    return requests.find(tx, request.id)
+
+
+def votes(tx: Transaction, request_id: str) -> tuple[Vote, ...]:
+    """The votes on a request, stage by stage, in the order in which they were given."""
+    rows = tx.execute(
+        "SELECT reviewer, decision, channel, at_ms, stage, behalf, rights FROM hitl_votes"
+        " WHERE request_id = ? AND decision IS NOT NULL ORDER BY stage, at_ms, reviewer",
+        (request_id,),
+    ).fetchall()
+    return tuple(_vote(row) for row in rows)
+
+
+def _vote(row: Sequence[Any]) -> Vote:
+    return Vote(
+        row[0],
+        Decision.model_validate_json(row[1]),
+        row[2],
+        datetime.fromtimestamp(row[3] / 1000, UTC),
+        stage=row[4] or 0,
+        behalf=row[5],
+        rights=_STRINGS.validate_json(row[6]) if row[6] else ("*",),
+    )
+
+
+def _store(tx: Transaction, now_ms: int, request: Request, vote: Vote) -> None:
+    has_terms = request.terms is not None
+    tx.execute(
+        "INSERT INTO hitl_votes (request_id, reviewer, decision, channel, at_ms, stage, behalf, rights)"
+        " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (request_id, reviewer) DO UPDATE SET decision = excluded.decision,"
+        " channel = excluded.channel, at_ms = excluded.at_ms, stage = excluded.stage, behalf = excluded.behalf,"
+        " rights = excluded.rights",
+        (
+            request.id, vote.reviewer, requests.decision_text(vote.decision), vote.channel, now_ms,
+            vote.stage if has_terms else None, vote.behalf, canonical(list(vote.rights)) if has_terms else None,
+        ),
+    )  # fmt: skip

@@ -1,0 +1,60 @@
+"""What several rules that ask want together: never less than any of them."""
+
+from hitl_graph.policy.deadline import Deadline
+from hitl_graph.terms import Stage, Terms
+
+__all__ = ["both", "earlier"]
+
+
+def both(one: Terms | None, other: Terms | None) -> Terms | None:
+    """Terms that satisfy both: stages with the same reviewers become one, others follow one another.
+
+    Stages without reviewers only say how many people there have to be in all.
+    """
+    if one is None or other is None or one == other:
+        return one or other
+    stages = list[Stage]()
+    for stage in (*one.stages, *other.stages):
+        same = next((i for i, known in enumerate(stages) if known.reviewers == stage.reviewers), None)
+        if not stage.reviewers:
+            continue
+        if same is None:
+            stages.append(stage)
+        else:
+            stages[same] = _higher(stages[same], stage)
+    needed = max(_open(one), _open(other))
+    missing = needed - sum(stage.quorum for stage in stages)
+    if missing > 0:
+        stages.append(Stage(quorum=missing))
+    return Terms(
+        stages=tuple(stages),
+        excluded=tuple(dict.fromkeys((*one.excluded, *other.excluded))),
+        veto=tuple(dict.fromkeys((*one.veto, *other.veto))),
+        rejects=min(one.rejects, other.rejects),
+        delegates=one.delegates if other.delegates == ("*",) else tuple(d for d in other.delegates if _within(d, one)),
+    )
+
+
+def earlier(one: Deadline | None, other: Deadline | None) -> Deadline | None:
+    """The deadline that counts: one that approves only if both do, else the earlier one."""
+    if one is None or other is None:
+        return one or other
+    strict = [deadline for deadline in (one, other) if deadline.then != "approve"] or [one, other]
+    return min(strict, key=lambda deadline: deadline.after)
+
+
+def _open(terms: Terms) -> int:
+    """How many people there have to be, whoever they are."""
+    return sum(stage.quorum for stage in terms.stages if not stage.reviewers)
+
+
+def _within(selector: str, terms: Terms) -> bool:
+    return terms.delegates == ("*",) or selector in terms.delegates
+
+
+def _higher(one: Stage, other: Stage) -> Stage:
+    return Stage(
+        reviewers=one.reviewers,
+        quorum=max(one.quorum, other.quorum),
+        distinct_roles=one.distinct_roles or other.distinct_roles,
+    )

@@ -1,0 +1,282 @@
+"""Which calls run, which are asked about, which never run. Ordered rules, no I/O.
+
+Several rules match: deny > ask > allow. None matches: ask. A predicate that fails, or gives anything but a
+bool, counts as "ask". The order of the rules only chooses whose reason is shown: who has to agree, and on which
+answers, is what all the rules that ask want together.
+"""
+
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Any, Literal, cast, get_args
+
+from pydantic import JsonValue, ValidationError
+
+from hitl_graph.errors import PolicyError
+from hitl_graph.model import WORDS, Word
+from hitl_graph.policy.combining import both, earlier
+from hitl_graph.policy.deadline import Deadline, End
+from hitl_graph.steps import Steps, arun, calling, run
+from hitl_graph.terms import Stage, Terms
+
+__all__ = ["Call", "Fact", "Outcome", "Party", "Policy", "Predicate", "Rule", "Verdict"]
+
+Outcome = Literal["allow", "ask", "deny"]
+_STRENGTH: dict[Outcome, int] = {"allow": 0, "ask": 1, "deny": 2}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a predicate sees of a tool call. The arguments are its own copy; the state is not, and only to read."""
+
+    name: str
+    args: Mapping[str, Any]
+    id: str | None = None
+    state: Any = None
+    """The graph's state as the node sees it."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The tool's own `metadata`."""
+
+
+Predicate = Callable[[Call], bool | Awaitable[bool]]
+Fact = Callable[[Call], JsonValue | Awaitable[JsonValue]]
+Party = Literal["requester", "author"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a policy.
+
+    Args:
+        tool: Name of a tool, or a glob (`send_*`, `*`). Case counts.
+        outcome: `allow`, `ask` or `deny`.
+        when: Only for calls of which this is true; sync or async.
+        reason: Shown to the reviewer, or to the model when denied.
+        allowed: The answers that a reviewer may give.
+        editable: The arguments that an edit may change; None means all of them.
+        reviewers: Who may decide: names, `role:finance`, `group:oncall`, or an expression of them. None: anybody.
+        quorum: How many different people have to agree.
+        distinct_roles: Each of them has to count as another one of `reviewers`.
+        stages: In place of the three above, rounds of votes one after the other: `Stage(...)` or lists of reviewers.
+        exclude: Who may not decide: `requester`, `author`.
+        veto: Whose single reject ends it, whoever else has to agree.
+        rejects: How many different people have to reject it (or respond) to end it; 1 unless given.
+        delegates: To whom reviewers may delegate their vote. None: to anybody who is not excluded.
+        deadline: When waiting ends: a duration, or a `Deadline` with reminders and an escalation chain.
+        on_deadline: What a duration ends in: `reject` (unless given) or `approve`.
+        facts: What to read when people are asked and again before it runs (balance, version of a record, hash of a
+            file): if it has changed by then, people are asked again.
+        grants: Whether a standing permission may take the place of asking.
+
+    Raises:
+        PolicyError: The rule makes no sense.
+    """
+
+    tool: str
+    outcome: Outcome
+    when: Predicate | None = None
+    reason: str | None = None
+    allowed: tuple[Word, ...] = WORDS
+    editable: tuple[str, ...] | None = None
+    reviewers: Iterable[str] | None = None
+    quorum: int | None = None
+    distinct_roles: bool = False
+    stages: Iterable[Stage | Iterable[str]] | None = None
+    exclude: Iterable[Party] = ()
+    veto: Iterable[str] = ()
+    rejects: int | None = None
+    delegates: Iterable[str] | None = None
+    deadline: timedelta | Deadline | None = None
+    on_deadline: End | None = None
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    grants: bool = True
+    terms: Terms | None = field(init=False, default=None)
+    """What the above comes to; None: one answer of anybody."""
+
+    def __post_init__(self) -> None:
+        def wrong(what: str) -> PolicyError:
+            return PolicyError(f"Rule({self.tool!r}, {self.outcome!r}): {what}")
+
+        if not isinstance(self.tool, str) or not self.tool:
+            raise wrong("the first argument is the name of a tool or a glob, such as 'send_*'")
+        if self.outcome not in get_args(Outcome):
+            raise wrong("the second argument is 'allow', 'ask' or 'deny'")
+        if self.when is not None and not callable(self.when):
+            raise wrong("when= takes a function of the call")
+        for name in ("allowed", "editable", "reviewers", "stages", "exclude", "veto", "delegates"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable | None):
+                raise wrong(f"{name}= takes a list of words, not {value!r}")
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        if unknown := sorted(set(self.allowed) - set(WORDS)):
+            raise wrong(f"allowed= knows {', '.join(WORDS)}, not {', '.join(map(repr, unknown))}")
+        if not self.allowed:
+            raise wrong("allowed= is empty, so that nobody could answer")
+        if strangers := [party for party in self.exclude if party not in get_args(Party)]:
+            raise wrong(f"exclude= knows requester and author, not {', '.join(map(repr, strangers))}")
+        if not isinstance(self.facts, Mapping) or not all(map(callable, self.facts.values())):
+            raise wrong("facts= takes a dict from names to functions of the call")
+        try:
+            object.__setattr__(self, "deadline", _deadline(self.deadline, self.on_deadline))
+            object.__setattr__(self, "terms", _terms(self))
+        except ValidationError as exc:
+            error = exc.errors(include_url=False)[0]
+            raise wrong(f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['msg']}") from exc
+        except (ValueError, TypeError) as exc:
+            raise wrong(str(exc)) from exc
+        if self.outcome != "ask" and (self.terms or self.deadline or self.facts):
+            raise wrong("only a rule that asks has people, deadlines and facts")
+
+    def matches(self, name: str) -> bool:
+        """Whether the rule speaks of a tool of this name."""
+        return fnmatchcase(name, self.tool)
+
+    def verdict(self, outcome: Outcome, reason: str) -> "Verdict":
+        """What the rule says of a call that it matches, if that is the outcome."""
+        return Verdict(
+            outcome, reason, self.allowed, self.editable, self.terms, cast("tuple[Party, ...]", self.exclude),
+            cast("Deadline | None", self.deadline), self.facts, self.grants,
+        )  # fmt: skip
+
+
+def _deadline(given: timedelta | Deadline | None, end: End | None) -> Deadline | None:
+    if given is None or isinstance(given, Deadline):
+        if end is not None:
+            raise ValueError("on_deadline= needs a duration as deadline=; a Deadline says by itself what then= comes")
+        return given
+    if end == "escalate":
+        raise ValueError("on_deadline='escalate' does not say to whom; deadline=Deadline(..., then=..., to=[...]) does")
+    return Deadline(given, end or "reject")
+
+
+def _terms(rule: Rule) -> Terms | None:
+    if rule.stages is not None:
+        if rule.reviewers is not None or rule.quorum is not None or rule.distinct_roles:
+            raise ValueError("stages= takes the place of reviewers=, quorum= and distinct_roles=")
+        stages = tuple(s if isinstance(s, Stage) else Stage(reviewers=_listed(s)) for s in rule.stages)
+    else:
+        if rule.reviewers is not None and not rule.reviewers:
+            raise ValueError("reviewers= is empty, so that nobody could decide")
+        quorum = 1 if rule.quorum is None else rule.quorum
+        stages = (
+            Stage(reviewers=cast("tuple[str, ...]", rule.reviewers or ()), quorum=quorum,
+                  distinct_roles=rule.distinct_roles),
+        )  # fmt: skip
+    terms = Terms(
+        stages=stages,
+        veto=cast("tuple[str, ...]", rule.veto),
+        rejects=1 if rule.rejects is None else rule.rejects,
+        delegates=("*",) if rule.delegates is None else cast("tuple[str, ...]", rule.delegates),
+    )
+    return None if terms == Terms() and not rule.exclude else terms
+
+
+def _listed(stage: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(stage, str) or not (reviewers := tuple(stage)):
+        raise ValueError("each of stages= is Stage(...) or a list of reviewers")
+    return reviewers
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a policy says of one call, and why.
+
+    Attributes:
+        terms: Who has to agree; None: one answer of anybody. `exclude` is not in it yet, as names are not known.
+        facts: What to read again before it runs.
+        grants: Whether a standing permission may take the place of asking.
+    """
+
+    outcome: Outcome
+    reason: str
+    allowed: tuple[Word, ...] = WORDS
+    editable: tuple[str, ...] | None = None
+    terms: Terms | None = None
+    exclude: tuple[Party, ...] = ()
+    deadline: Deadline | None = None
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    grants: bool = True
+
+    def stricter(self, other: "Verdict") -> "Verdict":
+        """The stricter of two verdicts; where both ask, what both want together, for this one's reason."""
+        if self.outcome != other.outcome or self.outcome != "ask":
+            return other if _STRENGTH[other.outcome] > _STRENGTH[self.outcome] else self
+        common = tuple(word for word in self.allowed if word in other.allowed)
+        narrow = [names for names in (self.editable, other.editable) if names is not None]
+        return replace(
+            self,
+            allowed=common or ("reject",),
+            editable=tuple(name for name in narrow[0] if name in narrow[-1]) if narrow else None,
+            terms=both(self.terms, other.terms),
+            exclude=tuple(dict.fromkeys((*self.exclude, *other.exclude))),
+            deadline=earlier(self._silence(other), other._silence(self)),
+            facts={**other.facts, **self.facts},
+            grants=self.grants and other.grants,
+        )
+
+    def _silence(self, other: "Verdict") -> Deadline | None:
+        """The deadline; it does not approve where a rule that names people does not say so, too."""
+        if self.deadline is None or self.deadline.then != "approve" or other.deadline is not None or not other.terms:
+            return self.deadline
+        return replace(self.deadline, then="reject")
+
+
+class Policy:
+    """Rules, checked once and judged for each call.
+
+    Raises:
+        PolicyError: Something in the list is no rule.
+    """
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.rules = tuple(rules)
+        for rule in self.rules:
+            if not isinstance(rule, Rule):
+                raise PolicyError(f"a policy takes Rule(...), not {rule!r}")
+
+    def check(self, tools: Iterable[str]) -> None:
+        """Refuse rules that name none of the tools: a misspelt rule must not fail open.
+
+        Raises:
+            PolicyError: Names the rule and the tool that was probably meant.
+        """
+        names = sorted(tools)
+        for rule in self.rules:
+            if rule.tool != "*" and not any(map(rule.matches, names)):
+                close = difflib.get_close_matches(rule.tool, names, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"the tools are {', '.join(names)}"
+                raise PolicyError(f"Rule({rule.tool!r}, {rule.outcome!r}) matches no tool; {hint}")
+
+    def judge(self, call: Call) -> Verdict:
+        """The verdict on one call. An async predicate is run to its end in a thread of its own."""
+        return run(self.steps(call))
+
+    async def ajudge(self, call: Call) -> Verdict:
+        """The verdict on one call."""
+        return await arun(self.steps(call))
+
+    def steps(self, call: Call) -> Steps[Verdict]:
+        """The judgement itself: yields each predicate that must be asked."""
+        best: Verdict | None = None
+        for rule in self.rules:
+            if not rule.matches(call.name):
+                continue
+            outcome: Outcome = rule.outcome
+            reason = rule.reason or f"rule {rule.tool!r} says {rule.outcome}"
+            if rule.when is not None:
+                try:
+                    answer = yield calling(rule.when, replace(call, args=deepcopy(call.args)))
+                    problem = None if isinstance(answer, bool) else f"gave {answer!r:.80}, no bool"
+                except Exception as exc:
+                    answer, problem = None, f"failed: {exc!r}"
+                if problem:
+                    outcome, reason = "ask", f"the predicate of rule {rule.tool!r} {problem}"
+                elif not answer:
+                    continue
+            verdict = rule.verdict(outcome, reason)
+            best = verdict if best is None else best.stricter(verdict)
+        return best or Verdict("ask", "no rule matches")

@@ -1,0 +1,335 @@
+"""Whose answer counts, and when enough people agree. Pure functions over a request and its votes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from hitl_graph.errors import AlreadyDecidedError, ClaimedError, InvalidDecisionError, NotEntitledError
+from hitl_graph.handling import Claim, Delegation, Handling
+from hitl_graph.model import Decision, Request, digest
+from hitl_graph.reviewers import Reviewer, same, selects
+from hitl_graph.terms import Stage, Terms, Turn
+
+__all__ = [
+    "Right",
+    "Standing",
+    "Vote",
+    "agreed",
+    "check_claims",
+    "check_vote",
+    "left",
+    "may_decide",
+    "missing",
+    "outcome",
+    "right",
+    "satisfied",
+    "standing",
+    "who",
+]
+
+_ANYBODY = ("*",)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One person's answer to a request.
+
+    Attributes:
+        stage: In which stage it was given, from 0.
+        behalf: Whose right was used, where it is not the reviewer's own (a delegation, an absence).
+        rights: As which of the stage's reviewers it counts.
+    """
+
+    reviewer: str
+    decision: Decision
+    channel: str
+    at: datetime
+    stage: int = 0
+    behalf: str | None = None
+    rights: tuple[str, ...] = _ANYBODY
+
+
+@dataclass(frozen=True)
+class Right:
+    """By what somebody may decide now.
+
+    Attributes:
+        behalf: Whose right it is, where it is not their own.
+        selectors: What of the stage's reviewers they are.
+        veto: They may only reject, and need nobody else for it.
+    """
+
+    behalf: str | None = None
+    selectors: tuple[str, ...] = _ANYBODY
+    veto: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a request is.
+
+    Attributes:
+        stage: In which stage it is, from 0, of `stages`.
+        reviewers: Selectors of who may decide now; `*`: anybody.
+        missing: Who is still needed, in words; empty once it is decided.
+        votes: In the order in which they were given.
+        claims: Who is at it, until when.
+        delegations: Who gave their vote to whom, the oldest first; also those that were handed back.
+        upcoming: What comes when, if nobody decides.
+    """
+
+    stage: int
+    stages: int
+    reviewers: tuple[str, ...]
+    missing: str
+    votes: tuple[Vote, ...]
+    claims: tuple[Claim, ...]
+    delegations: tuple[Delegation, ...]
+    upcoming: tuple[Turn, ...]
+
+
+def who(request: Request) -> tuple[str, ...]:
+    """Selectors of who may decide now: those of the stage, and those to whom it was escalated."""
+    terms = request.terms
+    if terms is None or not (named := terms.stages[request.stage].reviewers):
+        return _ANYBODY
+    added = [s for turn in terms.schedule[: request.fired] if turn.then == "escalate" for s in turn.to]
+    return tuple(dict.fromkeys((*named, *added)))
+
+
+def right(
+    request: Request, reviewer: Reviewer, away: Iterable[Reviewer] = (), votes: Sequence[Vote] = ()
+) -> Right | None:
+    """By what this person may decide now; None if they may not.
+
+    Args:
+        away: Whose deputy they are now, because those are out of office.
+        votes: Whoever voted has no right left that a deputy could use.
+    """
+    terms, handling = request.terms, request.handling or Handling()
+    if terms is None or not terms.names_people:
+        return Right()
+    if reviewer.is_anonymous or _excluded(terms, reviewer.name):
+        return None
+    means = who(request)
+    own = tuple(selector for selector in means if selects(selector, reviewer))
+    if own and not handling.gave_away(reviewer.name, request.stage):
+        return Right(None, own)
+    if principal := handling.principal(reviewer.name, request.stage):
+        if not handling.gave_away(reviewer.name, request.stage) and not _excluded(terms, principal):
+            return Right(principal, means)
+    for absent in away:
+        theirs = tuple(selector for selector in means if selects(selector, absent))
+        spent = any(same(absent.name, vote.behalf or vote.reviewer) for vote in votes)
+        barred = spent or _excluded(terms, absent.name) or handling.gave_away(absent.name, request.stage)
+        if theirs and not barred:
+            return Right(absent.name, theirs)
+    if any(selects(selector, reviewer) for selector in terms.veto):
+        return Right(None, (), veto=True)
+    return None
+
+
+def may_decide(
+    request: Request, reviewer: Reviewer, away: Iterable[Reviewer] = (), votes: Sequence[Vote] = ()
+) -> Right:
+    """As `right`.
+
+    Raises:
+        NotEntitledError: They may not; says why, and who may.
+    """
+    if found := right(request, reviewer, away, votes):
+        return found
+    terms = request.terms or Terms()
+    if reviewer.is_anonymous:
+        why = "nobody was authenticated, and it takes somebody who was"
+    elif _excluded(terms, reviewer.name):
+        why = f"{reviewer.name} may not decide it, as it is their own"
+    elif (request.handling or Handling()).gave_away(reviewer.name, request.stage):
+        why = f"{reviewer.name} gave their vote to somebody else; it can be taken back"
+    else:
+        roles = [*(f"role:{role}" for role in sorted(reviewer.roles)), *(f"group:{g}" for g in sorted(reviewer.groups))]
+        known = f"known as {', '.join(roles)}" if roles else "not known to have any role; is the directory given?"
+        why = f"{reviewer.name} may not decide it ({known})"
+    raise NotEntitledError(request.id, f"{why}. Needed: {' or '.join(who(request))}. Nothing was recorded")
+
+
+def _excluded(terms: Terms, name: str) -> bool:
+    return any(same(name, excluded) for excluded in terms.excluded)
+
+
+def is_no(request: Request, decision: Decision) -> bool:
+    """Whether an answer means that nothing shall happen: it does not take everybody to say so."""
+    if request.kind in ("approval", "review"):
+        return decision.type in ("reject", "respond")
+    return decision.type == "reject"
+
+
+def proposal(decision: Decision) -> str:
+    """What has to be the same in two answers for them to agree: all but a comment for the record."""
+    meant = decision.model_dump(mode="json", exclude_defaults=True) | {"type": decision.type}
+    if decision.type in ("approve", "edit", "reject"):
+        meant.pop("message", None)
+    return digest(meant)
+
+
+def check_vote(request: Request, votes: Sequence[Vote], vote: Vote, *, veto: bool) -> None:
+    """Refuse an answer that cannot count.
+
+    Raises:
+        AlreadyDecidedError: This person, or whose right they use, has answered already.
+        InvalidDecisionError: A veto that is no reject, or not what the stage before agreed on.
+    """
+    for earlier in votes:
+        person = earlier.behalf or earlier.reviewer
+        if same(earlier.reviewer, vote.reviewer) or same(person, vote.behalf or vote.reviewer):
+            if (
+                earlier.stage == vote.stage
+                and proposal(earlier.decision) != proposal(vote.decision)
+                and (same(earlier.reviewer, vote.reviewer))
+            ):
+                continue  # they changed their mind while it waits
+            raise AlreadyDecidedError(request.id, earlier.reviewer, earlier.decision.type)
+    if veto and not is_no(request, vote.decision):
+        raise InvalidDecisionError(
+            request.id, f"{vote.reviewer} may only reject it; for more it takes {' or '.join(who(request))}"
+        )
+    if is_no(request, vote.decision):
+        return
+    for earlier in votes:
+        if earlier.stage < vote.stage and not is_no(request, earlier.decision):
+            if proposal(earlier.decision) != proposal(vote.decision):
+                raise InvalidDecisionError(
+                    request.id,
+                    f"{earlier.reviewer} agreed to {_named(earlier.decision)} in the stage before, and this is"
+                    f" {_named(vote.decision)}; agree to the same, or reject it and say what to change",
+                )
+            return
+
+
+def _named(decision: Decision) -> str:
+    return "it as shown" if decision.type == "approve" else f"another {decision.type}"
+
+
+def outcome(request: Request, votes: Sequence[Vote], vote: Vote, *, veto: bool) -> Literal["decided", "next", "waits"]:
+    """What comes of the last of these votes."""
+    terms = request.terms or Terms()
+    if is_no(request, vote.decision):
+        against = [v for v in votes if is_no(request, v.decision)]
+        return "decided" if veto or len(against) >= terms.rejects else "waits"
+    stage = terms.stages[request.stage]
+    agreeing = _agreeing(request, votes, vote.decision)
+    if _count(stage, agreeing) < stage.quorum:
+        return "waits"
+    return "decided" if request.stage + 1 == len(terms.stages) else "next"
+
+
+def agreed(request: Request, votes: Sequence[Vote], decision: Decision) -> str:
+    """The names of those by whom it was decided, in all stages."""
+    if is_no(request, decision):
+        return ", ".join(vote.reviewer for vote in votes if is_no(request, vote.decision))
+    wanted = proposal(decision)
+    return ", ".join(vote.reviewer for vote in votes if proposal(vote.decision) == wanted)
+
+
+def _agreeing(request: Request, votes: Sequence[Vote], decision: Decision) -> list[Vote]:
+    wanted = proposal(decision)
+    return [vote for vote in votes if vote.stage == request.stage and proposal(vote.decision) == wanted]
+
+
+def _count(stage: Stage, votes: Sequence[Vote]) -> int:
+    """How many of these votes count: all, or as many as can stand for a role of their own (a matching)."""
+    return _matched([vote.rights for vote in votes]) if stage.distinct_roles else len(votes)
+
+
+def _matched(able: Sequence[Sequence[str]]) -> int:
+    """To how many of these a place of their own can be given, each of them being able to take some."""
+    holder: dict[str, int] = {}
+
+    def place(number: int, tried: set[str]) -> bool:
+        for role in able[number]:
+            if role in tried:
+                continue
+            tried.add(role)
+            if role not in holder or place(holder[role], tried):
+                holder[role] = number
+                return True
+        return False
+
+    return sum(place(number, set()) for number in range(len(able)))
+
+
+def missing(request: Request, votes: Sequence[Vote]) -> str:
+    """Who is still needed, in words."""
+    if request.state != "pending":
+        return ""
+    terms = request.terms or Terms()
+    parts = []
+    for number, stage in enumerate(terms.stages[request.stage :], request.stage):
+        needed = left(request, votes) if number == request.stage else stage.quorum
+        names = who(request) if number == request.stage else stage.reviewers or _ANYBODY
+        people = "anybody" if names == _ANYBODY else " or ".join(names)
+        parts.append(f"{needed} of {people}" + (", each for another role" if stage.distinct_roles else ""))
+    against = [vote for vote in votes if is_no(request, vote.decision)]
+    rejected = f"; or {terms.rejects - len(against)} more to reject it" if against else ""
+    return ", then ".join(parts) + rejected
+
+
+def left(request: Request, votes: Sequence[Vote]) -> int:
+    """How many answers the present stage still takes, at best."""
+    stage = (request.terms or Terms()).stages[request.stage]
+    yes = [v for v in votes if v.stage == request.stage and not is_no(request, v.decision)]
+    return stage.quorum - max((_count(stage, _agreeing(request, votes, v.decision)) for v in yes), default=0)
+
+
+def check_claims(request: Request, votes: Sequence[Vote], reviewer: str, now: datetime) -> None:
+    """Refuse while as many others are at it as are still needed.
+
+    Raises:
+        ClaimedError: Says who, until when, and what to do.
+    """
+    voted = {v.reviewer for v in votes}
+    others = [
+        claim
+        for claim in (request.handling or Handling()).claimed(now)
+        if not same(claim.reviewer, reviewer) and not any(same(claim.reviewer, name) for name in voted)
+    ]
+    if others and len(others) >= left(request, votes):
+        until = max(claim.until for claim in others)
+        names = ", ".join(claim.reviewer for claim in others)
+        raise ClaimedError(
+            request.id,
+            f"{names} has claimed it until {until:%Y-%m-%d %H:%M} UTC; wait, or ask them to hand it back."
+            " Nothing was recorded",
+        )
+
+
+def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[Reviewer]) -> bool:
+    """Whether a decision of these people, made on other terms, would also be one on these."""
+    if terms is None or not terms.names_people or (decided and decided.unscheduled == terms.unscheduled):
+        return True
+    if any(stage.distinct_roles for stage in terms.stages):
+        return False
+    slots = [(f"{i} {k}", stage) for i, stage in enumerate(terms.stages) for k in range(stage.quorum)]
+    able = [
+        tuple(slot for slot, stage in slots if any(selects(s, human) for s in stage.reviewers or _ANYBODY))
+        for human in people
+        if not human.is_anonymous and not _excluded(terms, human.name)
+    ]
+    return _matched(able) == len(slots)
+
+
+def standing(request: Request, votes: Sequence[Vote], now_ms: int) -> Standing:
+    """How far it is."""
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    terms, handling = request.terms or Terms(), request.handling or Handling()
+    return Standing(
+        stage=request.stage,
+        stages=len(terms.stages),
+        reviewers=who(request),
+        missing=missing(request, votes),
+        votes=tuple(votes),
+        claims=handling.claimed(now) if request.state == "pending" else (),
+        delegations=handling.delegations,
+        upcoming=terms.schedule[request.fired :] if request.state == "pending" else (),
+    )

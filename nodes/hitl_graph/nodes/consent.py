@@ -1,0 +1,147 @@
+"""Ask people until their answer covers what is about to run.
+
+An answer may not be enough: the edit needs other people, the policy has become stricter, or facts that were shown have
+changed since. Then they are asked again, and told why. Once a question was stored it is asked in every re-execution,
+whatever has become of the reason for it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import cast
+
+from pydantic import JsonValue
+
+from hitl_graph.drafts import difference
+from hitl_graph.ledger import deciding, requests
+from hitl_graph.model import Action, Decision, Request, canonical
+from hitl_graph.nodes.asking import Asker
+from hitl_graph.nodes.terms import terms_of
+from hitl_graph.policy import Call, Verdict
+from hitl_graph.policy.rules import Fact
+from hitl_graph.reviewers import person
+from hitl_graph.steps import Steps, blocking, calling
+from hitl_graph.terms import Fresh, Origin
+from hitl_graph.voting import satisfied
+
+__all__ = ["Answer", "ask"]
+
+UNREADABLE = "could not be read"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What people want.
+
+    Attributes:
+        action: What may run; None: nothing.
+        denied: Why the policy does not let it run after all.
+        questions: How many were asked.
+    """
+
+    request: Request
+    decision: Decision
+    questions: int
+    action: Action | None = None
+    denied: str | None = None
+
+
+def ask(
+    asker: Asker,
+    verdict: Verdict,
+    action: Action,
+    origin: Origin | None,
+    *,
+    describe: Callable[[Action, Verdict], Callable[[str, str], Request]],
+    call: Callable[[Action], Call],
+    judge: Callable[[Action], Steps[Verdict]],
+) -> Steps[Answer]:
+    """Ask whether an action may run, and again while the answer does not cover it.
+
+    Args:
+        describe: Makes the question without its terms, origin and facts.
+        call: What predicates and facts see of an action.
+        judge: The policy's verdict as it is now.
+    """
+    changed: str | None = None
+    for number in count():
+        stored = yield blocking(_stored, asker, number)
+        fresh = None
+        if not stored and verdict.facts:
+            facts = yield from _read(verdict.facts, call(action))
+            fresh = Fresh(facts=facts, changed=changed)
+        question = _complete(describe(action, verdict), asker, verdict, origin, fresh)
+        request, decision = yield blocking(asker.ask, number, question)
+        answer = Answer(request, decision, number + 1)
+        if decision.type in ("reject", "respond"):
+            return answer
+        shown = cast(Action, request.action)
+        action = shown if decision.args is None else Action(name=shown.name, args=decision.args)
+        now = yield from judge(action)
+        if now.outcome == "deny":
+            return replace(answer, denied=now.reason)
+        reason: str | None = None
+        changed = None
+        if not (yield blocking(_covers, asker, request, now, origin)):
+            reason = now.reason
+        elif request.fresh is not None:
+            facts = yield from _read(_functions(request.fresh, now, verdict), call(action))
+            if canonical(facts) != canonical(request.fresh.facts):
+                changed = difference(cast(JsonValue, request.fresh.facts), cast(JsonValue, facts))
+                reason = f"what was shown has changed since {request.reviewer} answered"
+        if reason is None and not (yield blocking(_stored, asker, number + 1)):
+            return replace(answer, action=action)
+        yield blocking(asker.delivered, request.id)
+        wanted = now if now.outcome == "ask" and (now.terms or now.exclude) else verdict
+        verdict = replace(wanted, reason=reason or verdict.reason)
+    raise AssertionError("unreachable")
+
+
+def _stored(asker: Asker, number: int) -> bool:
+    """Whether this was asked before. A tool's own questions and what became of it have numbers, too."""
+    request = asker.ledger.read(requests.get, asker.own(number))
+    return request is not None and request.kind == "approval"
+
+
+def _complete(
+    described: Callable[[str, str], Request],
+    asker: Asker,
+    verdict: Verdict,
+    origin: Origin | None,
+    fresh: Fresh | None,
+) -> Callable[[str, str], Request]:
+    def complete(request_id: str, interrupt_id: str) -> Request:
+        terms = terms_of(verdict, origin, asker.ledger.clock())
+        more = {"terms": terms, "origin": origin, "fresh": fresh}
+        return described(request_id, interrupt_id).model_copy(update=more)
+
+    return complete
+
+
+def _covers(asker: Asker, request: Request, now: Verdict, origin: Origin | None) -> bool:
+    """Whether those who agreed would be enough for what the policy says now."""
+    if now.outcome != "ask":
+        return True
+    terms = terms_of(now, origin, asker.ledger.clock())
+    votes = asker.ledger.read(deciding.votes, request.id)
+    people = [person(vote.behalf or vote.reviewer, asker.ledger.directory) for vote in votes]
+    return satisfied(terms, request.terms, people)
+
+
+def _functions(fresh: Fresh, now: Verdict, before: Verdict) -> dict[str, Fact]:
+    def gone(_: Call) -> JsonValue:
+        raise LookupError("no rule names it any more")
+
+    return {name: now.facts.get(name) or before.facts.get(name) or gone for name in fresh.facts}
+
+
+def _read(facts: Mapping[str, Fact], call: Call) -> Steps[dict[str, JsonValue]]:
+    """The facts as they are now. One that cannot be read says so, and nothing else, so that it equals itself."""
+    found: dict[str, JsonValue] = {}
+    for name, fact in facts.items():
+        try:
+            found[name] = yield calling(fact, call, in_thread=True)
+            canonical(found[name])
+        except Exception as exc:
+            found[name] = {UNREADABLE: type(exc).__name__}
+    return found

@@ -1,0 +1,261 @@
+"""Who may decide, and how many of them have to: through the inbox, on both databases."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from hitl_graph.errors import (
+    AlreadyDecidedError,
+    ClaimedError,
+    InvalidDecisionError,
+    NotEntitledError,
+    PolicyError,
+    StaleRequestError,
+)
+from hitl_graph.inbox import Inbox
+from hitl_graph.ledger import Ledger, requests, schedule
+from hitl_graph.model import Action, Request, approve, edit, reject, request_id
+from hitl_graph.policy import Call, Deadline, Escalate, Policy, Rule, Stage
+from hitl_graph.reviewers import Reviewer, StaticDirectory, selects
+from hitl_graph.terms import Terms
+from hitl_graph.testing import FakeClock
+from tests.databases import open_ledger
+
+pytestmark = pytest.mark.both_databases
+
+PEOPLE = StaticDirectory(
+    [
+        Reviewer("alice", ["finance"]),
+        Reviewer("bob", ["finance", "legal"], ["oncall"]),
+        Reviewer("carol", ["legal"]),
+        Reviewer("mia", ["manager"]),
+        Reviewer("sam", ["security"]),
+    ]
+)
+
+
+class Desk:
+    """A ledger with one request on given terms."""
+
+    def __init__(self, db_path: str, clock: FakeClock) -> None:
+        self.clock = clock
+        self.ledger: Ledger = open_ledger(db_path)
+        self.ledger.clock, self.ledger.directory = clock, PEOPLE
+        self.inbox = Inbox(self.ledger)
+        self.asked = 0
+
+    def ask(self, rule: dict[str, Any], **terms: Any) -> Request:
+        verdict = Policy([Rule("pay", "ask", **rule)]).judge(Call("pay", {}))
+        on = verdict.terms or Terms()
+        if verdict.deadline:
+            terms["schedule"] = verdict.deadline.schedule(self.clock())
+        self.asked += 1
+        interrupt = f"{self.asked:032x}"
+        request = Request(
+            id=request_id("t", interrupt), kind="approval", thread_id="t", interrupt_id=interrupt,
+            action=Action(name="pay", args={"eur": 5}), action_key=f"key {self.asked}",
+            terms=on.model_copy(update=terms),
+        )  # fmt: skip
+        self.ledger.write(
+            requests.open_request, self.ledger.now_ms(), request, checkpoint_id="c", task_id="k", parked=1
+        )
+        return request
+
+    def sweep(self) -> list[str]:
+        return [came.turn.then for came in self.ledger.write(schedule.sweep, self.ledger.now_ms())]
+
+
+@pytest.fixture
+def desk(db_path: str) -> Any:
+    made = Desk(db_path, FakeClock())
+    yield made
+    assert made.ledger.verify_audit().problem is None
+    made.ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("selector", "means"),
+    [
+        ("alice", ["alice"]),
+        ("ALICE", ["alice"]),
+        ("user:alice", ["alice"]),
+        ("role:finance", ["alice", "bob"]),
+        ("group:oncall", ["bob"]),
+        ("role:finance and not group:oncall", ["alice"]),
+        ("role:finance and role:legal", ["bob"]),
+        ("(role:manager or role:legal) and not bob", ["carol", "mia"]),
+        ("*", ["alice", "bob", "carol", "mia", "sam"]),
+        ("role:Finance", []),
+    ],
+)
+def test_a_selector_means_these_people(selector: str, means: list[str]) -> None:
+    names = ("alice", "bob", "carol", "mia", "sam")
+    assert [name for name in names if selects(selector, PEOPLE(name) or Reviewer(name))] == means
+    assert not selects("not bob", Reviewer("anonymous"))
+    assert not selects("anonymous", Reviewer("anonymous"))
+
+
+def test_only_those_whom_the_rule_names_decide(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"]})
+    for name in ("carol", "stranger", "anonymous"):
+        with pytest.raises(NotEntitledError, match=r"Needed: role:finance\. Nothing was recorded"):
+            desk.inbox.decide(request.id, approve(), reviewer=name)
+    assert desk.inbox.pending(reviewer="carol") == []
+    assert [r.id for r in desk.inbox.pending(reviewer="alice")] == [request.id]
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "decided"
+
+
+def test_a_quorum_takes_different_people_who_agree_on_the_same(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance", "role:legal"], "quorum": 2})
+    assert desk.inbox.standing(request.id).missing == "2 of role:finance or role:legal"
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "pending"
+    for same_person in ("alice", " Alice ", "ALICE"):
+        with pytest.raises(AlreadyDecidedError):
+            desk.inbox.decide(request.id, approve(), reviewer=same_person)
+    assert desk.inbox.decide(request.id, edit({"eur": 4}), reviewer="bob").state == "pending"  # not the same
+    assert desk.inbox.standing(request.id).missing == "1 of role:finance or role:legal"
+    assert desk.inbox.decide(request.id, edit({"eur": 4}), reviewer="Alice").decision == edit({"eur": 4})
+    assert desk.inbox.get(request.id).reviewer == "bob, alice"
+    with pytest.raises(AlreadyDecidedError):
+        desk.inbox.decide(request.id, edit({"eur": 4}), reviewer="carol")
+
+
+def test_roles_can_have_to_be_distinct(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance", "role:legal"], "quorum": 2, "distinct_roles": True})
+    desk.inbox.decide(request.id, approve(), reviewer="bob")  # either
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "decided"  # finance, so bob is legal
+    request = desk.ask({"reviewers": ["role:finance", "role:manager"], "quorum": 2, "distinct_roles": True})
+    desk.inbox.decide(request.id, approve(), reviewer="bob")
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "pending"  # both are finance
+    assert desk.inbox.decide(request.id, approve(), reviewer="mia").state == "decided"
+
+
+def test_stages_follow_one_another(desk: Desk) -> None:
+    request = desk.ask({"stages": [["role:manager"], Stage(reviewers=("role:finance",), quorum=2)]})
+    with pytest.raises(NotEntitledError):
+        desk.inbox.decide(request.id, approve(), reviewer="alice")
+    assert desk.inbox.standing(request.id).missing == "1 of role:manager, then 2 of role:finance"
+    assert desk.inbox.decide(request.id, approve(), reviewer="mia").stage == 1
+    assert desk.inbox.pending(reviewer="mia") == []
+    with pytest.raises(InvalidDecisionError, match="mia agreed to it as shown"):
+        desk.inbox.decide(request.id, edit({"eur": 1}), reviewer="alice")
+    desk.inbox.decide(request.id, approve(), reviewer="alice")
+    assert desk.inbox.decide(request.id, approve(), reviewer="bob").reviewer == "mia, alice, bob"
+
+
+def test_nobody_decides_on_their_own_request(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"]}, excluded=("Alice",))
+    with pytest.raises(NotEntitledError, match="as it is their own"):
+        desk.inbox.decide(request.id, approve(), reviewer="alice")
+    with pytest.raises(NotEntitledError, match="cannot be delegated to them"):
+        desk.inbox.delegate(request.id, "alice", reviewer="bob")
+    assert desk.inbox.decide(request.id, approve(), reviewer="bob").state == "decided"
+
+
+def test_a_veto_ends_it_at_once(desk: Desk) -> None:
+    rule = {"reviewers": ["role:finance"], "quorum": 2, "veto": ["role:security"], "rejects": 2}
+    request = desk.ask(rule)
+    assert desk.inbox.decide(request.id, reject("no"), reviewer="alice").state == "pending"
+    with pytest.raises(InvalidDecisionError, match="sam may only reject it"):
+        desk.inbox.decide(request.id, approve(), reviewer="sam")
+    assert desk.inbox.decide(request.id, reject("never"), reviewer="sam").decision == reject("never")
+    request = desk.ask(rule)
+    desk.inbox.decide(request.id, reject("no"), reviewer="alice")
+    desk.inbox.decide(request.id, approve(), reviewer="alice")  # she changed her mind
+    assert desk.inbox.decide(request.id, reject("no"), reviewer="bob").state == "pending"
+    assert desk.inbox.standing(request.id).missing == "1 of role:finance; or 1 more to reject it"
+
+
+def test_a_claim_holds_for_its_lease(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"]})
+    desk.inbox.claim(request.id, reviewer="alice", lease=timedelta(minutes=5))
+    with pytest.raises(ClaimedError, match="alice has claimed it until"):
+        desk.inbox.decide(request.id, approve(), reviewer="bob")
+    with pytest.raises(NotEntitledError):
+        desk.inbox.claim(request.id, reviewer="carol")
+    desk.clock.advance(timedelta(minutes=5))
+    desk.inbox.claim(request.id, reviewer="bob")
+    assert [claim.reviewer for claim in desk.inbox.standing(request.id).claims] == ["bob"]
+    desk.inbox.hand_back(request.id, reviewer="bob")
+    with pytest.raises(StaleRequestError, match="neither claimed it nor been given"):
+        desk.inbox.hand_back(request.id, reviewer="bob")
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "decided"
+
+
+def test_a_delegated_vote_is_used_once_and_the_chain_is_kept(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"], "quorum": 2})
+    desk.inbox.delegate(request.id, "dave", reviewer="alice", comment="on leave")
+    desk.inbox.delegate(request.id, "erin", reviewer="dave")
+    assert [r.id for r in desk.inbox.pending(reviewer="erin")] == [request.id]
+    for gave in ("alice", "dave"):
+        with pytest.raises(NotEntitledError, match="gave their vote to somebody else"):
+            desk.inbox.decide(request.id, approve(), reviewer=gave)
+    with pytest.raises(StaleRequestError, match="has given or got it already"):
+        desk.inbox.delegate(request.id, "alice", reviewer="erin")
+    assert desk.inbox.decide(request.id, approve(), reviewer="erin").state == "pending"
+    with pytest.raises(StaleRequestError, match="erin has voted with it already"):
+        desk.inbox.take_back(request.id, reviewer="alice")
+    assert desk.inbox.decide(request.id, approve(), reviewer="bob").state == "decided"
+    chain = [(step.by, step.to, step.comment) for step in desk.inbox.standing(request.id).delegations]
+    assert chain == [("alice", "dave", "on leave"), ("dave", "erin", None)]
+    assert [(v.reviewer, v.behalf) for v in desk.inbox.standing(request.id).votes] == [("bob", None), ("erin", "alice")]
+
+
+def test_a_delegated_vote_goes_back(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"]})
+    desk.inbox.delegate(request.id, "dave", reviewer="alice")
+    desk.inbox.hand_back(request.id, reviewer="dave")
+    desk.inbox.delegate(request.id, "dave", reviewer="alice")
+    desk.inbox.take_back(request.id, reviewer="alice")
+    with pytest.raises(NotEntitledError):
+        desk.inbox.decide(request.id, approve(), reviewer="dave")
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "decided"
+
+
+def test_a_deadline_rejects_and_comes_before_a_late_answer(desk: Desk) -> None:
+    deadline = Deadline(
+        timedelta(hours=4), remind=(timedelta(hours=1),), escalate=(Escalate(timedelta(hours=2), ("role:manager",)),)
+    )
+    request = desk.ask({"reviewers": ["role:finance"], "deadline": deadline})
+    assert desk.sweep() == []
+    desk.clock.advance(timedelta(hours=1))
+    assert desk.sweep() == ["remind"]
+    with pytest.raises(NotEntitledError):
+        desk.inbox.decide(request.id, approve(), reviewer="mia")
+    desk.clock.advance(timedelta(hours=1))  # no sweeper runs, and yet it is time
+    assert [r.id for r in desk.inbox.pending(reviewer="mia")] == []
+    desk.clock.advance(timedelta(hours=2))
+    with pytest.raises(AlreadyDecidedError, match="reject by deadline"):
+        desk.inbox.decide(request.id, approve(), reviewer="mia")
+    assert desk.inbox.get(request.id).decision == reject("Nobody decided by 2030-01-01 13:00 UTC.")
+    assert desk.sweep() == []
+
+
+def test_an_escalation_lets_others_decide(desk: Desk) -> None:
+    deadline = Deadline(timedelta(hours=2), then="escalate", to=("role:manager",))
+    request = desk.ask({"reviewers": ["role:finance"], "deadline": deadline})
+    desk.clock.advance(timedelta(days=9))
+    assert desk.inbox.decide(request.id, approve(), reviewer="mia").state == "decided"
+
+
+def test_rules_that_ask_want_together_never_less_than_each() -> None:
+    policy = Policy(
+        [
+            Rule("*", "ask"),
+            Rule("wire", "ask", reviewers=["role:finance"], exclude=["requester"], deadline=timedelta(hours=4)),
+            Rule("wire", "ask", quorum=3, veto=["role:security"], editable=("eur",), allowed=("approve", "edit")),
+            Rule("wire", "ask", deadline=timedelta(hours=1), on_deadline="approve"),
+        ]
+    )
+    verdict = policy.judge(Call("wire", {}))
+    assert verdict.terms == Terms(stages=(Stage(reviewers=("role:finance",)), Stage(quorum=2)), veto=("role:security",))
+    assert verdict.exclude == ("requester",)
+    assert verdict.deadline == Deadline(timedelta(hours=4), "reject")
+    assert (verdict.allowed, verdict.editable) == (("approve", "edit"), ("eur",))
+    assert Policy([Rule("wire", "deny"), Rule("wire", "ask", quorum=2)]).judge(Call("wire", {})).outcome == "deny"
+
+
+def test_a_rule_that_does_not_ask_has_no_people() -> None:
+    with pytest.raises(PolicyError, match="only a rule that asks has people"):
+        Rule("pay", "allow", quorum=2)
