@@ -1,8 +1,8 @@
 """Which calls run, which are asked about, which never run. Ordered rules, no I/O.
 
 Several rules match: deny > ask > allow. None matches: ask. A predicate that fails, or gives anything but a
-bool, counts as "ask". The order of the rules only chooses whose reason is shown: who has to agree, and on which
-answers, is what all the rules that ask want together.
+bool, counts as "ask". The order of the rules only chooses whose reason is shown (of those that name people, if any
+do): who has to agree, and on which answers, is what all the rules that ask want together.
 """
 
 import difflib
@@ -202,13 +202,14 @@ class Verdict:
     grants: bool = True
 
     def stricter(self, other: "Verdict") -> "Verdict":
-        """The stricter of two verdicts; where both ask, what both want together, for this one's reason."""
+        """The stricter of two verdicts; where both ask, what both want together, for the first reason with people."""
         if self.outcome != other.outcome or self.outcome != "ask":
             return other if _STRENGTH[other.outcome] > _STRENGTH[self.outcome] else self
         common = tuple(word for word in self.allowed if word in other.allowed)
         narrow = [names for names in (self.editable, other.editable) if names is not None]
         return replace(
             self,
+            reason=other.reason if other.terms and not self.terms else self.reason,
             allowed=common or ("reject",),
             editable=tuple(name for name in narrow[0] if name in narrow[-1]) if narrow else None,
             terms=both(self.terms, other.terms),
