@@ -211,8 +211,9 @@ def _open_to(
         found = requests.pending(
             tx, kind=kind, thread_id=thread_id, among=sets, given_to=who.name, limit=limit, after=after
         )
+        votes = deciding.votes_on(tx, [request.id for request in found]) if found else {}
         for request in found:
-            given = deciding.votes(tx, request.id) if request.terms else ()
+            given = votes[request.id]
             voted = any(same(vote.reviewer, who.name) for vote in given)
             if not voted and right(request, who, away, given) and len(page) < limit:
                 page.append(request)

@@ -78,11 +78,11 @@ class Ledger:
 
     def write(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of the ledger's functions in a write transaction, while nobody else changes the ledger."""
-        return self.database.write(_alone(work, *args, **kwargs))
+        return self.database.write(_alone(work, *args, **kwargs), in_turn=True)
 
     def note(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for what may be lost when the power fails at once: the next `write` makes it durable."""
-        return self.database.write(_alone(work, *args, **kwargs), durable=False)
+        return self.database.write(_alone(work, *args, **kwargs), durable=False, in_turn=True)
 
     def read(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of the ledger's functions on a snapshot."""

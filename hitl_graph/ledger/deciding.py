@@ -14,7 +14,7 @@ from hitl_graph.storage import Transaction
 from hitl_graph.voting import Vote, agreed, check_claims, check_vote, may_decide, outcome
 from hitl_graph.wire import validate
 
-__all__ = ["TurnDue", "check_open", "decide", "votes"]
+__all__ = ["TurnDue", "check_open", "decide", "votes", "votes_on"]
 
 _STRINGS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 
@@ -34,9 +34,10 @@ def check_open(tx: Transaction, request_id: str, shown: str | None = None) -> Re
         AlreadyDecidedError: It was decided.
         StaleRequestError: It is not asked any more, or something else is.
     """
+    prefix = request_id.strip().lower()
+    digests = tx.execute("SELECT id, digest FROM hitl_requests WHERE id >= ? AND id < ? LIMIT 3", (prefix, f"{prefix}g"))
     request = requests.find(tx, request_id)
-    stored = tx.execute("SELECT digest FROM hitl_requests WHERE id = ?", (request.id,)).fetchone()[0]
-    if request.interrupt_id and stored != request.digest:
+    if request.interrupt_id and dict(digests.fetchall())[request.id] != request.digest:
         raise StaleRequestError(request.id, "its record was changed behind our back; see `hitl audit verify`")
     if shown is not None and shown != request.digest:
         raise StaleRequestError(request.id, "it is not what you were shown; look again and answer what is asked now")
@@ -84,24 +85,32 @@ def decide(
     result = outcome(request, after, vote, veto=entitled.veto)
     if result == "decided":
         names = agreed(request, after, decision) if request.terms else vote.reviewer
-        requests.settle(tx, now_ms, request, decision, reviewer=names, channel=channel)
-    else:
-        stage = request.stage + (result == "next")
-        requests.check_waiting(request, requests.move_on(tx, request, stage=stage, fired=request.fired))
-        body: dict[str, Any] = {"vote": requests.decision_text(decision), "voter": vote.reviewer, "stage": stage}
-        audit.append(tx, now_ms, "request.voted", request.id, body, thread_id=request.thread_id, actor=vote.reviewer)
-        tx.notify("inbox")
+        return requests.settle(tx, now_ms, request, decision, reviewer=names, channel=channel)
+    stage = request.stage + (result == "next")
+    changed = requests.move_on(tx, request, stage=stage, fired=request.fired)
+    body: dict[str, Any] = {"vote": requests.decision_text(decision), "voter": vote.reviewer, "stage": stage}
+    audit.append(tx, now_ms, "request.voted", request.id, body, thread_id=request.thread_id, actor=vote.reviewer)
+    requests.check_waiting(request, changed)
+    tx.notify("inbox")
     return requests.find(tx, request.id)
 
 
 def votes(tx: Transaction, request_id: str) -> tuple[Vote, ...]:
     """The votes on a request, stage by stage, in the order in which they were given."""
-    rows = tx.execute(
-        "SELECT reviewer, decision, channel, at_ms, stage, behalf, rights FROM hitl_votes"
-        " WHERE request_id = ? AND decision IS NOT NULL ORDER BY stage, at_ms, reviewer",
-        (request_id,),
-    ).fetchall()
-    return tuple(_vote(row) for row in rows)
+    return votes_on(tx, [request_id])[request_id]
+
+
+def votes_on(tx: Transaction, request_ids: Sequence[str]) -> dict[str, tuple[Vote, ...]]:
+    """As `votes`, of several requests."""
+    found: dict[str, tuple[Vote, ...]] = dict.fromkeys(request_ids, ())
+    for row in tx.execute(
+        "SELECT reviewer, decision, channel, at_ms, stage, behalf, rights, request_id FROM hitl_votes"
+        f" WHERE request_id IN ({','.join('?' * len(request_ids))}) AND decision IS NOT NULL"
+        " ORDER BY stage, at_ms, reviewer",
+        list(request_ids),
+    ):
+        found[row[7]] += (_vote(row),)
+    return found
 
 
 def _vote(row: Sequence[Any]) -> Vote:

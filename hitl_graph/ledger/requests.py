@@ -200,15 +200,14 @@ def pending(
 
 def asked_of(tx: Transaction) -> list[str]:
     """The different sets of reviewers, as they are stored, of whom something is asked now. Few, as rules are few."""
-    found, last = list[str](), ""
-    while True:  # from one to the next along the index, however many requests there are
-        row = tx.execute(
-            "SELECT min(reviewers) FROM hitl_requests WHERE state = 'pending' AND parked = 1 AND reviewers > ?", (last,)
-        ).fetchone()
-        if row is None or row[0] is None:
-            return found
-        last = row[0]
-        found.append(last)
+    # From one to the next along the index, however many requests there are.
+    following = "SELECT min(reviewers) FROM hitl_requests WHERE state = 'pending' AND parked = 1 AND reviewers >"
+    rows = tx.execute(
+        f"WITH RECURSIVE sets (named) AS ({following} '' UNION ALL"
+        f" SELECT ({following} sets.named) FROM sets WHERE sets.named IS NOT NULL)"
+        " SELECT named FROM sets WHERE named IS NOT NULL"
+    ).fetchall()
+    return [row[0] for row in rows]
 
 
 def known(tx: Transaction, ids: Sequence[str]) -> Rows:
@@ -247,8 +246,10 @@ def open_request(
     return inserted.rowcount == 1
 
 
-def settle(tx: Transaction, now_ms: int, request: Request, decision: Decision, *, reviewer: str, channel: str) -> None:
-    """Record the one decision.
+def settle(
+    tx: Transaction, now_ms: int, request: Request, decision: Decision, *, reviewer: str, channel: str
+) -> Request:
+    """Record the one decision; returns the request with it.
 
     Raises:
         StaleRequestError: It does not wait any more, or not yet.
@@ -259,11 +260,13 @@ def settle(tx: Transaction, now_ms: int, request: Request, decision: Decision, *
         " WHERE id = ? AND state = 'pending' AND parked = 1",
         (now_ms, text, reviewer, channel, request.id),
     )
-    check_waiting(request, changed)
     body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
     audit.append(tx, now_ms, "request.decided", request.id, body, thread_id=request.thread_id, actor=reviewer)
+    check_waiting(request, changed)
     tx.notify("decided")
     tx.notify("inbox")
+    made = {"state": "decided", "decided_at": _at(now_ms), "decision": decision}
+    return request.model_copy(update={**made, "reviewer": reviewer, "channel": channel})
 
 
 def decision_text(decision: Decision) -> str:

@@ -25,6 +25,7 @@ from hitl_graph.terms import Stage, Terms
 __all__ = ["Call", "Fact", "Outcome", "Party", "Policy", "Predicate", "Rule", "Verdict"]
 
 Outcome = Literal["allow", "ask", "deny"]
+_REMEMBERED = 1000
 _STRENGTH: dict[Outcome, int] = {"allow": 0, "ask": 1, "deny": 2}
 
 
@@ -238,6 +239,7 @@ class Policy:
         for rule in self.rules:
             if not isinstance(rule, Rule):
                 raise PolicyError(f"a policy takes Rule(...), not {rule!r}")
+        self._matching: dict[str, tuple[Rule, ...]] = {}
 
     def check(self, tools: Iterable[str]) -> None:
         """Refuse rules that name none of the tools: a misspelt rule must not fail open.
@@ -252,6 +254,14 @@ class Policy:
                 hint = f"did you mean {close[0]!r}?" if close else f"the tools are {', '.join(names)}"
                 raise PolicyError(f"Rule({rule.tool!r}, {rule.outcome!r}) matches no tool; {hint}")
 
+    def _matches(self, name: str) -> tuple[Rule, ...]:
+        """The rules that speak of a tool. Remembered, as there are few tools and there may be hundreds of rules."""
+        if (found := self._matching.get(name)) is None:
+            found = tuple(rule for rule in self.rules if rule.matches(name))
+            if len(self._matching) < _REMEMBERED:  # a model may invent any number of names
+                self._matching[name] = found
+        return found
+
     def judge(self, call: Call) -> Verdict:
         """The verdict on one call. An async predicate is run to its end in a thread of its own."""
         return run(self.steps(call))
@@ -263,9 +273,7 @@ class Policy:
     def steps(self, call: Call) -> Steps[Verdict]:
         """The judgement itself: yields each predicate that must be asked."""
         best: Verdict | None = None
-        for rule in self.rules:
-            if not rule.matches(call.name):
-                continue
+        for rule in self._matches(call.name):
             outcome: Outcome = rule.outcome
             reason = rule.reason or f"rule {rule.tool!r} says {rule.outcome}"
             if rule.when is not None:

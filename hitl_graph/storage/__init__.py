@@ -89,12 +89,14 @@ class Database(Protocol):
         """What a SELECT ends with to keep others from changing its rows until the end of the transaction."""
         ...
 
-    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, in_turn: bool = False) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
 
         Args:
             work: May be run more than once; only the last time counts.
             durable: False: the effects outlive this process, and loss of power only once a later write was durable.
+            in_turn: Such works take the same lock: those of several threads share a transaction instead of waiting
+                for one another's commit.
         """
         ...
 

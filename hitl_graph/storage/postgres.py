@@ -109,6 +109,7 @@ class PostgresDatabase(Deferring):
     def _start(self) -> None:
         self._pool = Pool(self._server.connect, self._max_connections)
         self._writes = GroupCommit(self._run_batch, moment=_MOMENT, name="hitl-statements")
+        self._in_turn = GroupCommit(self._run_batch, moment=_MOMENT, name="hitl-in-turn")
         self._threads: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
         self._inside = threading.local()
@@ -123,7 +124,7 @@ class PostgresDatabase(Deferring):
         """A shared lock on the rows: whoever updates them waits."""
         return " FOR SHARE"
 
-    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, in_turn: bool = False) -> T:
         """Run `work` in a transaction (READ COMMITTED); when this returns, its effects are durable.
 
         A statement is sent when a result is read, or at the end: reading nothing costs one round trip, each reading at
@@ -138,6 +139,8 @@ class PostgresDatabase(Deferring):
         self._refuse_nesting()
         if self._writes.is_waiting(None):
             return cast(T, self._writes.run(work, durable=durable))
+        if in_turn:
+            return cast(T, self._in_turn.run(work, durable=durable))
         return self._write(work, durable)
 
     def _write(self, work: Callable[[Transaction], T], durable: bool) -> T:
@@ -236,6 +239,7 @@ class PostgresDatabase(Deferring):
         self._writes.settle(())
         self._closed = True
         self._writes.stop()
+        self._in_turn.stop()
         with self._starting:
             threads, self._threads = self._threads, None
         if threads is not None:

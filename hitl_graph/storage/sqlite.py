@@ -88,10 +88,11 @@ class SqliteDatabase(Deferring):
         """Nothing is needed: there is one writer."""
         return ""
 
-    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True) -> T:
+    def write(self, work: Callable[[Transaction], T], /, *, durable: bool = True, in_turn: bool = False) -> T:
         """Run `work` in a write transaction; when this returns, its effects are durable.
 
-        With `durable=False` they outlive this process, and loss of power only once a later write was durable.
+        With `durable=False` they outlive this process, and loss of power only once a later write was durable. All
+        writes are `in_turn` here.
 
         Raises:
             DatabaseWriteError: Read-only file, full disk, or locked by another process for 30 s. Nothing was stored.
