@@ -34,8 +34,8 @@ def check_open(tx: Transaction, request_id: str, shown: str | None = None) -> Re
         AlreadyDecidedError: It was decided.
         StaleRequestError: It is not asked any more, or something else is.
     """
-    prefix = request_id.strip().lower()
-    digests = tx.execute("SELECT id, digest FROM hitl_requests WHERE id >= ? AND id < ? LIMIT 3", (prefix, f"{prefix}g"))
+    span = (prefix := request_id.strip().lower(), f"{prefix}g")
+    digests = tx.execute("SELECT id, digest FROM hitl_requests WHERE id >= ? AND id < ? LIMIT 3", span)
     request = requests.find(tx, request_id)
     if request.interrupt_id and dict(digests.fetchall())[request.id] != request.digest:
         raise StaleRequestError(request.id, "its record was changed behind our back; see `hitl audit verify`")
