@@ -249,9 +249,9 @@ class ApprovalNode(ToolNode):
                 yield blocking(asker.dropped, item.key)
                 return problem
             tool = self.tools_by_name.get(action.name)
-            origin = yield blocking(origin_of, asker, graph=self.graph, version=self.version, tool=tool)
             answer = yield from consent.ask(
-                asker, verdict, action, origin,
+                asker, verdict, action,
+                lambda: origin_of(asker, graph=self.graph, version=self.version, tool=tool),
                 describe=lambda action, verdict: self._approval(item, asker.thread_id, action, verdict),
                 call=lambda action: self._call(item, action),
                 judge=lambda action: self.policy.steps(self._call(item, action)),

@@ -50,7 +50,7 @@ def ask(
     asker: Asker,
     verdict: Verdict,
     action: Action,
-    origin: Origin | None,
+    origin: Callable[[], Origin | None],
     *,
     describe: Callable[[Action, Verdict], Callable[[str, str], Request]],
     call: Callable[[Action], Call],
@@ -59,15 +59,15 @@ def ask(
     """Ask whether an action may run, and again while the answer does not cover it.
 
     Args:
+        origin: Where it comes from; asked for only when a question is new.
         describe: Makes the question without its terms, origin and facts.
         call: What predicates and facts see of an action.
         judge: The policy's verdict as it is now.
     """
     changed: str | None = None
     for number in count():
-        stored = yield blocking(_stored, asker, number)
         fresh = None
-        if not stored and verdict.facts:
+        if verdict.facts and not (yield blocking(_stored, asker, number)):
             facts = yield from _read(verdict.facts, call(action))
             fresh = Fresh(facts=facts, changed=changed)
         question = _complete(describe(action, verdict), asker, verdict, origin, fresh)
@@ -82,7 +82,7 @@ def ask(
             return replace(answer, denied=now.reason)
         reason: str | None = None
         changed = None
-        if not (yield blocking(_covers, asker, request, now, origin)):
+        if not (yield blocking(_covers, asker, request, now)):
             reason = now.reason
         elif request.fresh is not None:
             facts = yield from _read(_functions(request.fresh, now, verdict), call(action))
@@ -107,22 +107,23 @@ def _complete(
     described: Callable[[str, str], Request],
     asker: Asker,
     verdict: Verdict,
-    origin: Origin | None,
+    origin: Callable[[], Origin | None],
     fresh: Fresh | None,
 ) -> Callable[[str, str], Request]:
     def complete(request_id: str, interrupt_id: str) -> Request:
-        terms = terms_of(verdict, origin, asker.ledger.clock())
-        more = {"terms": terms, "origin": origin, "fresh": fresh}
+        known = origin()
+        terms = terms_of(verdict, known, asker.ledger.clock())
+        more = {"terms": terms, "origin": known, "fresh": fresh}
         return described(request_id, interrupt_id).model_copy(update=more)
 
     return complete
 
 
-def _covers(asker: Asker, request: Request, now: Verdict, origin: Origin | None) -> bool:
+def _covers(asker: Asker, request: Request, now: Verdict) -> bool:
     """Whether those who agreed would be enough for what the policy says now."""
-    if now.outcome != "ask":
+    if now.outcome != "ask" or (now.terms is None and not now.exclude):
         return True
-    terms = terms_of(now, origin, asker.ledger.clock())
+    terms = terms_of(now, request.origin, asker.ledger.clock())
     votes = asker.ledger.read(deciding.votes, request.id)
     people = [person(vote.behalf or vote.reviewer, asker.ledger.directory) for vote in votes]
     return satisfied(terms, request.terms, people)

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -73,8 +74,14 @@ def _graph_id(config: RunnableConfig) -> str | None:
 
 def implementation(tool: BaseTool | None) -> str | None:
     """SHA-256 over a tool's source code; None where Python does not have it."""
-    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or (tool and type(tool))
+    if tool is None:
+        return None
+    return _digest(getattr(tool, "func", None) or getattr(tool, "coroutine", None) or type(tool))
+
+
+@lru_cache(maxsize=1024)
+def _digest(code: Any) -> str | None:
     try:
-        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest() if function else None
+        return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()
     except (OSError, TypeError):
         return None
