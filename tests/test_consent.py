@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import tools_condition
 from langgraph.types import Command
@@ -16,7 +16,7 @@ from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.errors import NotEntitledError, PolicyError, QuorumMissingError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import schedule
-from hitl_graph.model import Request, approve, edit, reject
+from hitl_graph.model import Request, approve, edit, reject, respond
 from hitl_graph.nodes import ApprovalNode
 from hitl_graph.policy import Call, Policy, Rule
 from hitl_graph.reviewers import Reviewer, StaticDirectory
@@ -39,13 +39,12 @@ class Bank:
         self.inbox = Inbox(saver.ledger)
         self.eur = eur
 
-        @tool
         def pay(eur: int) -> str:
             """Pay."""
             self.paid.append(eur)
             return f"paid {eur}"
 
-        self.pay = pay
+        self.pay = StructuredTool.from_function(pay)
         self.graph = self.build()
         self.worker = Worker(self.graph, saver.ledger)
 
@@ -220,6 +219,31 @@ def test_a_fact_that_cannot_be_read_any_more_has_changed(bank: Make) -> None:
     desk.inbox.decide(again.id, approve(), reviewer="alice")  # knowing that
     assert desk.resume() == "finished"
     assert desk.paid == [500]
+
+
+def test_once_it_was_started_facts_do_not_count_any_more(bank: Make) -> None:
+    """The payment itself changes the balance; after a crash in the middle people are asked what became of it."""
+    account = Account()
+    desk = bank([Rule("pay", "ask", facts={"balance": account})])
+    desk.inbox.decide(desk.start().id, approve(), reviewer="alice")
+
+    def cut(eur: int) -> str:
+        desk.paid.append(eur)
+        account.balance = 700
+        raise KeyboardInterrupt
+
+    whole, desk.pay.func = desk.pay.func, cut
+    with pytest.raises(KeyboardInterrupt):
+        desk.worker.run_once()
+    desk.pay.func = whole
+    desk.graph.invoke(None, {"configurable": {"thread_id": "t"}})
+    asked = desk.waiting()
+    assert (asked.kind, asked.fresh) == ("question", None)
+    account.balance = 600
+    desk.inbox.decide(asked.id, respond("paid 500"), reviewer="alice")
+    assert desk.resume() == "finished"
+    assert desk.paid == [500]
+    assert desk.told() == "paid 500"
 
 
 async def test_async_facts_and_graphs(db_path: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from hitl_graph.errors import NotEntitledError
+from hitl_graph.errors import NotEntitledError, StaleRequestError
 from hitl_graph.ledger import audit, deciding, effects, handling, requests, schedule
 from hitl_graph.ledger.audit import AuditReport
 from hitl_graph.model import Decision, Request
@@ -105,7 +105,8 @@ class Ledger:
             try:
                 return self.write(work, self.now_ms(), request_id, *args, reviewer=who, away=away, **how)
             except deciding.TurnDue as due:
-                self.write(schedule.catch_up, self.now_ms(), str(due.args[0]))
+                if not self.write(schedule.catch_up, self.now_ms(), str(due.args[0])):
+                    raise StaleRequestError(due.args[0], "its pause is not stored yet; try again in a moment") from None
             except NotEntitledError:
                 names = [] if away else self.read(handling.deputised, self.now_ms(), who.name)
                 if not names:

@@ -22,6 +22,7 @@ __all__ = [
     "Finished",
     "Lost",
     "authority_of",
+    "begun",
     "ended",
     "executed",
     "redact",
@@ -260,6 +261,11 @@ def states(tx: Transaction, keys: Sequence[str]) -> dict[str, str]:
         list(keys),
     )
     return {key: state for key, state in rows}
+
+
+def begun(tx: Transaction, key: str) -> bool:
+    """Whether an action was ever started: from then on it is about what became of it, not about whether it may run."""
+    return tx.execute("SELECT 1 FROM hitl_permits WHERE action_key = ? LIMIT 1", (key,)).fetchone() is not None
 
 
 def ended(tx: Transaction, key: str) -> int | None:

@@ -255,6 +255,7 @@ class ApprovalNode(ToolNode):
                 describe=lambda action, verdict: self._approval(item, asker.thread_id, action, verdict),
                 call=lambda action: self._call(item, action),
                 judge=lambda action: self.policy.steps(self._call(item, action)),
+                begun=(yield blocking(asker.ledger.read, effects.begun, item.key)),
             )  # fmt: skip
             request, decision, questions = answer.request, answer.decision, answer.questions
             if answer.action is None:

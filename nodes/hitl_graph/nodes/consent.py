@@ -55,6 +55,7 @@ def ask(
     describe: Callable[[Action, Verdict], Callable[[str, str], Request]],
     call: Callable[[Action], Call],
     judge: Callable[[Action], Steps[Verdict]],
+    begun: bool,
 ) -> Steps[Answer]:
     """Ask whether an action may run, and again while the answer does not cover it.
 
@@ -63,6 +64,7 @@ def ask(
         describe: Makes the question without its terms, origin and facts.
         call: What predicates and facts see of an action.
         judge: The policy's verdict as it is now.
+        begun: It was started before, so that the answers of then are what counts.
     """
     changed: str | None = None
     for number in count():
@@ -77,6 +79,11 @@ def ask(
             return answer
         shown = cast(Action, request.action)
         action = shown if decision.args is None else Action(name=shown.name, args=decision.args)
+        again = yield blocking(_stored, asker, number + 1)
+        if begun and again:
+            continue
+        if begun:
+            return replace(answer, action=action)
         now = yield from judge(action)
         if now.outcome == "deny":
             return replace(answer, denied=now.reason)
@@ -89,7 +96,7 @@ def ask(
             if canonical(facts) != canonical(request.fresh.facts):
                 changed = difference(cast(JsonValue, request.fresh.facts), cast(JsonValue, facts))
                 reason = f"what was shown has changed since {request.reviewer} answered"
-        if reason is None and not (yield blocking(_stored, asker, number + 1)):
+        if reason is None and not again:
             return replace(answer, action=action)
         yield blocking(asker.delivered, request.id)
         wanted = now if now.outcome == "ask" and (now.terms or now.exclude) else verdict
