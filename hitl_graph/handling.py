@@ -21,15 +21,19 @@ class Claim(_Frozen):
 
 
 class Delegation(_Frozen):
-    """A reviewer gave their vote in one stage to somebody else. Only the last one of a chain counts.
+    """A vote in one stage was given to somebody else. Only the last one of a chain counts.
 
     Attributes:
         by: Who gave it; may have got it from somebody else (then that delegation is in the chain, too).
+        whose: Whose vote it is: `by`'s own, or whose it was when they got it, also as a deputy.
+        rights: What of the stage's reviewers that person is.
         back: It was handed back, or taken back.
     """
 
     by: str
     to: str
+    whose: str
+    rights: tuple[str, ...]
     at: AwareDatetime
     stage: int
     comment: str | None = None
@@ -51,13 +55,12 @@ class Handling(_Frozen):
         return tuple(given for given in self.delegations if given.stage == stage and not given.back)
 
     def gave_away(self, name: str, stage: int) -> bool:
-        """Whether this person gave their vote to somebody else."""
-        return any(same(given.by, name) for given in self.given(stage))
+        """Whether this person's vote, or one that they had, is in somebody else's hands."""
+        return any(same(name, one) for given in self.given(stage) for one in (given.by, given.whose))
 
-    def principal(self, name: str, stage: int) -> str | None:
-        """Whose vote this person was given, through however many hands; None if nobody's."""
-        found, holder = None, name
+    def held(self, name: str, stage: int) -> Delegation | None:
+        """How this person got the vote that was given to them, and that they did not give on."""
         given = self.given(stage)
-        while before := next((step for step in given if same(step.to, holder)), None):
-            found = holder = before.by
-        return found
+        if any(same(step.by, name) for step in given):
+            return None
+        return next((step for step in given if same(step.to, name)), None)

@@ -116,9 +116,8 @@ def right(
     own = tuple(selector for selector in means if selects(selector, reviewer))
     if own and not handling.gave_away(reviewer.name, request.stage):
         return Right(None, own)
-    if principal := handling.principal(reviewer.name, request.stage):
-        if not handling.gave_away(reviewer.name, request.stage) and not _excluded(terms, principal):
-            return Right(principal, means)
+    if given := handling.held(reviewer.name, request.stage):
+        return Right(given.whose, given.rights)
     for absent in away:
         theirs = tuple(selector for selector in means if selects(selector, absent))
         spent = any(same(absent.name, vote.behalf or vote.reviewer) for vote in votes)

@@ -14,7 +14,7 @@ from hitl_graph.errors import (
     StaleRequestError,
 )
 from hitl_graph.inbox import Inbox
-from hitl_graph.ledger import Ledger, requests, schedule
+from hitl_graph.ledger import Ledger, handling, requests, schedule
 from hitl_graph.model import Action, Request, approve, edit, reject, request_id
 from hitl_graph.policy import Call, Deadline, Escalate, Policy, Rule, Stage
 from hitl_graph.reviewers import Reviewer, StaticDirectory, selects
@@ -61,6 +61,10 @@ class Desk:
             requests.open_request, self.ledger.now_ms(), request, checkpoint_id="c", task_id="k", parked=1
         )
         return request
+
+    def away(self, who: str, deputy: str, for_: timedelta = timedelta(days=1)) -> None:
+        span = (self.clock(), self.clock() + for_)
+        self.ledger.write(handling.leave, self.ledger.now_ms(), who, deputy, *span, actor="admin")
 
     def sweep(self) -> list[str]:
         return [came.turn.then for came in self.ledger.write(schedule.sweep, self.ledger.now_ms())]
@@ -259,3 +263,25 @@ def test_rules_that_ask_want_together_never_less_than_each() -> None:
 def test_a_rule_that_does_not_ask_has_no_people() -> None:
     with pytest.raises(PolicyError, match="only a rule that asks has people"):
         Rule("pay", "allow", quorum=2)
+
+
+def test_a_deputy_who_delegates_gives_away_the_vote_of_the_absent(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"], "quorum": 2})
+    desk.away("alice", "dave")
+    desk.inbox.delegate(request.id, "erin", reviewer="dave")
+    assert desk.inbox.decide(request.id, approve(), reviewer="erin").state == "pending"
+    assert [(v.reviewer, v.behalf) for v in desk.inbox.standing(request.id).votes] == [("erin", "alice")]
+    with pytest.raises(NotEntitledError, match="gave their vote to somebody else"):
+        desk.inbox.decide(request.id, approve(), reviewer="alice")
+    with pytest.raises(StaleRequestError, match="has given or got it already"):  # for whom there is nothing to get
+        desk.inbox.delegate(desk.ask({"reviewers": ["role:finance"]}).id, "alice", reviewer="dave")
+    assert desk.inbox.decide(request.id, approve(), reviewer="bob").reviewer == "erin, bob"
+
+
+def test_a_delegated_vote_counts_as_what_the_giver_is(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance", "role:legal"], "quorum": 2, "distinct_roles": True})
+    desk.inbox.delegate(request.id, "dave", reviewer="alice")
+    desk.inbox.decide(request.id, approve(), reviewer="dave")  # for finance
+    frank = Reviewer("frank", ["finance"])
+    assert desk.inbox.decide(request.id, approve(), reviewer=frank).state == "pending"  # nobody of legal yet
+    assert desk.inbox.decide(request.id, approve(), reviewer="carol").state == "decided"

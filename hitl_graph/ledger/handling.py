@@ -113,10 +113,13 @@ def delegate(
         raise NotEntitledError(request.id, f"{to.name} may not decide it, so it cannot be delegated to them")
     if not any(selects(selector, to) for selector in terms.delegates):
         raise NotEntitledError(request.id, f"it may be delegated only to {' or '.join(terms.delegates)}, not {to.name}")
-    chain = {name for step in handling.given(stage) for name in (step.by, step.to)} | {reviewer.name}
+    whose = right.behalf or reviewer.name
+    chain = {n for step in handling.given(stage) for n in (step.by, step.to, step.whose)} | {reviewer.name, whose}
     if any(same(name, to.name) for name in chain):
         raise StaleRequestError(request.id, f"{to.name} has given or got it already; nothing was delegated")
-    step = Delegation(by=reviewer.name, to=to.name, at=_at(now_ms), stage=stage, comment=comment)
+    step = Delegation(
+        by=reviewer.name, to=to.name, whose=whose, rights=right.selectors, at=_at(now_ms), stage=stage, comment=comment
+    )
     kept = tuple(c for c in handling.claims if not same(c.reviewer, reviewer.name))
     new = Handling(claims=kept, delegations=(*handling.delegations, step))
     body = {"to": to.name, "comment": comment}
