@@ -285,3 +285,14 @@ def test_a_delegated_vote_counts_as_what_the_giver_is(desk: Desk) -> None:
     frank = Reviewer("frank", ["finance"])
     assert desk.inbox.decide(request.id, approve(), reviewer=frank).state == "pending"  # nobody of legal yet
     assert desk.inbox.decide(request.id, approve(), reviewer="carol").state == "decided"
+
+
+def test_a_stage_confirms_what_the_stage_before_agreed_on_not_what_one_of_it_wanted(desk: Desk) -> None:
+    frank = Reviewer("frank", ["finance"])
+    request = desk.ask({"stages": [Stage(reviewers=("role:finance",), quorum=2), ["role:legal"]]})
+    desk.inbox.decide(request.id, edit({"eur": 1_000_000}), reviewer="bob")
+    desk.inbox.decide(request.id, approve(), reviewer="alice")
+    assert desk.inbox.decide(request.id, approve(), reviewer=frank).stage == 1
+    with pytest.raises(InvalidDecisionError, match="alice agreed to it as shown"):
+        desk.inbox.decide(request.id, edit({"eur": 1_000_000}), reviewer="carol")
+    assert desk.inbox.decide(request.id, approve(), reviewer="carol").reviewer == "alice, frank, carol"
