@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 
 from hitl_graph.ledger import Ledger, deciding, handling, requests
 from hitl_graph.model import Decision, Request
-from hitl_graph.reviewers import Reviewer, person, same, selects
+from hitl_graph.reviewers import Reviewer, person, selects
 from hitl_graph.storage import Transaction
-from hitl_graph.voting import Standing, right, standing
+from hitl_graph.voting import Standing, is_open_to, standing
 
 __all__ = ["Inbox"]
 
@@ -213,9 +213,7 @@ def _open_to(
         )
         votes = deciding.votes_on(tx, [request.id for request in found]) if found else {}
         for request in found:
-            given = votes[request.id]
-            voted = any(same(vote.reviewer, who.name) for vote in given)
-            if not voted and right(request, who, away, given) and len(page) < limit:
+            if is_open_to(request, who, away, votes[request.id]) and len(page) < limit:
                 page.append(request)
         if len(found) < limit:
             break

@@ -18,10 +18,13 @@ __all__ = [
     "agreed",
     "check_claims",
     "check_vote",
+    "is_no",
+    "is_open_to",
     "left",
     "may_decide",
     "missing",
     "outcome",
+    "proposal",
     "right",
     "satisfied",
     "standing",
@@ -56,8 +59,8 @@ class Right:
 
     Attributes:
         behalf: Whose right it is, where it is not their own.
-        selectors: What of the stage's reviewers they are.
-        veto: They may only reject, and need nobody else for it.
+        selectors: What of the stage's reviewers they are; none: they may only reject.
+        veto: Their reject ends it.
     """
 
     behalf: str | None = None
@@ -112,21 +115,29 @@ def right(
         return Right()
     if reviewer.is_anonymous or _excluded(terms, reviewer.name):
         return None
+    veto = any(selects(selector, reviewer) for selector in terms.veto)
     means = who(request)
     own = tuple(selector for selector in means if selects(selector, reviewer))
     if own and not handling.gave_away(reviewer.name, request.stage):
-        return Right(None, own)
+        return Right(None, own, veto)
     if given := handling.held(reviewer.name, request.stage):
-        return Right(given.whose, given.rights)
+        return Right(given.whose, given.rights, veto)
     for absent in away:
         theirs = tuple(selector for selector in means if selects(selector, absent))
         spent = any(same(absent.name, vote.behalf or vote.reviewer) for vote in votes)
         barred = spent or _excluded(terms, absent.name) or handling.gave_away(absent.name, request.stage)
         if theirs and not barred:
-            return Right(absent.name, theirs)
-    if any(selects(selector, reviewer) for selector in terms.veto):
-        return Right(None, (), veto=True)
-    return None
+            return Right(absent.name, theirs, veto)
+    return Right(None, (), veto) if veto else None
+
+
+def is_open_to(request: Request, reviewer: Reviewer, away: Iterable[Reviewer], votes: Sequence[Vote]) -> bool:
+    """Whether an answer of this person is wanted: they may decide, have not answered, and nobody did with their vote."""
+    if any(same(vote.reviewer, reviewer.name) for vote in votes):
+        return False
+    found = right(request, reviewer, away, votes)
+    whose = found and (found.behalf or reviewer.name)
+    return found is not None and (found.veto or not any(same(v.behalf or v.reviewer, str(whose)) for v in votes))
 
 
 def may_decide(
@@ -172,13 +183,19 @@ def proposal(decision: Decision) -> str:
     return digest(meant)
 
 
-def check_vote(request: Request, votes: Sequence[Vote], vote: Vote, *, veto: bool) -> None:
-    """Refuse an answer that cannot count.
+def check_vote(request: Request, votes: Sequence[Vote], vote: Vote, entitled: Right) -> None:
+    """Refuse an answer that cannot count. A veto always can.
 
     Raises:
         AlreadyDecidedError: This person, or whose right they use, has answered already.
         InvalidDecisionError: A veto that is no reject, or not what the stage before agreed on.
     """
+    if entitled.veto and is_no(request, vote.decision):
+        return
+    if not entitled.selectors:
+        raise InvalidDecisionError(
+            request.id, f"{vote.reviewer} may only reject it; for more it takes {' or '.join(who(request))}"
+        )
     for earlier in votes:
         person = earlier.behalf or earlier.reviewer
         if same(earlier.reviewer, vote.reviewer) or same(person, vote.behalf or vote.reviewer):
@@ -189,10 +206,6 @@ def check_vote(request: Request, votes: Sequence[Vote], vote: Vote, *, veto: boo
             ):
                 continue  # they changed their mind while it waits
             raise AlreadyDecidedError(request.id, earlier.reviewer, earlier.decision.type)
-    if veto and not is_no(request, vote.decision):
-        raise InvalidDecisionError(
-            request.id, f"{vote.reviewer} may only reject it; for more it takes {' or '.join(who(request))}"
-        )
     if is_no(request, vote.decision):
         return
     before = _agreed_before(request, votes)

@@ -296,3 +296,35 @@ def test_a_stage_confirms_what_the_stage_before_agreed_on_not_what_one_of_it_wan
     with pytest.raises(InvalidDecisionError, match="alice agreed to it as shown"):
         desk.inbox.decide(request.id, edit({"eur": 1_000_000}), reviewer="carol")
     assert desk.inbox.decide(request.id, approve(), reviewer="carol").reviewer == "alice, frank, carol"
+
+
+def test_a_veto_holds_for_reviewers_too_and_whatever_became_of_their_vote(desk: Desk) -> None:
+    fay = Reviewer("fay", ["finance", "security"])
+    rule = {"stages": [["role:finance"], ["role:legal"]], "veto": ["role:security"], "rejects": 2}
+    request = desk.ask(rule)
+    assert desk.inbox.decide(request.id, reject("no"), reviewer=fay).decision == reject("no")  # she alone
+    request = desk.ask(rule)
+    assert desk.inbox.decide(request.id, approve(), reviewer=fay).stage == 1
+    with pytest.raises(InvalidDecisionError, match="fay may only reject it"):
+        desk.inbox.decide(request.id, approve(), reviewer=fay)
+    assert desk.inbox.decide(request.id, reject("after all"), reviewer=fay).reviewer == "fay"
+    request = desk.ask(rule)
+    desk.inbox.delegate(request.id, "dave", reviewer=fay)
+    desk.inbox.claim(request.id, reviewer="dave")
+    assert desk.inbox.decide(request.id, reject("no"), reviewer=fay).state == "decided"
+
+
+def test_whose_vote_was_used_has_nothing_left_to_decide(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"], "quorum": 2})
+    desk.away("alice", "dave")
+    desk.inbox.decide(request.id, approve(), reviewer="dave")
+    assert desk.inbox.pending(reviewer="alice") == []
+    with pytest.raises(AlreadyDecidedError):
+        desk.inbox.decide(request.id, approve(), reviewer="alice")
+    assert [r.id for r in desk.inbox.pending(reviewer="bob")] == [request.id]
+
+
+def test_who_has_only_a_veto_can_be_a_deputy(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"], "veto": ["role:security"]})
+    desk.away("alice", "sam")
+    assert desk.inbox.decide(request.id, approve(), reviewer="sam").state == "decided"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from hitl_graph.errors import NotEntitledError, StaleRequestError
+from hitl_graph.errors import InvalidDecisionError, NotEntitledError, StaleRequestError
 from hitl_graph.ledger import audit, deciding, effects, handling, requests, schedule
 from hitl_graph.ledger.audit import AuditReport
 from hitl_graph.model import Decision, Request
@@ -107,7 +107,7 @@ class Ledger:
             except deciding.TurnDue as due:
                 if not self.write(schedule.catch_up, self.now_ms(), str(due.args[0])):
                     raise StaleRequestError(due.args[0], "its pause is not stored yet; try again in a moment") from None
-            except NotEntitledError:
+            except (NotEntitledError, InvalidDecisionError):  # the latter: whose own right is only a veto
                 names = [] if away else self.read(handling.deputised, self.now_ms(), who.name)
                 if not names:
                     raise

@@ -11,7 +11,7 @@ from hitl_graph.ledger import audit, requests
 from hitl_graph.model import Decision, Request, canonical
 from hitl_graph.reviewers import Reviewer, same
 from hitl_graph.storage import Transaction
-from hitl_graph.voting import Vote, agreed, check_claims, check_vote, may_decide, outcome
+from hitl_graph.voting import Vote, agreed, check_claims, check_vote, is_no, may_decide, outcome
 from hitl_graph.wire import validate
 
 __all__ = ["TurnDue", "check_open", "decide", "votes", "votes_on"]
@@ -76,13 +76,15 @@ def decide(
     entitled = may_decide(request, reviewer, away, before)
     decision = validate(decision, request)
     name = next((vote.reviewer for vote in before if same(vote.reviewer, reviewer.name)), reviewer.name)
-    vote = Vote(name, decision, channel, now, stage=request.stage, behalf=entitled.behalf, rights=entitled.selectors)
-    check_vote(request, before, vote, veto=entitled.veto)
-    if not entitled.veto:
+    veto = entitled.veto and is_no(request, decision)
+    behalf, rights = (None, ()) if veto else (entitled.behalf, entitled.selectors)
+    vote = Vote(name, decision, channel, now, stage=request.stage, behalf=behalf, rights=rights)
+    check_vote(request, before, vote, entitled)
+    if not veto:
         check_claims(request, before, name, now)
     _store(tx, now_ms, request, vote)
     after = (*(earlier for earlier in before if earlier.reviewer != vote.reviewer), vote)
-    result = outcome(request, after, vote, veto=entitled.veto)
+    result = outcome(request, after, vote, veto=veto)
     if result == "decided":
         names = agreed(request, after, decision) if request.terms else vote.reviewer
         return requests.settle(tx, now_ms, request, decision, reviewer=names, channel=channel)

@@ -104,7 +104,7 @@ def delegate(
     before = votes(tx, request.id)
     right = may_decide(request, reviewer, away, before)
     terms, handling, stage = request.terms or Terms(), request.handling or Handling(), request.stage
-    if right.veto:
+    if not right.selectors:
         raise NotEntitledError(request.id, f"{reviewer.name} has a veto, and a veto cannot be delegated")
     for vote in before:
         if same(vote.reviewer, reviewer.name) or same(vote.reviewer, to.name):
