@@ -70,7 +70,7 @@ class Terms(_Frozen):
         excluded: Names of those who may not decide: the requester, the author.
         veto: Selectors of those whose single reject ends it, whichever stage it is in.
         rejects: How many different people have to reject it (or respond) to end it; a veto needs no other.
-        delegates: Selectors of those to whom a vote may be delegated.
+        delegates: Selectors of those who may have somebody else's vote: by delegation, or as a deputy.
         schedule: In the order of time.
     """
 

@@ -108,7 +108,7 @@ def right(
 
     Args:
         away: Whose deputy they are now, because those are out of office.
-        votes: Whoever voted has no right left that a deputy could use.
+        votes: Whoever voted has no right left that another deputy could use.
     """
     terms, handling = request.terms, request.handling or Handling()
     if terms is None or not terms.names_people:
@@ -122,9 +122,10 @@ def right(
         return Right(None, own, veto)
     if given := handling.held(reviewer.name, request.stage):
         return Right(given.whose, given.rights, veto)
-    for absent in away:
+    for absent in away if any(selects(selector, reviewer) for selector in terms.delegates) else ():
         theirs = tuple(selector for selector in means if selects(selector, absent))
-        spent = any(same(absent.name, vote.behalf or vote.reviewer) for vote in votes)
+        others = [vote for vote in votes if not same(vote.reviewer, reviewer.name)]
+        spent = any(same(absent.name, vote.behalf or vote.reviewer) for vote in others)
         barred = spent or _excluded(terms, absent.name) or handling.gave_away(absent.name, request.stage)
         if theirs and not barred:
             return Right(absent.name, theirs, veto)

@@ -328,3 +328,16 @@ def test_who_has_only_a_veto_can_be_a_deputy(desk: Desk) -> None:
     request = desk.ask({"reviewers": ["role:finance"], "veto": ["role:security"]})
     desk.away("alice", "sam")
     assert desk.inbox.decide(request.id, approve(), reviewer="sam").state == "decided"
+
+
+def test_a_deputy_may_change_their_mind_and_has_to_be_one_whom_the_rule_lets_have_a_vote(desk: Desk) -> None:
+    desk.away("alice", "dave")
+    request = desk.ask({"reviewers": ["role:finance"], "quorum": 2, "rejects": 2})
+    desk.inbox.decide(request.id, reject("no"), reviewer="dave")
+    desk.inbox.decide(request.id, approve(), reviewer="dave")
+    assert desk.inbox.decide(request.id, approve(), reviewer="bob").reviewer == "dave, bob"
+    request = desk.ask({"reviewers": ["role:finance"], "delegates": ["role:legal"]})
+    with pytest.raises(NotEntitledError):
+        desk.inbox.decide(request.id, approve(), reviewer="dave")
+    desk.away("alice", "carol")
+    assert desk.inbox.decide(request.id, approve(), reviewer="carol").state == "decided"
