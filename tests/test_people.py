@@ -341,3 +341,21 @@ def test_a_deputy_may_change_their_mind_and_has_to_be_one_whom_the_rule_lets_hav
         desk.inbox.decide(request.id, approve(), reviewer="dave")
     desk.away("alice", "carol")
     assert desk.inbox.decide(request.id, approve(), reviewer="carol").state == "decided"
+
+
+def test_a_vote_that_was_used_does_not_go_back_by_any_hand(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"], "quorum": 2})
+    desk.inbox.delegate(request.id, "dave", reviewer="alice")
+    desk.inbox.delegate(request.id, "erin", reviewer="dave")
+    desk.inbox.decide(request.id, approve(), reviewer="erin")
+    for move, who in ((desk.inbox.take_back, "dave"), (desk.inbox.take_back, "alice"), (desk.inbox.hand_back, "erin")):
+        with pytest.raises(StaleRequestError, match="erin has voted with it already"):
+            move(request.id, reviewer=who)
+
+
+def test_who_loses_a_vote_loses_their_claim(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"]})
+    desk.inbox.delegate(request.id, "dave", reviewer="alice")
+    desk.inbox.claim(request.id, reviewer="dave")
+    desk.inbox.take_back(request.id, reviewer="alice")
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "decided"

@@ -44,50 +44,50 @@ def hand_back(
     """Give up a claim and a vote that was delegated to this person; they go back to whom they came from.
 
     Raises:
-        StaleRequestError: There is nothing to hand back.
+        StaleRequestError: There is nothing to hand back, or the vote was used or given on.
     """
     request = _open(tx, now_ms, request_id)
     handling, stage = request.handling or Handling(), request.stage
-    kept = tuple(c for c in handling.claims if not same(c.reviewer, reviewer.name))
-    given = tuple(
-        step.model_copy(update={"back": True})
-        if step.stage == stage and not step.back and same(step.to, reviewer.name)
-        else step
-        for step in handling.delegations
-    )
-    if handling.gave_away(reviewer.name, stage) and given != handling.delegations:
-        raise StaleRequestError(request.id, f"{reviewer.name} delegated it further; take that back first")
-    new = Handling(claims=kept, delegations=given)
-    if new == handling:
+    claims = handling.claimed(_at(now_ms))
+    kept = tuple(c for c in claims if not same(c.reviewer, reviewer.name))
+    got = next((step for step in handling.given(stage) if same(step.to, reviewer.name)), None)
+    if got is None and kept == claims:
         raise StaleRequestError(request.id, f"{reviewer.name} has neither claimed it nor been given a vote")
+    if got is not None:
+        _check_unused(tx, request, got)
+        if handling.held(reviewer.name, stage) is None:
+            raise StaleRequestError(request.id, f"{reviewer.name} delegated it further; take that back first")
+    given = tuple(step.model_copy(update={"back": True}) if step is got else step for step in handling.delegations)
+    new = Handling(claims=kept, delegations=given)
     return _store(tx, now_ms, request, new, "request.handed_back", {}, actor=reviewer.name)
 
 
 def take_back(
     tx: Transaction, now_ms: int, request_id: str, *, reviewer: Reviewer, away: tuple[Reviewer, ...] = ()
 ) -> Request:
-    """End a delegation by this person, and those that came of it.
+    """End a delegation by this person, or by a deputy of theirs, and those that came of it, with their claims.
 
     Raises:
         StaleRequestError: There is none, or whoever got the vote has used it.
     """
     request = _open(tx, now_ms, request_id)
-    handling, stage = request.handling or Handling(), request.stage
-    if not handling.gave_away(reviewer.name, stage):
+    handling = request.handling or Handling()
+    given = handling.given(request.stage)
+    first = next((i for i, d in enumerate(given) if same(d.by, reviewer.name) or same(d.whose, reviewer.name)), None)
+    if first is None:
         raise StaleRequestError(request.id, f"{reviewer.name} has not delegated it")
-    if used := next((v for v in votes(tx, request.id) if v.behalf and same(v.behalf, reviewer.name)), None):
-        raise StaleRequestError(request.id, f"{used.reviewer} has voted with it already")
-    taken, holder = list(handling.delegations), reviewer.name
-    while (at := _given_by(taken, holder, stage)) is not None:
-        holder = taken[at].to
-        taken[at] = taken[at].model_copy(update={"back": True})
-    new = handling.model_copy(update={"delegations": tuple(taken)})
+    _check_unused(tx, request, given[first])
+    ended = [step for step in given[first:] if same(step.whose, given[first].whose)]
+    kept = tuple(c for c in handling.claims if not any(same(c.reviewer, step.to) for step in ended))
+    marked = tuple(step.model_copy(update={"back": True}) if step in ended else step for step in handling.delegations)
+    new = Handling(claims=kept, delegations=marked)
     return _store(tx, now_ms, request, new, "request.taken_back", {}, actor=reviewer.name)
 
 
-def _given_by(delegations: list[Delegation], name: str, stage: int) -> int | None:
-    found = (i for i, d in enumerate(delegations) if d.stage == stage and not d.back and same(d.by, name))
-    return next(found, None)
+def _check_unused(tx: Transaction, request: Request, given: Delegation) -> None:
+    """Refuse to give back a vote that was used."""
+    if used := next((v for v in votes(tx, request.id) if v.behalf and same(v.behalf, given.whose)), None):
+        raise StaleRequestError(request.id, f"{used.reviewer} has voted with it already")
 
 
 def delegate(
@@ -104,16 +104,16 @@ def delegate(
     before = votes(tx, request.id)
     right = may_decide(request, reviewer, away, before)
     terms, handling, stage = request.terms or Terms(), request.handling or Handling(), request.stage
+    whose = right.behalf or reviewer.name
     if not right.selectors:
         raise NotEntitledError(request.id, f"{reviewer.name} has a veto, and a veto cannot be delegated")
     for vote in before:
-        if same(vote.reviewer, reviewer.name) or same(vote.reviewer, to.name):
+        if any(same(vote.reviewer, name) for name in (reviewer.name, to.name)) or same(vote.behalf or "", whose):
             raise StaleRequestError(request.id, f"{vote.reviewer} has voted already; nothing was delegated")
     if to.is_anonymous or any(same(to.name, excluded) for excluded in terms.excluded):
         raise NotEntitledError(request.id, f"{to.name} may not decide it, so it cannot be delegated to them")
     if not any(selects(selector, to) for selector in terms.delegates):
         raise NotEntitledError(request.id, f"it may be delegated only to {' or '.join(terms.delegates)}, not {to.name}")
-    whose = right.behalf or reviewer.name
     chain = {n for step in handling.given(stage) for n in (step.by, step.to, step.whose)} | {reviewer.name, whose}
     if any(same(name, to.name) for name in chain):
         raise StaleRequestError(request.id, f"{to.name} has given or got it already; nothing was delegated")
