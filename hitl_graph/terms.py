@@ -48,7 +48,8 @@ class Turn(_Frozen):
 
     Args:
         at: When.
-        then: `remind`: who may decide is told again. `escalate`: `to` may decide, too. `reject`, `approve`: decided so.
+        then: `remind`: who may decide is told again. `escalate`: `to` may decide, too. `reject`, `approve`: decided so;
+            but it is a reject where anybody has answered otherwise than with approve, or could not have approved.
         to: Selectors. Of a reminder, whom to tell beside those who may decide.
     """
 

@@ -15,7 +15,7 @@ from hitl_graph.errors import (
 )
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger, handling, requests, schedule
-from hitl_graph.model import Action, Request, approve, edit, reject, request_id
+from hitl_graph.model import WORDS, Action, Request, Word, approve, edit, reject, request_id
 from hitl_graph.policy import Call, Deadline, Escalate, Policy, Rule, Stage
 from hitl_graph.reviewers import Reviewer, StaticDirectory, selects
 from hitl_graph.terms import Terms
@@ -45,7 +45,7 @@ class Desk:
         self.inbox = Inbox(self.ledger)
         self.asked = 0
 
-    def ask(self, rule: dict[str, Any], **terms: Any) -> Request:
+    def ask(self, rule: dict[str, Any], allowed: tuple[Word, ...] = WORDS, **terms: Any) -> Request:
         verdict = Policy([Rule("pay", "ask", **rule)]).judge(Call("pay", {}))
         on = verdict.terms or Terms()
         if verdict.deadline:
@@ -54,7 +54,7 @@ class Desk:
         interrupt = f"{self.asked:032x}"
         request = Request(
             id=request_id("t", interrupt), kind="approval", thread_id="t", interrupt_id=interrupt,
-            action=Action(name="pay", args={"eur": 5}), action_key=f"key {self.asked}",
+            action=Action(name="pay", args={"eur": 5}), action_key=f"key {self.asked}", allowed=allowed,
             terms=on.model_copy(update=terms),
         )  # fmt: skip
         self.ledger.write(
@@ -359,3 +359,17 @@ def test_who_loses_a_vote_loses_their_claim(desk: Desk) -> None:
     desk.inbox.claim(request.id, reviewer="dave")
     desk.inbox.take_back(request.id, reviewer="alice")
     assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "decided"
+
+
+def test_silence_approves_only_what_nobody_wanted_otherwise(desk: Desk) -> None:
+    by_silence = Deadline(timedelta(hours=1), then="approve")
+    rule = {"reviewers": ["role:finance"], "quorum": 2, "rejects": 2, "deadline": by_silence}
+    unanswered, agreed, refused, edited = (desk.ask(rule) for _ in range(4))
+    desk.inbox.decide(agreed.id, approve(), reviewer="alice")
+    desk.inbox.decide(refused.id, reject("no"), reviewer="alice")
+    desk.inbox.decide(edited.id, edit({"eur": 1}), reviewer="alice")
+    never = desk.ask(rule, allowed=("edit", "reject"))
+    desk.clock.advance(timedelta(hours=1))
+    desk.sweep()
+    came = [desk.inbox.get(r.id).decision for r in (unanswered, agreed, refused, edited, never)]
+    assert [d and d.type for d in came] == ["approve", "approve", "reject", "reject", "reject"]

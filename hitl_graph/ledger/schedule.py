@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hitl_graph.ledger import audit, requests
+from hitl_graph.ledger.deciding import votes
 from hitl_graph.model import Decision, Request
 from hitl_graph.storage import Transaction
 from hitl_graph.terms import Turn
-from hitl_graph.voting import who
+from hitl_graph.voting import silence_says, who
 
 __all__ = ["CHANNEL", "Came", "catch_up", "next_due", "sweep"]
 
@@ -70,7 +71,8 @@ def _take(tx: Transaction, now_ms: int, request: Request) -> Came:
     body = {"due_ms": turn.at_ms, "to": list(to), "turn": request.fired}
     audit.append(tx, now_ms, event, request.id, body, thread_id=request.thread_id, actor=CHANNEL)
     if turn.then in ("approve", "reject"):
-        decision = Decision(type=turn.then, message=f"Nobody decided by {turn.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC.")
+        unheard = silence_says(turn, request, votes(tx, request.id))
+        decision = Decision(type=unheard, message=f"Nobody decided by {turn.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC.")
         requests.settle(tx, now_ms, came, decision, reviewer=CHANNEL, channel=CHANNEL)
     tx.notify("inbox")
     late = (datetime.fromtimestamp(now_ms / 1000, UTC) - turn.at).total_seconds()
