@@ -208,9 +208,7 @@ def _open_to(
         if any(selects(selector, human) for selector in _STRINGS.validate_json(named) for human in people)
     ]  # fmt: skip
     while len(page) < limit:
-        found = requests.pending(
-            tx, kind=kind, thread_id=thread_id, among=sets, given_to=who.name, limit=limit, after=after
-        )
+        found = requests.pending(tx, kind=kind, thread_id=thread_id, among=sets, limit=limit, after=after)
         votes = deciding.votes_on(tx, [request.id for request in found]) if found else {}
         for request in found:
             if is_open_to(request, who, away, votes[request.id]) and len(page) < limit:

@@ -373,3 +373,12 @@ def test_silence_approves_only_what_nobody_wanted_otherwise(desk: Desk) -> None:
     desk.sweep()
     came = [desk.inbox.get(r.id).decision for r in (unanswered, agreed, refused, edited, never)]
     assert [d and d.type for d in came] == ["approve", "approve", "reject", "reject", "reject"]
+
+
+@pytest.mark.parametrize("name", ["Erin", "Éric", "CORP\\erin", 'e"rin', "er_n%"])
+def test_a_delegated_request_is_in_the_inbox_however_the_name_is_written(desk: Desk, name: str) -> None:
+    request = desk.ask({"reviewers": ["role:finance"]})
+    desk.inbox.delegate(request.id, name, reviewer="alice")
+    for spelt in (name, name.upper(), f" {name.lower()} "):
+        assert [r.id for r in desk.inbox.pending(reviewer=spelt)] == [request.id], spelt
+    assert desk.inbox.pending(reviewer="frank") == []
