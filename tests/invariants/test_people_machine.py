@@ -1,0 +1,448 @@
+"""Whatever people, clocks and sweepers do in whatever order: a request stands as the rules for people say (I1 to I9).
+
+`people_oracle` predicts of each operation whether it is accepted and how the request stands then. What ran is
+counted once more from the tables and the log alone.
+"""
+
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count, permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from hitl_graph.errors import HitlError, PermitError, StaleRequestError
+from hitl_graph.inbox import Inbox
+from hitl_graph.ledger import effects, handling, requests, schedule
+from hitl_graph.ledger.effects import Authority, Begun, Busy, Finished
+from hitl_graph.model import WORDS, Action, Decision, Request, approve, edit, reject, request_id, respond
+from hitl_graph.terms import Stage, Terms, Turn
+from hitl_graph.testing import FakeClock
+from hitl_graph.voting import proposal
+from tests.databases import NOTE, open_ledger
+from tests.invariants.people_oracle import DIRECTORY, EVERYBODY, MEANS, Asked, Desk, known, meant, proposed, refuses
+
+SHOWN = {"eur": 5}
+SPELLINGS: tuple[Callable[[str], str], ...] = (str, str, str.upper, str.title, lambda name: f" {name}\t")
+SELECTORS = st.lists(st.sampled_from(sorted(MEANS)), min_size=1, max_size=3, unique=True)
+PERSON = st.sampled_from(EVERYBODY)
+SPELT = st.builds(lambda name, spell: spell(name), PERSON, st.sampled_from(SPELLINGS))
+ANSWER = st.sampled_from(
+    [approve(), approve("fine"), approve(), edit({"eur": 4}), edit({"eur": 9}), reject("no"), respond("later")]
+)
+ALLOWED: Any = st.sampled_from([WORDS, WORDS, WORDS, ("approve", "reject"), ("edit", "respond", "reject")])
+MOMENT = st.sampled_from([1, 400, 60_000, 60_000, 3_600_000])
+
+
+@st.composite
+def stages(draw: Any) -> Stage:
+    reviewers = tuple(draw(SELECTORS)) if draw(st.integers(0, 3)) else ()
+    quorum = draw(st.sampled_from([1, 1, 2, 2, 3]))
+    distinct = len(reviewers) >= quorum and draw(st.booleans())
+    return Stage(reviewers=reviewers, quorum=quorum, distinct_roles=distinct)
+
+
+TERMS = st.builds(
+    Terms,
+    stages=st.lists(stages(), min_size=1, max_size=3).map(tuple),
+    excluded=st.lists(SPELT, max_size=1).map(tuple),
+    veto=st.sampled_from([(), (), ("role:security",), ("alice",)]),
+    rejects=st.sampled_from([1, 1, 2]),
+    delegates=st.sampled_from([("*",), ("*",), ("*",), ("role:legal", "user:erin"), ()]),
+)
+TURNS = st.lists(
+    st.tuples(
+        st.integers(1, 12), st.sampled_from([0, 1, 500]), st.sampled_from(["remind", "escalate", "reject", "approve"]),
+        SELECTORS,
+    ),
+    max_size=4,
+)  # fmt: skip
+
+
+class People(RuleBasedStateMachine):
+    """People, sweepers and a checkpointer at work through two ledgers on one database."""
+
+    folder: Path
+    number = count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        path = self.folder / f"people-{next(self.number)}.db"
+        self.clock, self.desk = FakeClock(), Desk()
+        self.ledgers = [open_ledger(path), open_ledger(path)]
+        for ledger in self.ledgers:
+            ledger.clock, ledger.directory = self.clock, DIRECTORY
+        self.ledger, self.turn = self.ledgers[0], count()
+        self.anchor, self.decided = self.ledger.verify_audit().head, dict[str, Decision]()
+
+    def teardown(self) -> None:
+        for ledger in self.ledgers:
+            ledger.close()
+
+    @property
+    def inbox(self) -> Inbox:
+        """Of either ledger in turn."""
+        self.ledger = self.ledgers[next(self.turn) % 2]
+        self.desk.now_ms = self.ledger.now_ms()
+        return Inbox(self.ledger)
+
+    def pick(self, data: Any, *, waiting: bool = True) -> Asked:
+        asked = list(self.desk.asked.values())
+        open_ones = [a for a in asked if a.state == "pending"]
+        return data.draw(st.sampled_from(open_ones if waiting and open_ones else asked), "request")
+
+    def attempt(self, predicted: Any, call: Callable[[], Any]) -> Any:
+        """Do it; it has to be refused for one of the predicted reasons, if there are any."""
+        try:
+            done = call()
+        except HitlError as exc:
+            assert type(exc) in predicted, f"{exc!r}, and predicted was {predicted}"
+            return None
+        assert not predicted, f"it was accepted, and predicted was {predicted}"
+        return done
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.desk.asked) < 4)
+    @rule(terms=TERMS, turns=TURNS, allowed=ALLOWED, plain=st.integers(0, 9))
+    def ask(self, terms: Terms, turns: Any, allowed: Any, plain: int) -> None:
+        number, start = len(self.desk.asked), self.clock()
+        planned = [
+            Turn(at=start + timedelta(minutes=10 * after, milliseconds=ms), then=then, to=tuple(to))
+            for after, ms, then, to in sorted(turns, key=lambda turn: turn[:2])
+        ]
+        interrupt, thread = f"{number:032x}", f"t{number % 2}"
+        request = Request(
+            id=request_id(thread, interrupt), kind="approval", thread_id=thread, interrupt_id=interrupt,
+            action=Action(name="pay", args=dict(SHOWN)), action_key=f"key {number}", allowed=allowed,
+            terms=terms.model_copy(update={"schedule": tuple(planned)}) if plain else None,
+        )  # fmt: skip
+        self.inbox.ledger.write(
+            requests.open_request, self.ledger.now_ms(), request, checkpoint_id="c", task_id="k", parked=1
+        )
+        self.desk.asked[request.id] = Asked(request)
+
+    # --- answering -------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.desk.asked)
+    @rule(data=st.data(), who=SPELT, decision=ANSWER, shown=st.sampled_from([None, "right", "right", "wrong"]))
+    def decide(self, data: Any, who: str, decision: Decision, shown: str | None) -> None:
+        self.answer(self.pick(data, waiting=False), who, decision, shown)
+
+    @precondition(lambda self: any(a.state == "pending" for a in self.desk.asked.values()))
+    @rule(data=st.data(), spell=st.sampled_from(SPELLINGS), decision=ANSWER)
+    def help_on(self, data: Any, spell: Callable[[str], str], decision: Decision) -> None:
+        """Somebody who may, and mostly with what the others want."""
+        asked = self.pick(data)
+        self.desk.now_ms = self.ledger.now_ms()
+        who = [name for name in EVERYBODY if self.desk.open_to(asked, name)] or ["alice"]
+        wanted = [v.decision for v in asked.votes.values()] + [decision]
+        leading = sorted(wanted, key=lambda d: (refuses(d), proposed(d) != asked.agreed))[0]
+        self.answer(asked, spell(data.draw(st.sampled_from(who), "who")), leading, None)
+
+    @precondition(lambda self: any(a.votes for a in self.desk.asked.values()))
+    @rule(data=st.data(), decision=ANSWER)
+    def think_again(self, data: Any, decision: Decision) -> None:
+        asked = data.draw(st.sampled_from([a for a in self.desk.asked.values() if a.votes]))
+        self.answer(asked, data.draw(st.sampled_from(sorted(asked.votes))), decision, None)
+
+    def answer(self, asked: Asked, who: str, decision: Decision, shown: str | None) -> None:
+        inbox, request = self.inbox, asked.request
+        before = asked.state
+        refused = self.desk.decide(asked, known(who), decision, stale=shown == "wrong")
+        digest = {"right": request.digest, "wrong": "0" * 64, None: None}[shown]
+        done = self.attempt(
+            refused, lambda: inbox.decide(request.id, decision, reviewer=who, digest=digest, channel="test")
+        )
+        if done is not None:
+            assert before == "pending"
+            assert done.state == asked.state
+
+    # --- taking it in hand -----------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.desk.asked)
+    @rule(data=st.data(), who=SPELT, lease=MOMENT)
+    def claim(self, data: Any, who: str, lease: int) -> None:
+        asked, inbox = self.pick(data), self.inbox
+        refused = self.desk.claim(asked, known(who), self.desk.now_ms + lease)
+        self.attempt(
+            refused, lambda: inbox.claim(asked.request.id, reviewer=who, lease=timedelta(milliseconds=lease))
+        )
+
+    @precondition(lambda self: self.desk.asked)
+    @rule(data=st.data(), who=SPELT, holder=st.booleans())
+    def hand_back(self, data: Any, who: str, holder: bool) -> None:
+        asked, inbox = self.pick(data), self.inbox
+        if holder and (having := sorted({*asked.claims, *(gift.to for gift in asked.standing_gifts())})):
+            who = data.draw(st.sampled_from(having))
+        refused = self.desk.hand_back(asked, known(who))
+        self.attempt(refused, lambda: inbox.hand_back(asked.request.id, reviewer=who))
+
+    @precondition(lambda self: self.desk.asked)
+    @rule(data=st.data(), who=SPELT, to=SPELT, entitled=st.booleans())
+    def delegate(self, data: Any, who: str, to: str, entitled: bool) -> None:
+        asked, inbox = self.pick(data), self.inbox
+        if entitled and (having := [name for name in EVERYBODY if self.desk.right(asked, name)]):
+            who = data.draw(st.sampled_from(having))
+        refused = self.desk.delegate(asked, known(who), known(to))
+        self.attempt(refused, lambda: inbox.delegate(asked.request.id, to, reviewer=who))
+
+    @precondition(lambda self: self.desk.asked)
+    @rule(data=st.data(), who=SPELT, giver=st.booleans())
+    def take_back(self, data: Any, who: str, giver: bool) -> None:
+        asked, inbox = self.pick(data), self.inbox
+        if giver and (gave := sorted({name for g in asked.standing_gifts() for name in (g.by, g.whose)})):
+            who = data.draw(st.sampled_from(gave))
+        refused = self.desk.take_back(asked, known(who))
+        self.attempt(refused, lambda: inbox.take_back(asked.request.id, reviewer=who))
+
+    @rule(who=PERSON, deputy=SPELT, since=MOMENT, lasts=MOMENT, now=st.booleans())
+    def leave(self, who: str, deputy: str, since: int, lasts: int, now: bool) -> None:
+        ledger = self.inbox.ledger
+        from_ = self.clock() + timedelta(milliseconds=0 if now else since)
+        until = from_ + timedelta(milliseconds=lasts)
+        ledger.write(handling.leave, ledger.now_ms(), who, deputy, from_, until, actor="admin")
+        self.desk.leave(who, known(deputy), from_, until)
+
+    @precondition(lambda self: self.desk.absences)
+    @rule(data=st.data())
+    def returned(self, data: Any) -> None:
+        ledger = self.inbox.ledger
+        who = data.draw(st.sampled_from(sorted({absence[0] for absence in self.desk.absences})))
+        assert ledger.write(handling.returned, ledger.now_ms(), who.title(), actor="admin") == self.desk.returned(who)
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    @rule(by=MOMENT)
+    def wait(self, by: int) -> None:
+        self.clock.advance(timedelta(milliseconds=by))
+
+    @rule(data=st.data(), early=st.sampled_from([0, 0, 1]))
+    def wait_for_the_next_turn(self, data: Any, early: int) -> None:
+        """Exactly until then, or a millisecond less."""
+        due = [a.terms.schedule[a.fired].at for a in self.desk.asked.values() if a.fired < len(a.terms.schedule)]
+        if due:
+            until = data.draw(st.sampled_from(due)) - timedelta(milliseconds=early)
+            self.clock.advance(max(timedelta(0), until - self.clock()))
+
+    @rule()
+    def sweep(self) -> None:
+        ledger = self.inbox.ledger
+        came = ledger.write(schedule.sweep, ledger.now_ms())
+        assert [(c.request.id, c.turn.then) for c in came] == self.desk.sweep()
+        assert ledger.write(schedule.sweep, ledger.now_ms()) == []
+
+    # --- what the graph does ---------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.desk.asked)
+    @rule(data=st.data(), end=st.sampled_from(["delivered", "delivered", "superseded", "cancelled"]))
+    def close(self, data: Any, end: Any) -> None:
+        asked = self.pick(data, waiting=False)
+        if end == "delivered" and asked.state != "decided":
+            return
+        self.inbox.ledger.write(requests.close, self.ledger.now_ms(), asked.request, end, "test")
+        asked.state = end if asked.state in ("pending", "decided") else asked.state
+
+    @precondition(lambda self: any(a.decision for a in self.desk.asked.values()))
+    @rule(data=st.data(), wanted=st.sampled_from(["decided", "decided", "shown", "other"]))
+    def run_it(self, data: Any, wanted: str) -> None:
+        asked = data.draw(st.sampled_from([a for a in self.desk.asked.values() if a.decision]))
+        self.start(asked, wanted)
+
+    @precondition(lambda self: self.desk.asked)
+    @rule(data=st.data())
+    def run_what_waits(self, data: Any) -> None:
+        self.start(self.pick(data), "shown")
+
+    def start(self, asked: Asked, wanted: str) -> None:
+        ledger, decision = self.inbox.ledger, asked.decision
+        meant_args = {"approve": SHOWN, "edit": decision and decision.args}.get(decision.type) if decision else None
+        args = {"decided": meant_args or SHOWN, "shown": SHOWN, "other": {"eur": 4}}[wanted]
+        action = Action(name="pay", args=args)
+        key, thread = str(asked.request.action_key), asked.request.thread_id
+        may = asked.state in ("decided", "delivered") and meant_args is not None and args == meant_args
+        authority = Authority("test", asked.request.id)
+        try:
+            begun = ledger.write(effects.start, ledger.now_ms(), key, 1, thread, action, authority)
+        except PermitError:
+            assert not may or asked.permit == "redacted"
+            return
+        if asked.permit is not None:
+            assert isinstance(begun, {"reserved": Busy, "done": Finished}[asked.permit])
+            return
+        assert may
+        assert isinstance(begun, Begun)
+        asked.permit = "reserved"
+        self.recount(asked.request.id, action)
+
+    @precondition(lambda self: any(a.permit == "reserved" for a in self.desk.asked.values()))
+    @rule()
+    def finish(self) -> None:
+        asked = next(a for a in self.desk.asked.values() if a.permit == "reserved")
+        ledger, permit = self.inbox.ledger, f"{asked.request.action_key}#1"
+        ledger.write(effects.settle, ledger.now_ms(), permit, "done", type_="msgpack", result=b"x")
+        asked.permit = "done"
+
+    @precondition(lambda self: any(a.permit == "done" or a.state == "decided" for a in self.desk.asked.values()))
+    @rule(thread=st.sampled_from(["t0", "t1"]), really=st.integers(0, 3))
+    def redact(self, thread: str, really: int) -> None:
+        of_it = [a for a in self.desk.asked.values() if a.request.thread_id == thread]
+        if really or any(a.permit == "reserved" for a in of_it):
+            return
+        self.inbox.ledger.redact(thread, actor="admin", reason="asked for")
+        for asked in of_it:
+            asked.state = "cancelled" if asked.state in ("pending", "decided") else asked.state
+            asked.decision, asked.redacted, asked.request = None, True, asked.request.model_copy(update={"terms": None})
+            asked.votes, asked.gifts, asked.claims = {}, [], {}
+            asked.permit = asked.permit and "redacted"
+            self.decided.pop(asked.request.id, None)
+
+    # --- counted again, from the tables and the log alone ----------------------------------------------------------
+
+    def recount(self, request_id: str, action: Action) -> None:
+        """A permit was written: enough different people wanted exactly this, each of whom might decide then."""
+        request = self.ledger.read(requests.find, request_id)
+        terms, decision = request.terms or Terms(), request.decision
+        assert decision is not None
+        assert action.args == (decision.args if decision.type == "edit" else SHOWN)
+        log = self.rows("SELECT seq, at_ms, event, body, actor FROM hitl_audit WHERE subject = ? ORDER BY seq", request_id)
+        votes = self.rows(
+            "SELECT reviewer, decision, at_ms, stage, behalf FROM hitl_votes WHERE request_id = ?", request_id
+        )
+        [ended] = [row for row in log if row[2] == "request.decided"]
+        if request.reviewer == "deadline":
+            turn = terms.schedule[request.fired - 1]
+            assert (turn.then, decision.type) == ("approve", "approve")
+            assert turn.at_ms <= ended[1]
+            assert all(Decision.model_validate_json(vote[1]).type == "approve" for vote in votes)
+            return
+        agreeing = [v for v in votes if proposal(Decision.model_validate_json(v[1])) == proposal(decision)]
+        principals = [known(vote[4] or vote[0]) for vote in agreeing]
+        assert len({known(vote[0]) for vote in agreeing}) == len(agreeing)
+        assert len(set(principals)) == len(agreeing)
+        assert not {known(name) for name in terms.excluded} & {*principals, *(known(vote[0]) for vote in agreeing)}
+        if request.terms is None:
+            return
+        for number, stage in enumerate(terms.stages):
+            of_stage = [(v, p) for v, p in zip(agreeing, principals, strict=True) if (v[3] or 0) == number]
+            escalated = [
+                (row[1], selector)
+                for row, turn in zip((r for r in log if r[2] in COMES), terms.schedule, strict=False)
+                if turn.then == "escalate"
+                for selector in turn.to
+            ]
+            able = []
+            for vote, principal in of_stage:
+                also = [selector for at, selector in escalated if at <= vote[2]]
+                selectors = [*stage.reviewers, *also] if stage.reviewers else ["*"]
+                able.append({selector for selector in selectors if principal in MEANS[selector]})
+                assert able[-1], f"{principal} might not decide in stage {number}"
+                if known(vote[0]) != principal:
+                    self.was_entrusted(known(vote[0]), principal, vote[2], log)
+                    assert known(vote[0]) in meant(terms.delegates)
+            places = sorted(set().union(*able))
+            matched = max(
+                (sum(p in a for p, a in zip(order, able, strict=False))
+                 for order in permutations(places + [""] * len(able), len(able))),
+                default=0,
+            )  # fmt: skip
+            assert (matched if stage.distinct_roles else len(of_stage)) >= stage.quorum
+
+    def was_entrusted(self, voter: str, principal: str, at_ms: int, log: Any) -> None:
+        """There is a chain of delegations from one to the other, or an absence."""
+        reached, deputies = {principal}, self.rows("SELECT reviewer, deputy, from_ms, until_ms FROM hitl_absences")
+        for who, deputy, since, until in deputies:
+            if known(who) == principal and since <= at_ms < until:
+                reached.add(known(deputy))
+        grown = True
+        while grown:
+            given = {known(_body(r)["to"]) for r in log if r[2] == "request.delegated" and known(r[4]) in reached}
+            grown = not given <= reached
+            reached |= given
+            reached |= {known(d) for who, d, since, until in deputies if known(who) == principal}
+        assert voter in reached, f"{voter} voted for {principal}, who gave them nothing"
+
+    def rows(self, query: str, *parameters: Any) -> list[Any]:
+        return self.ledger.read(lambda tx: tx.execute(query, parameters).fetchall())
+
+    # --- after each step -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_log_agrees(self) -> None:
+        report = self.ledger.verify_audit(self.anchor)
+        assert report.ok, report.problem
+        self.anchor = report.head
+
+    @invariant()
+    def all_stands_as_it_has_to(self) -> None:
+        inbox = self.inbox
+        for key, asked in self.desk.asked.items():
+            request = inbox.get(key)
+            assert (request.state, request.decision) == (asked.state, asked.decision)
+            if request.decision is not None:
+                assert self.decided.setdefault(key, request.decision) == request.decision
+                assert {known(name) for name in str(request.reviewer).split(", ")} == asked.by
+            if asked.redacted:
+                continue
+            assert (request.stage, request.fired) == (asked.stage, asked.fired)
+            self.standing_is_right(inbox, asked)
+            fired = [then for then in self.desk.turns.get(key, [])]
+            assert fired == [turn.then for turn in asked.terms.schedule[: asked.fired]]
+
+    def standing_is_right(self, inbox: Inbox, asked: Asked) -> None:
+        standing = inbox.standing(asked.request.id)
+        assert set(standing.reviewers) == set(asked.selectors())
+        votes = {known(v.reviewer): (known(v.behalf or v.reviewer), v.stage, proposed(v.decision)) for v in standing.votes}
+        assert votes == {n: (v.whose, v.stage, proposed(v.decision)) for n, v in asked.votes.items()}
+        assert len(standing.votes) == len(votes)
+        assert [known(d.by) for d in standing.delegations if not d.back and d.stage == asked.stage] == [
+            gift.by for gift in asked.standing_gifts()
+        ]
+        if asked.state == "pending":
+            left = asked.terms.stages[asked.stage].quorum - asked.best()
+            assert standing.missing.startswith(f"{left} of ")
+            holding = {known(claim.reviewer) for claim in standing.claims}
+            assert holding == {name for name, until in asked.claims.items() if until > self.desk.now_ms}
+            assert standing.upcoming == asked.terms.schedule[asked.fired :]
+        else:
+            assert (standing.missing, standing.claims, standing.upcoming) == ("", (), ())
+
+    @invariant()
+    def everybody_sees_what_they_may_decide(self) -> None:
+        inbox = self.inbox
+        for number, name in enumerate(EVERYBODY):
+            spelt = SPELLINGS[number % len(SPELLINGS)](name)
+            seen = {request.id for request in inbox.pending(reviewer=spelt, limit=2 + number % 2)}
+            if len(seen) == 2 + number % 2:
+                seen |= {r.id for r in inbox.pending(reviewer=spelt)}
+            assert seen == {key for key, asked in self.desk.asked.items() if self.desk.open_to(asked, name)}, name
+
+
+COMES = ("request.reminded", "request.escalated", "request.timed_out")
+
+
+def _body(row: Any) -> Any:
+    import json
+
+    return json.loads(row[3])
+
+
+def explore(folder: Path, examples: int, steps: int) -> None:
+    People.folder = folder
+    run_state_machine_as_test(
+        People,
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True,
+            suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
+            phases=[Phase.explicit, Phase.generate],
+        ),
+    )  # fmt: skip
+
+
+def test_people_in_any_order(tmp_path: Path, engine: str) -> None:
+    explore(tmp_path, 20, 30)
