@@ -336,17 +336,22 @@ def silence_says(turn: Turn, request: Request, votes: Sequence[Vote]) -> Literal
     return "approve" if turn.then == "approve" and "approve" in request.allowed and not spoken else "reject"
 
 
-def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[Reviewer]) -> bool:
-    """Whether a decision of these people, made on other terms, would also be one on these."""
+def satisfied(terms: Terms | None, decided: Terms | None, votes: Sequence[tuple[Reviewer, Reviewer]]) -> bool:
+    """Whether what was decided on other terms would also be decided on these.
+
+    Args:
+        votes: Of those who agreed to it, each with the person whose right it was.
+    """
     if terms is None or not terms.names_people or (decided and decided.unscheduled == terms.unscheduled):
         return True
     if any(stage.distinct_roles for stage in terms.stages):
         return False
     slots = [(f"{i} {k}", stage) for i, stage in enumerate(terms.stages) for k in range(stage.quorum)]
     able = [
-        tuple(slot for slot, stage in slots if any(selects(s, human) for s in stage.reviewers or _ANYBODY))
-        for human in people
-        if not human.is_anonymous and not _excluded(terms, human.name)
+        tuple(slot for slot, stage in slots if any(selects(s, owner) for s in stage.reviewers or _ANYBODY))
+        for voter, owner in votes
+        if not any(human.is_anonymous or _excluded(terms, human.name) for human in (voter, owner))
+        and (same(voter.name, owner.name) or any(selects(s, voter) for s in terms.delegates))
     ]
     return _matched(able) == len(slots)
 

@@ -310,3 +310,26 @@ def test_silence_rejects_and_the_model_is_told(bank: Make) -> None:
     assert desk.resume() == "finished"
     assert desk.paid == []
     assert desk.told().startswith("pay needed a person's approval and did not run. Nobody decided by 2030-01-01 13:00")
+
+
+def test_who_said_no_is_not_counted_under_a_stricter_policy(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask", quorum=2, rejects=2)])
+    request = desk.start()
+    desk.inbox.decide(request.id, reject("no"), reviewer="alice")
+    for name in ("bob", "carol"):
+        desk.inbox.decide(request.id, approve(), reviewer=name)
+    desk.rules = [Rule("pay", "ask", reviewers=["role:finance"], quorum=2)]
+    desk.worker = Worker(desk.build(), desk.saver.ledger)
+    assert desk.resume() == "paused"
+    assert desk.paid == []
+
+
+def test_a_vote_by_proxy_is_counted_under_a_stricter_policy_only_if_both_may(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask", reviewers=["role:finance"])])
+    request = desk.start(user_id="carol")
+    desk.inbox.delegate(request.id, "carol", reviewer="alice")
+    desk.inbox.decide(request.id, approve(), reviewer="carol")
+    desk.rules = [Rule("pay", "ask", reviewers=["role:finance"], exclude=["requester"])]
+    desk.worker = Worker(desk.build(), desk.saver.ledger)
+    assert desk.resume() == "paused"
+    assert desk.paid == []

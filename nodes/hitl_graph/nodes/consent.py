@@ -22,7 +22,7 @@ from hitl_graph.policy.rules import Fact
 from hitl_graph.reviewers import person
 from hitl_graph.steps import Steps, blocking, calling
 from hitl_graph.terms import Fresh, Origin
-from hitl_graph.voting import satisfied
+from hitl_graph.voting import proposal, satisfied
 
 __all__ = ["Answer", "ask"]
 
@@ -89,7 +89,7 @@ def ask(
             return replace(answer, denied=now.reason)
         reason: str | None = None
         changed = None
-        if not (yield blocking(_covers, asker, request, now)):
+        if not (yield blocking(_covers, asker, request, decision, now)):
             reason = now.reason
         elif request.fresh is not None:
             facts = yield from _read(_functions(request.fresh, now, verdict), call(action))
@@ -126,13 +126,18 @@ def _complete(
     return complete
 
 
-def _covers(asker: Asker, request: Request, now: Verdict) -> bool:
+def _covers(asker: Asker, request: Request, decision: Decision, now: Verdict) -> bool:
     """Whether those who agreed would be enough for what the policy says now."""
     if now.outcome != "ask" or (now.terms is None and not now.exclude):
         return True
     terms = terms_of(now, request.origin, asker.ledger.clock())
     votes = asker.ledger.read(deciding.votes, request.id)
-    people = [person(vote.behalf or vote.reviewer, asker.ledger.directory) for vote in votes]
+    wanted = proposal(decision)
+    people = [
+        (person(vote.reviewer, asker.ledger.directory), person(vote.behalf or vote.reviewer, asker.ledger.directory))
+        for vote in votes
+        if proposal(vote.decision) == wanted
+    ]
     return satisfied(terms, request.terms, people)
 
 
