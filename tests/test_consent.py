@@ -333,3 +333,34 @@ def test_a_vote_by_proxy_is_counted_under_a_stricter_policy_only_if_both_may(ban
     desk.worker = Worker(desk.build(), desk.saver.ledger)
     assert desk.resume() == "paused"
     assert desk.paid == []
+
+
+def test_an_edit_that_brings_facts_into_play_is_put_to_people_with_them(bank: Make) -> None:
+    account = Account()
+    much = Rule("pay", "ask", when=lambda call: call.args["eur"] > 1000, facts={"balance": account})
+    desk = bank([Rule("pay", "ask"), much])
+    first = desk.start()
+    assert first.fresh is None
+    desk.inbox.decide(first.id, edit({"eur": 5000}), reviewer="carol")
+    assert desk.resume() == "paused"
+    second = desk.waiting()
+    assert second.reason == "carol was not shown balance"
+    assert second.fresh is not None
+    assert second.fresh.facts == {"balance": 1200}
+    desk.inbox.decide(second.id, approve(), reviewer="carol")
+    assert desk.resume() == "finished"
+    assert desk.paid == [5000]
+
+
+def test_facts_that_changed_are_put_to_the_same_people_also_under_a_relaxed_policy(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask", reviewers=["role:finance"], exclude=["requester"], facts={"balance": Account()})])
+    desk.inbox.decide(desk.start(user_id="bob").id, approve(), reviewer="alice")
+    desk.rules = [Rule("pay", "allow")]
+    desk.worker = Worker(desk.build(), desk.saver.ledger)
+    assert desk.resume() == "paused"  # the fact cannot be read any more
+    for name in ("carol", "bob"):
+        with pytest.raises(NotEntitledError):
+            desk.inbox.decide(desk.waiting().id, approve(), reviewer=name)
+    desk.inbox.decide(desk.waiting().id, approve(), reviewer="alice")
+    assert desk.resume() == "finished"
+    assert desk.paid == [500]

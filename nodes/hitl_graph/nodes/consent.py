@@ -91,6 +91,8 @@ def ask(
         changed = None
         if not (yield blocking(_covers, asker, request, decision, now)):
             reason = now.reason
+        elif unseen := sorted(now.facts.keys() - (request.fresh.facts if request.fresh else {})):
+            reason = f"{request.reviewer} was not shown {', '.join(unseen)}"
         elif request.fresh is not None:
             facts = yield from _read(_functions(request.fresh, now, verdict), call(action))
             if canonical(facts) != canonical(request.fresh.facts):
@@ -99,7 +101,9 @@ def ask(
         if reason is None and not again:
             return replace(answer, action=action)
         yield blocking(asker.delivered, request.id)
-        wanted = now if now.outcome == "ask" and (now.terms or now.exclude) else verdict
+        wanted = now if now.outcome == "ask" and (now.terms or now.exclude or now.facts) else verdict
+        if request.terms and not (wanted.terms or wanted.exclude):  # a relaxed policy does not choose others
+            wanted = replace(wanted, terms=request.terms.unscheduled)
         verdict = replace(wanted, reason=reason or verdict.reason)
     raise AssertionError("unreachable")
 

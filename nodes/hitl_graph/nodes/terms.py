@@ -26,7 +26,7 @@ def terms_of(verdict: Verdict, origin: Origin | None, now: datetime) -> Terms | 
     Raises:
         PolicyError: A rule excludes somebody, and the run does not say who that is.
     """
-    excluded = []
+    excluded = list(verdict.terms.excluded) if verdict.terms else []
     for party in verdict.exclude:
         name = getattr(origin, party, None)
         if name is None:
