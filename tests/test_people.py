@@ -382,3 +382,25 @@ def test_a_delegated_request_is_in_the_inbox_however_the_name_is_written(desk: D
     for spelt in (name, name.upper(), f" {name.lower()} "):
         assert [r.id for r in desk.inbox.pending(reviewer=spelt)] == [request.id], spelt
     assert desk.inbox.pending(reviewer="frank") == []
+
+
+FINANCE, LEGAL = Stage(reviewers=("role:finance",)), Stage(reviewers=("role:legal",))
+EITHER = {"reviewers": ["role:finance", "role:legal"]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ({"stages": [FINANCE, Stage(quorum=2)]}, {"stages": [LEGAL]}, (FINANCE, LEGAL, Stage())),
+        ({"stages": [FINANCE, FINANCE]}, {"stages": [LEGAL]}, (FINANCE, FINANCE, LEGAL)),
+        ({"stages": [FINANCE, FINANCE]}, {"stages": [FINANCE]}, (FINANCE, FINANCE)),
+        (
+            {**EITHER, "quorum": 2, "distinct_roles": True},
+            {**EITHER, "quorum": 3},
+            (Stage(**EITHER, quorum=2, distinct_roles=True), Stage(**EITHER)),
+        ),
+    ],
+)
+def test_two_rules_that_ask_lose_nobody(one: Any, other: Any, together: Any) -> None:
+    verdict = Policy([Rule("pay", "ask", **one), Rule("pay", "ask", **other)]).judge(Call("pay", {}))
+    assert verdict.terms == Terms(stages=together)
