@@ -92,7 +92,7 @@ class Gift:
     back: bool = False
 
 
-@dataclass(repr=False)
+@dataclass
 class Asked:
     """A request as it has to be."""
 
@@ -110,9 +110,6 @@ class Asked:
     permit: str | None = None
     """None, or the state of its effect."""
     redacted: bool = False
-
-    def __repr__(self) -> str:
-        return f"<{self.request.action_key}>"
 
     @property
     def terms(self) -> Terms:
@@ -136,7 +133,7 @@ class Asked:
             return ["*"]
         for turn in self.terms.schedule[: self.fired]:
             named += turn.to if turn.then == "escalate" else ()
-        return named
+        return sorted({*named})
 
     def roles(self, name: str) -> set[str]:
         return {selector for selector in self.selectors() if name in MEANS[selector]}

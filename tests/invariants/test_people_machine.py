@@ -93,9 +93,9 @@ class People(RuleBasedStateMachine):
         return Inbox(self.ledger)
 
     def pick(self, data: Any, *, waiting: bool = True) -> Asked:
-        asked = list(self.desk.asked.values())
-        open_ones = [a for a in asked if a.state == "pending"]
-        return data.draw(st.sampled_from(open_ones if waiting and open_ones else asked), "request")
+        asked = self.desk.asked
+        open_ones = [key for key, a in asked.items() if a.state == "pending"]
+        return asked[data.draw(st.sampled_from(open_ones if waiting and open_ones else list(asked)), "request")]
 
     def attempt(self, predicted: Any, call: Callable[[], Any]) -> Any:
         """Do it; it has to be refused for one of the predicted reasons, if there are any."""
@@ -193,6 +193,8 @@ class People(RuleBasedStateMachine):
             who = data.draw(st.sampled_from(having))
         refused = self.desk.delegate(asked, known(who), known(to))
         self.attempt(refused, lambda: inbox.delegate(asked.request.id, to, reviewer=who))
+        if not refused and data.draw(st.booleans(), "and they vote"):
+            self.answer(asked, to, data.draw(ANSWER), None)
 
     @precondition(lambda self: any(a.gifts or a.claims for a in self.desk.asked.values()))
     @rule(data=st.data(), who=SPELT, stranger=st.integers(0, 4), back=st.booleans())
