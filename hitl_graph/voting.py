@@ -18,6 +18,7 @@ __all__ = [
     "agreed",
     "check_claims",
     "check_vote",
+    "counts",
     "is_no",
     "is_open_to",
     "left",
@@ -336,22 +337,24 @@ def silence_says(turn: Turn, request: Request, votes: Sequence[Vote]) -> Literal
     return "approve" if turn.then == "approve" and "approve" in request.allowed and not spoken else "reject"
 
 
-def satisfied(terms: Terms | None, decided: Terms | None, votes: Sequence[tuple[Reviewer, Reviewer]]) -> bool:
-    """Whether what was decided on other terms would also be decided on these.
+def counts(terms: Terms, voter: Reviewer, owner: Reviewer) -> bool:
+    """Whether a vote would count on these terms: neither is excluded, and the one may have the other's vote."""
+    if any(human.is_anonymous or _excluded(terms, human.name) for human in (voter, owner)):
+        return False
+    return same(voter.name, owner.name) or any(selects(selector, voter) for selector in terms.delegates)
 
-    Args:
-        votes: Of those who agreed to it, each with the person whose right it was.
-    """
+
+def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[Reviewer]) -> bool:
+    """Whether a decision of these people, made on other terms, would also be one on these."""
     if terms is None or not terms.names_people or (decided and decided.unscheduled == terms.unscheduled):
         return True
     if any(stage.distinct_roles for stage in terms.stages):
         return False
     slots = [(f"{i} {k}", stage) for i, stage in enumerate(terms.stages) for k in range(stage.quorum)]
     able = [
-        tuple(slot for slot, stage in slots if any(selects(s, owner) for s in stage.reviewers or _ANYBODY))
-        for voter, owner in votes
-        if not any(human.is_anonymous or _excluded(terms, human.name) for human in (voter, owner))
-        and (same(voter.name, owner.name) or any(selects(s, voter) for s in terms.delegates))
+        tuple(slot for slot, stage in slots if any(selects(s, human) for s in stage.reviewers or _ANYBODY))
+        for human in people
+        if not human.is_anonymous and not _excluded(terms, human.name)
     ]
     return _matched(able) == len(slots)
 

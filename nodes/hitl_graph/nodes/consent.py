@@ -19,10 +19,10 @@ from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.terms import terms_of
 from hitl_graph.policy import Call, Verdict
 from hitl_graph.policy.rules import Fact
-from hitl_graph.reviewers import person
+from hitl_graph.reviewers import Reviewer, person
 from hitl_graph.steps import Steps, blocking, calling
-from hitl_graph.terms import Fresh, Origin
-from hitl_graph.voting import proposal, satisfied
+from hitl_graph.terms import Fresh, Origin, Terms
+from hitl_graph.voting import counts, proposal, satisfied
 
 __all__ = ["Answer", "ask"]
 
@@ -134,14 +134,12 @@ def _covers(asker: Asker, request: Request, decision: Decision, now: Verdict) ->
     """Whether those who agreed would be enough for what the policy says now."""
     if now.outcome != "ask" or (now.terms is None and not now.exclude):
         return True
-    terms = terms_of(now, request.origin, asker.ledger.clock())
-    votes = asker.ledger.read(deciding.votes, request.id)
-    wanted = proposal(decision)
-    people = [
-        (person(vote.reviewer, asker.ledger.directory), person(vote.behalf or vote.reviewer, asker.ledger.directory))
-        for vote in votes
-        if proposal(vote.decision) == wanted
-    ]
+    terms = terms_of(now, request.origin, asker.ledger.clock()) or Terms()
+    people, wanted = list[Reviewer](), proposal(decision)
+    for vote in asker.ledger.read(deciding.votes, request.id):
+        voter, owner = (person(name, asker.ledger.directory) for name in (vote.reviewer, vote.behalf or vote.reviewer))
+        if proposal(vote.decision) == wanted and counts(terms, voter, owner):
+            people.append(owner)
     return satisfied(terms, request.terms, people)
 
 
