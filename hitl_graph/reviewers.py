@@ -8,6 +8,7 @@ from a directory, never from what is sent along with an answer.
 import ast
 import re
 import tomllib
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -116,12 +117,15 @@ def person(who: str | Reviewer, directory: Directory | None) -> Reviewer:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two names are one person: case and blanks around do not count, so that nobody counts twice."""
+    """Whether two names are one person, so that nobody counts twice.
+
+    Case and blanks around do not count, nor in which of Unicode's ways a letter is written.
+    """
     return _folded(one) == _folded(other)
 
 
 def _folded(name: str) -> str:
-    return name.strip().casefold()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def selects(selector: str, reviewer: Reviewer) -> bool:

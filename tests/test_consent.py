@@ -364,3 +364,15 @@ def test_facts_that_changed_are_put_to_the_same_people_also_under_a_relaxed_poli
     desk.inbox.decide(desk.waiting().id, approve(), reviewer="alice")
     assert desk.resume() == "finished"
     assert desk.paid == [500]
+
+
+def test_who_has_two_names_may_not_decide_under_the_other_one(db_path: str) -> None:
+    def directory(name: str) -> Reviewer | None:
+        return PEOPLE(name.removesuffix("@corp.example"))
+
+    with open_checkpointer(db_path, directory=directory) as saver:
+        desk = Bank(saver, [Rule("pay", "ask", exclude=["requester"])])
+        request = desk.start(user_id="alice@corp.example")
+        for name in ("alice", "alice@corp.example"):
+            with pytest.raises(NotEntitledError, match="it is their own"):
+                desk.inbox.decide(request.id, approve(), reviewer=name)

@@ -404,3 +404,11 @@ EITHER = {"reviewers": ["role:finance", "role:legal"]}
 def test_two_rules_that_ask_lose_nobody(one: Any, other: Any, together: Any) -> None:
     verdict = Policy([Rule("pay", "ask", **one), Rule("pay", "ask", **other)]).judge(Call("pay", {}))
     assert verdict.terms == Terms(stages=together)
+
+
+def test_a_name_in_another_of_unicodes_ways_is_the_same_person(desk: Desk) -> None:
+    request = desk.ask({"quorum": 2})
+    assert desk.inbox.decide(request.id, approve(), reviewer="jos\u00e9").state == "pending"
+    for name in ("jose\u0301", "JOSE\u0301", "\uff4a\uff4f\uff53\u00e9"):
+        with pytest.raises(AlreadyDecidedError):
+            desk.inbox.decide(request.id, approve(), reviewer=name)

@@ -13,6 +13,7 @@ from hitl_graph.errors import PolicyError
 from hitl_graph.ledger import requests
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.policy import Verdict
+from hitl_graph.reviewers import Directory
 from hitl_graph.terms import Origin, Terms
 
 __all__ = ["implementation", "origin_of", "terms_of"]
@@ -58,13 +59,21 @@ def origin_of(asker: Asker, *, graph: str | None, version: str | None, tool: Bas
         if asked and asked[0].origin is not None:
             requester, author = asked[0].origin.requester, author or asked[0].origin.author
     known = Origin(
-        requester=None if requester is None else str(requester),
-        author=None if author is None else str(author),
+        requester=_named(requester, asker.ledger.directory),
+        author=_named(author, asker.ledger.directory),
         graph=graph or _graph_id(asker.config),
         version=version,
         implementation=implementation(tool),
     )
     return None if known == Origin() else known
+
+
+def _named(who: object, directory: Directory | None) -> str | None:
+    """As the directory calls them: who has two names may not decide under the other one."""
+    if who is None:
+        return None
+    found = directory(str(who)) if directory is not None else None
+    return str(who) if found is None else found.name
 
 
 def _graph_id(config: RunnableConfig) -> str | None:
