@@ -125,6 +125,8 @@ def same(one: str, other: str) -> bool:
 
 
 def _folded(name: str) -> str:
+    if name.isascii():
+        return name.strip().casefold()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 

@@ -412,3 +412,16 @@ def test_a_name_in_another_of_unicodes_ways_is_the_same_person(desk: Desk) -> No
     for name in ("jose\u0301", "JOSE\u0301", "\uff4a\uff4f\uff53\u00e9"):
         with pytest.raises(AlreadyDecidedError):
             desk.inbox.decide(request.id, approve(), reviewer=name)
+
+
+def test_an_absence_that_ends_while_the_directory_is_asked_lets_nobody_decide(desk: Desk) -> None:
+    def directory(name: str) -> Reviewer | None:
+        if name == "alice":
+            desk.ledger.write(handling.returned, desk.ledger.now_ms(), "alice", actor="alice")
+        return PEOPLE(name)
+
+    request = desk.ask({"reviewers": ["role:finance"]})
+    desk.away("alice", "dave")
+    desk.ledger.directory = directory
+    with pytest.raises(NotEntitledError):
+        desk.inbox.decide(request.id, approve(), reviewer="dave")
