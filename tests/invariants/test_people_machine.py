@@ -156,6 +156,26 @@ class People(RuleBasedStateMachine):
                 wanted = sorted(yes, key=lambda d: (asked.agreed or proposed(d)) != proposed(d))[0]
                 self.answer(asked, spell(data.draw(st.sampled_from(who), "who")), wanted, None)
 
+    @precondition(lambda self: any(a.state == "pending" for a in self.desk.asked.values()))
+    @rule(data=st.data(), proxies=st.booleans(), decision=st.sampled_from([approve(), edit({"eur": 4})]))
+    def carry_through(self, data: Any, proxies: bool, decision: Decision) -> None:
+        """To its end, as far as people get, themselves or through others; then run it."""
+        asked = self.pick(data)
+        wanted = next((v.decision for v in asked.votes.values() if proposed(v.decision) == asked.agreed), decision)
+        for _ in range(8):
+            self.desk.now_ms = self.ledger.now_ms()
+            who = [name for name in EVERYBODY if self.desk.right(asked, name) and self.desk.open_to(asked, name)]
+            if not who:
+                break
+            name = data.draw(st.sampled_from(who), "who")
+            if proxies:
+                to = data.draw(st.sampled_from(["dave", "erin", "mia", "carol"]), "to")
+                if self.hand_on(asked, name, to):
+                    name = to
+            self.answer(asked, name, wanted, None)
+        if asked.state == "decided":
+            self.start(asked, "decided")
+
     @precondition(lambda self: any(a.votes for a in self.desk.asked.values()))
     @rule(data=st.data(), decision=ANSWER)
     def think_again(self, data: Any, decision: Decision) -> None:
@@ -188,13 +208,17 @@ class People(RuleBasedStateMachine):
     @precondition(lambda self: self.desk.asked)
     @rule(data=st.data(), who=SPELT, to=SPELT, entitled=st.booleans())
     def delegate(self, data: Any, who: str, to: str, entitled: bool) -> None:
-        asked, inbox = self.pick(data), self.inbox
+        asked = self.pick(data)
         if entitled and (having := [name for name in EVERYBODY if self.desk.right(asked, name)]):
             who = data.draw(st.sampled_from(having))
+        if self.hand_on(asked, who, to) and data.draw(st.booleans(), "and they vote"):
+            self.answer(asked, to, data.draw(ANSWER), None)
+
+    def hand_on(self, asked: Asked, who: str, to: str) -> bool:
+        inbox = self.inbox
         refused = self.desk.delegate(asked, known(who), known(to))
         self.attempt(refused, lambda: inbox.delegate(asked.request.id, to, reviewer=who))
-        if not refused and data.draw(st.booleans(), "and they vote"):
-            self.answer(asked, to, data.draw(ANSWER), None)
+        return not refused
 
     @precondition(lambda self: any(a.gifts or a.claims for a in self.desk.asked.values()))
     @rule(data=st.data(), who=SPELT, stranger=st.integers(0, 4), back=st.booleans())
