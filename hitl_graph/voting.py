@@ -135,7 +135,7 @@ def right(
 
 
 def is_open_to(request: Request, reviewer: Reviewer, away: Iterable[Reviewer], votes: Sequence[Vote]) -> bool:
-    """Whether an answer of this person is wanted: they may decide, have not answered, and nobody did with their vote."""
+    """Whether an answer of this person is wanted: they may decide, and neither they nor anybody for them has."""
     if any(same(vote.reviewer, reviewer.name) for vote in votes):
         return False
     found = right(request, reviewer, away, votes)

@@ -385,7 +385,7 @@ def test_a_delegated_request_is_in_the_inbox_however_the_name_is_written(desk: D
 
 
 FINANCE, LEGAL = Stage(reviewers=("role:finance",)), Stage(reviewers=("role:legal",))
-EITHER = {"reviewers": ["role:finance", "role:legal"]}
+EITHER: Any = {"reviewers": ["role:finance", "role:legal"]}
 
 
 @pytest.mark.parametrize(

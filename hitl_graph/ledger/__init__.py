@@ -103,7 +103,7 @@ class Ledger:
         who, away, idle = person(reviewer, self.directory), dict[str, Reviewer](), False
         while True:
             try:
-                return self.write(_acted, work, self.now_ms(), request_id, *args, reviewer=who, away=away, **how)
+                return self.write(_acted(work, away), self.now_ms(), request_id, *args, reviewer=who, **how)
             except deciding.TurnDue as due:
                 came = self.write(schedule.catch_up, self.now_ms(), str(due.args[0]))
                 if idle and not came:  # twice: nobody else took the turn either
@@ -163,14 +163,15 @@ class Ledger:
         return self.write(work)
 
 
-def _acted(
-    tx: Transaction, work: Callable[..., T], now_ms: int, request_id: str, *args: Any, reviewer: Reviewer,
-    away: dict[str, Reviewer], **how: Any,
-) -> T:  # fmt: skip
-    """For those who are still away: the directory was asked who they are, and that took its time."""
-    still = handling.deputised(tx, now_ms, reviewer.name) if away else ()
-    absent = tuple(human for name, human in away.items() if name in still)
-    return work(tx, now_ms, request_id, *args, reviewer=reviewer, away=absent, **how)
+def _acted(work: Callable[..., T], away: dict[str, Reviewer]) -> Callable[..., T]:
+    """The work for those who are still away: the directory was asked who they are, and that took its time."""
+
+    def acted(tx: Transaction, now_ms: int, request_id: str, *args: Any, reviewer: Reviewer, **how: Any) -> T:
+        still = handling.deputised(tx, now_ms, reviewer.name) if away else ()
+        absent = tuple(human for name, human in away.items() if name in still)
+        return work(tx, now_ms, request_id, *args, reviewer=reviewer, away=absent, **how)
+
+    return acted
 
 
 def _alone(

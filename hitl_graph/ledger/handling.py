@@ -55,7 +55,7 @@ def hand_back(
         raise StaleRequestError(request.id, f"{reviewer.name} has neither claimed it nor been given a vote")
     if got is not None:
         _check_unused(tx, request, got)
-        if handling.held(reviewer.name, stage) is None:
+        if any(same(step.by, reviewer.name) and same(step.whose, got.whose) for step in handling.given(stage)):
             raise StaleRequestError(request.id, f"{reviewer.name} delegated it further; take that back first")
     given = tuple(step.model_copy(update={"back": True}) if step is got else step for step in handling.delegations)
     new = Handling(claims=kept, delegations=given)

@@ -146,10 +146,10 @@ class Asked:
 
     def holds(self, name: str) -> Gift | None:
         """A gift that has come to this person and not been given on."""
-        got = [gift for gift in self.standing_gifts() if gift.to == name]
-        [gift] = got or [None]
-        passed_on = gift and any(o.by == name and o.whose == gift.whose for o in self.standing_gifts())
-        return None if passed_on else gift
+        for gift in self.standing_gifts():
+            if gift.to == name and not any(o.by == name and o.whose == gift.whose for o in self.standing_gifts()):
+                return gift
+        return None
 
     def used_by(self, whose: str) -> set[str]:
         return {name for name, vote in self.votes.items() if vote.whose == whose}
@@ -279,9 +279,7 @@ class Desk:
         if right is None:
             return refused | {InvalidDecisionError if veto else NotEntitledError}
         mine = asked.votes.get(name)
-        again = mine is not None and (
-            mine.stage < asked.stage or proposed(mine.decision) == proposed(decision)
-        )
+        again = mine is not None and (mine.stage < asked.stage or proposed(mine.decision) == proposed(decision))
         if again or asked.used_by(right[0]) - {name}:
             refused.add(AlreadyDecidedError)
         if not refuses(decision) and asked.agreed not in (None, proposed(decision)):
