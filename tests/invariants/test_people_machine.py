@@ -381,8 +381,9 @@ class People(RuleBasedStateMachine):
             (known(v.reviewer), known(v.behalf or v.reviewer), v.stage, proposed(v.decision)) for v in standing.votes
         ]
         assert sorted(votes) == sorted((n, v.whose, v.stage, proposed(v.decision)) for n, v in asked.votes.items())
-        assert [known(d.by) for d in standing.delegations if not d.back and d.stage == asked.stage] == [
-            gift.by for gift in asked.standing_gifts()
+        given = [d for d in standing.delegations if not d.back and d.stage == asked.stage]
+        assert [(known(d.by), known(d.whose), known(d.to)) for d in given] == [
+            (gift.by, gift.whose, gift.to) for gift in asked.standing_gifts()
         ]
         if asked.state == "pending":
             left = asked.terms.stages[asked.stage].quorum - asked.best()
