@@ -417,10 +417,10 @@ def explore(folder: Path, examples: int, steps: int) -> None:
     )  # fmt: skip
 
 
-def test_people_in_any_order(tmp_path: Path) -> None:
-    explore(tmp_path, 15, 25)
+def test_people_in_any_order(tmp_path: Path, engine: str) -> None:
+    explore(tmp_path, {"sqlite": 12, "postgres": 4}[engine], 25)
 
 
 @pytest.mark.slow
-def test_people_in_any_order_for_longer(tmp_path: Path) -> None:
-    explore(tmp_path, 60, 40)
+def test_people_in_any_order_for_longer(tmp_path: Path, engine: str) -> None:
+    explore(tmp_path, {"sqlite": 50, "postgres": 12}[engine], 35)
