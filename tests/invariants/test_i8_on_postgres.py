@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from hitl_graph.ledger import AuditReport, Ledger, audit
+from hitl_graph.ledger import AuditReport, Ledger, verification
 from hitl_graph.storage import Transaction
 from tests.databases import NOTE, open_ledger
 from tests.invariants.processes import child
@@ -38,7 +38,7 @@ def _tamper(ledger: Ledger, *statements: tuple[str, tuple[Any, ...]] | str) -> A
     def work(tx: Transaction) -> None:
         for statement in statements:
             tx.execute(*((statement, ()) if isinstance(statement, str) else statement))
-        raise _UndoneError(audit.verify(tx))
+        raise _UndoneError(verification.verify(tx))
 
     with pytest.raises((_UndoneError, psycopg.Error)) as caught:
         ledger.database.write(work)
