@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from hitl_graph.checkpointers.retention import Retained, Retention, apply
 from hitl_graph.cli import queries, views
@@ -26,7 +25,7 @@ from hitl_graph.cli.app import (
     on_terminal,
     open_ledger,
 )
-from hitl_graph.cli.progress import shown
+from hitl_graph.cli.progress import counted
 from hitl_graph.steps import run
 from hitl_graph.storage.urls import is_postgres, versions
 
@@ -148,9 +147,8 @@ def migrate(
 
 @contextmanager
 def _progress(what: str, total: int) -> Generator[Callable[[Retained], None]]:
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("threads"), TimeRemainingColumn())
-    with shown(*columns, total=total) as tick:
-        yield lambda done: tick(completed=done.seen)
+    with counted(what, "threads") as tick:
+        yield lambda done: tick(done.seen, total)
 
 
 def _told(done: Retained) -> str:

@@ -13,13 +13,17 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from hitl_graph.errors import NotEntitledError, StaleRequestError
 from hitl_graph.ledger import audit, deciding, effects, export, handling, requests, schedule, verification
+from hitl_graph.ledger.export import Exported
+from hitl_graph.ledger.verification import AuditReport, Progress
+from hitl_graph.model import Decision, Request
+from hitl_graph.reviewers import Directory, Reviewer, person
 from hitl_graph.ledger.verification import AuditReport, Progress
 from hitl_graph.model import Decision, Request
 from hitl_graph.reviewers import Directory, Reviewer, person
 from hitl_graph.storage import Database, Transaction
 from hitl_graph.storage.urls import open_database
 
-__all__ = ["AuditReport", "Ledger", "utc_now"]
+__all__ = ["AuditReport", "Exported", "Ledger", "utc_now"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -137,7 +141,7 @@ class Ledger:
 
     def export_audit(
         self, write: Callable[[str], object], *, thread_id: str | None = None, progress: Progress | None = None
-    ) -> int:
+    ) -> Exported:
         """Write the log as JSON lines that `docs/verify_audit.py` verifies without this library or the database.
 
         One snapshot, a few rows at a time. Nothing is verified here: a log that was changed is exported as it is.
@@ -148,7 +152,7 @@ class Ledger:
             progress: Told now and then how many rows are written, and of how many.
 
         Returns:
-            Number of rows.
+            Number of rows, and the head.
 
         Raises:
             DatabaseCorruptError: A row holds what no log can hold; `verify_audit` says which.

@@ -6,37 +6,51 @@ its sealed fields, its hash, and salt and body where the text is exported and wa
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hitl_graph.errors import DatabaseCorruptError, StorageError
 from hitl_graph.ledger import chain
 from hitl_graph.ledger.verification import Progress
 from hitl_graph.storage import Database, Transaction
 
-__all__ = ["FORMAT", "once"]
+__all__ = ["FORMAT", "Exported", "once"]
 
 FORMAT: Final = "hitl-graph audit 1"
 
 
-def once(database: Database, write: Callable[[str], object], thread_id: str | None, progress: Progress | None) -> int:
-    """Write the lines of one snapshot. Returns the number of rows."""
+class Exported(NamedTuple):
+    """What was exported.
+
+    Attributes:
+        rows: Number of rows.
+        head: Hash of the last one.
+    """
+
+    rows: int
+    head: str
+
+
+def once(
+    database: Database, write: Callable[[str], object], thread_id: str | None, progress: Progress | None
+) -> Exported:
+    """Write the lines of one snapshot."""
     begun = False
 
-    def work(tx: Transaction) -> int:
+    def work(tx: Transaction) -> Exported:
         nonlocal begun
         tip = tx.execute("SELECT seq, hash FROM hitl_audit_tip").fetchone() or (None, None)
         if begun:  # a read is run again after a lost connection, but what is written is written
             raise StorageError("the connection was lost while the log was exported; what was written is not whole")
         begun = True
         write(_line({"format": FORMAT, "thread": thread_id, "rows": tip[0], "head": tip[1]}))
-        rows = 0
+        rows, head = 0, chain.GENESIS
         for page in chain.pages(tx):
             for row in page:
                 write(_line(_told(row, thread_id)))
-            rows += len(page)
+            rows, head = rows + len(page), page[-1][7]
             if progress is not None:
                 progress(rows, tip[0] or rows)
-        return rows
+        return Exported(rows, head)
 
     return database.read(work)
 
