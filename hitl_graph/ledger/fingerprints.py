@@ -151,8 +151,9 @@ def of_thread(tx: Transaction, thread_id: str) -> dict[str, dict[str, str]]:
 def strays(tx: Transaction, subject: Subject) -> Iterator[tuple[str, str]]:
     """Tables with a row that hangs on nothing, and the id it names."""
     for table, column in subject.hanging:
-        known = f"SELECT {subject.key} FROM {subject.table}"
-        stray = tx.execute(f"SELECT {column} FROM {table} WHERE {column} NOT IN ({known}) LIMIT 1")
+        # Not `NOT IN`: PostgreSQL would go through the whole subject table for each row.
+        known = f"SELECT 1 FROM {subject.table} s WHERE s.{subject.key} = h.{column}"
+        stray = tx.execute(f"SELECT h.{column} FROM {table} h WHERE NOT EXISTS ({known}) LIMIT 1")
         for row in readable(stray, table):
             yield table, row[0]
 
