@@ -17,9 +17,6 @@ from hitl_graph.ledger.export import Exported
 from hitl_graph.ledger.verification import AuditReport, Progress
 from hitl_graph.model import Decision, Request
 from hitl_graph.reviewers import Directory, Reviewer, person
-from hitl_graph.ledger.verification import AuditReport, Progress
-from hitl_graph.model import Decision, Request
-from hitl_graph.reviewers import Directory, Reviewer, person
 from hitl_graph.storage import Database, Transaction
 from hitl_graph.storage.urls import open_database
 

@@ -13,7 +13,7 @@ from hitl_graph.errors import DatabaseCorruptError
 from hitl_graph.ledger.chain import PAGE, readable
 from hitl_graph.storage import Rows, Transaction
 
-__all__ = ["SUBJECTS", "Part", "Subject", "about", "every", "fits", "hashed", "look", "of_thread", "strays"]
+__all__ = ["SUBJECTS", "Part", "Subject", "about", "every", "fits", "hashed", "is_gone", "look", "of_thread", "strays"]
 
 
 class Part(NamedTuple):
@@ -82,6 +82,12 @@ SUBJECTS: Final = {
         ),
         hanging=(("hitl_effects", "permit_id"),),
     ),
+    "absence": Subject(
+        "absence",
+        "hitl_absences",
+        (Part("reviewer, deputy, from_ms, until_ms", "hitl_absences"),),
+        thread=None,
+    ),
 }
 
 
@@ -104,6 +110,11 @@ def hashed(found: Iterable[Iterable[Sequence[Any]]], literal: Callable[[object],
         for row in rows
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_gone(said: object) -> bool:
+    """Whether this is the fingerprint of a row that a transition deleted."""
+    return said == hashed(())
 
 
 def fits(said: object, found: Iterable[Iterable[Sequence[Any]]]) -> bool:

@@ -86,7 +86,10 @@ def test_every_change_of_every_cell_and_every_missing_row_is_found(played: Ledge
         (["DELETE FROM hitl_audit WHERE seq = 5"], "row 5 is missing"),
         (["UPDATE hitl_requests SET reviewer = 'mallory' WHERE reviewer = 'bob'"], "decision"),
         (["INSERT INTO hitl_effects (permit_id, state, owner, started_ms) VALUES ('x', 'done', 'x', 1)"], "not exist"),
-        (["INSERT INTO hitl_votes VALUES ('x', 'mallory', '{}', 'cli', 1)"], "does not exist"),
+        (
+            ["INSERT INTO hitl_votes (request_id, reviewer, channel, at_ms) VALUES ('x', 'm', 'cli', 1)"],
+            "does not exist",
+        ),
     ],
 )
 def test_what_a_forger_does_is_found(played: Ledger, statements: list[str], says: str) -> None:
