@@ -49,18 +49,20 @@ def pages(tx: Transaction) -> Iterator[list[tuple[Any, ...]]]:
         DatabaseCorruptError: A row holds what is no text.
     """
     sql, bound, size, last = f"SELECT {', '.join(FIELDS)} FROM hitl_audit", "", PAGE, list[Any]()
+    number = 0
     while True:
         try:
             rows = readable(tx.execute(f"{sql} {bound} ORDER BY seq LIMIT ?", [*last, size]), "hitl_audit")
-        except DatabaseCorruptError:
+        except DatabaseCorruptError as error:
             if size == 1:
-                raise
+                raise DatabaseCorruptError(f"row {number + 1} of the log cannot be read: {error}") from error
             size = 1  # as far as it can be read, and what comes then is the one
             continue
         if not rows:
             return
         yield rows
-        bound, last = "WHERE seq > ?", [rows[-1][0]]
+        number = rows[-1][0]
+        bound, last = "WHERE seq > ?", [number]
 
 
 def readable(found: Rows, table: str) -> list[tuple[Any, ...]]:
