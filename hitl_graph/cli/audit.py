@@ -61,10 +61,10 @@ def verify(
         raise Failure(
             TAMPERED,
             f"the log of {db} does not verify: {report.problem}\n"
-            f"({report.rows} rows before it are in order.) Keep this file as it is, and compare it with a backup.",
+            f"({report.rows:,} rows before it are in order.) Keep this file as it is, and compare it with a backup.",
         )
-    redacted = f", {report.redacted} of them redacted" if report.redacted else ""
-    print(f"In order: {report.rows} rows{redacted}, and the tables agree with them{_rate(report.rows, took)}.")
+    redacted = f", {report.redacted:,} of them redacted" if report.redacted else ""
+    print(f"In order: {report.rows:,} rows{redacted}, and the tables agree with them{_rate(report.rows, took)}.")
     print(f"Head: {report.head}")
     note(
         "Keep the head elsewhere; `hitl audit verify --anchor HEAD` proves later that nothing before it was rewritten."
@@ -135,7 +135,7 @@ def export(
         with writing(out) as write, counted("exporting", "rows") as tick:
             exported = ledger.export_audit(write, thread_id=thread, progress=tick)
     if to_file:
-        print(f"Exported {exported.rows} rows to {out}{_rate(exported.rows, monotonic() - start)}.")
+        print(f"Exported {exported.rows:,} rows to {out}{_rate(exported.rows, monotonic() - start)}.")
         print(f"Head: {exported.head}")
         note("`python verify_audit.py FILE HEAD` verifies it, without hitl: the script is in the documents (Audit).")
 
