@@ -132,16 +132,19 @@ def appended(saver: Checkpointer, rows: int, together: int) -> float:
 
 
 def command(what: str, rows: int, *words: str) -> None:
-    """Run one, and say how long it took and how much memory."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    said = process.stdout.read().strip().splitlines()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    took = time.perf_counter() - start
+    """Run one, and say how long it took and how much memory (where there is a /proc)."""
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            with contextlib.suppress(OSError, StopIteration, ValueError):
+                status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                peak = max(peak, int(next(line for line in status if line.startswith("VmHWM")).split()[1]))
+            time.sleep(0.02)
+        took = time.perf_counter() - start
+        assert process.stdout is not None
+        said = process.stdout.read().decode()
     assert process.returncode == 0, said
-    show(what, rows / took, f"{took:6.1f} s, {used.ru_maxrss / 1024:5.0f} MB")
+    show(what, rows / took, f"{took:6.1f} s, {peak / 1024:5.0f} MB")
 
 
 def show(what: str, rate: float, more: str = "") -> None:

@@ -17,7 +17,9 @@ __all__ = ["FIELDS", "GENESIS", "PAGE", "SALT", "commitment", "is_sealed", "page
 GENESIS: Final = "0" * 64
 SALT: Final = 16
 PAGE: Final = 1000
-FIELDS: Final = ("seq", "at_ms", "event", "thread_id", "subject", "actor", "commitment", "hash", "salt", "body")
+FIELDS: Final[tuple[str, ...]] = (
+    "seq", "at_ms", "event", "thread_id", "subject", "actor", "commitment", "hash", "salt", "body",
+)  # fmt: skip
 """Of a row, in the order in which they are read and exported; all up to the commitment are sealed."""
 
 
