@@ -19,6 +19,7 @@
     ├── EffectError
     │   ├── OutcomeUnknownError     an action may or may not have happened
     │   └── EffectBusyError         another process has been running the action for too long to wait
+    ├── ChatError                   a message that cannot be taken while its thread waits
     ├── ThreadBusyError             another run goes on with the thread
     ├── DeliveryError               a decision that the worker cannot hand to the graph
     └── StorageError
@@ -34,6 +35,7 @@ from typing import Any
 
 __all__ = [
     "AlreadyDecidedError",
+    "ChatError",
     "ClaimedError",
     "DatabaseClosedError",
     "DatabaseCorruptError",
@@ -157,6 +159,17 @@ class OutcomeUnknownError(EffectError):
 
 class EffectBusyError(EffectError):
     """Another process runs this action right now."""
+
+
+class ChatError(HitlError):
+    """A message that cannot be taken as its sender wanted while the thread waits. Nothing was recorded."""
+
+    def __init__(self, thread_id: str, request_ids: tuple[str, ...], message: str) -> None:
+        self.thread_id, self.request_ids = thread_id, request_ids
+        super().__init__(thread_id, request_ids, message)
+
+    def __str__(self) -> str:
+        return f"thread {self.thread_id}: {self.args[2]}"
 
 
 class ThreadBusyError(HitlError):

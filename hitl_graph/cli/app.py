@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 from hitl_graph.cli.views import visible
 from hitl_graph.errors import (
     AlreadyDecidedError,
+    ChatError,
     HitlError,
     InvalidDecisionError,
     StaleRequestError,
@@ -74,7 +75,7 @@ Environment:
   HITL_DEBUG     1: errors with their traceback
   NO_COLOR       1: no colours"""
 
-_COMMANDS = ("looking", "answering", "history", "working", "audit", "database", "stuck", "doctor", "demo")
+_COMMANDS = ("looking", "answering", "saying", "history", "working", "audit", "database", "stuck", "doctor", "demo")
 _NEWLINE = "\n"
 _debugging = False
 
@@ -125,6 +126,8 @@ def told(exc: Exception) -> tuple[int, str]:
         case UnknownRequestError():
             return UNKNOWN, str(exc)
         case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError():
+            return REFUSED, str(exc)
+        case ChatError():
             return REFUSED, str(exc)
         case StorageError():
             return DATABASE, str(exc)

@@ -163,11 +163,11 @@ def _reporter(ledger: Ledger, as_json: bool) -> Callable[[Any], None]:
         if as_json:
             at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             told = {"thread_id": result.thread_id, "status": result.status, "request_ids": list(result.request_ids)}
-            emit({"at": at, **told, "error": error})
+            emit({"at": at, **told, "message_ids": list(result.message_ids), "error": error})
             return
         short = queries.short_ids(ledger, result.request_ids)
         why = f"  {views.visible(error)}" if error else ""
-        ids = ", ".join(short[own] for own in result.request_ids)
+        ids = ", ".join([*(short[own] for own in result.request_ids), *(f"message {n}" for n in result.message_ids)])
         now = datetime.now().astimezone().strftime("%H:%M:%S")
         print(f"{now}  {result.status:<8}  thread {views.visible(result.thread_id)}  {ids}{why}", flush=True)
 

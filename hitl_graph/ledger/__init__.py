@@ -1,9 +1,9 @@
 """The durable record of what was asked, decided and executed.
 
 `Ledger` runs the transactions of the modules beside it: `requests` (questions), `deciding` (answers), `handling`
-(who has a question in hand), `schedule` (what comes when nobody answers), `effects` (permits and executions), `claims`
-(who resumes a thread), `audit` (the hash chain; `verification` and `export` read it) and `parking` (what the
-checkpointer reports).
+(who has a question in hand), `schedule` (what comes when nobody answers), `effects` (permits and executions),
+`messages` (what was said while a thread waited), `claims` (who resumes a thread), `audit` (the hash chain;
+`verification` and `export` read it) and `parking` (what the checkpointer reports).
 """
 
 import os
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from hitl_graph.errors import NotEntitledError, StaleRequestError
-from hitl_graph.ledger import audit, deciding, effects, export, handling, requests, schedule, verification
+from hitl_graph.ledger import audit, deciding, effects, export, handling, messages, requests, schedule, verification
 from hitl_graph.ledger.export import Exported
 from hitl_graph.ledger.verification import AuditReport, Progress
 from hitl_graph.model import Decision, Request
@@ -160,6 +160,8 @@ class Ledger:
     def redact(self, thread_id: str, *, actor: str, reason: str) -> int:
         """Remove what a thread's requests, decisions, effects and log rows say; that they happened stays provable.
 
+        What waits in it is cancelled, and messages that wait for it are dropped.
+
         The messages are in the checkpoints: `checkpointer.delete_thread`. SQLite overwrites what was removed when the
         file is next vacuumed.
 
@@ -180,6 +182,7 @@ class Ledger:
                 (thread_id,),
             )
             effects.redact(tx, thread_id)
+            messages.drop(tx, self.now_ms(), thread_id, actor=actor, reason="redacted")
             return audit.redact(tx, self.now_ms(), thread_id, actor=actor, reason=reason)
 
         return self.write(work)

@@ -82,6 +82,12 @@ SUBJECTS: Final = {
         ),
         hanging=(("hitl_effects", "permit_id"),),
     ),
+    "message": Subject(
+        "message",
+        "hitl_messages",
+        (Part("thread_id, sender, message, at_ms, delivered_ms", "hitl_messages", "CAST(id AS TEXT)"),),
+        key="CAST(id AS TEXT)",
+    ),
     "absence": Subject(
         "absence",
         "hitl_absences",
