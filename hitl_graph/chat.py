@@ -162,8 +162,9 @@ class Chat:
         errand = self._errand()
         found = yield from look(errand.graph, self.ledger, errand._thread_config(thread_id))
         if not found.waits:
+            left = yield blocking(self.ledger.read, claims.left, self.ledger.now_ms())
             if (yield blocking(errand._claim, thread_id)):
-                sent = yield from self._run(errand, thread_id, given, said, name)
+                sent = yield from self._run(errand, thread_id, given, said, name, begun=thread_id in left)
                 if sent is not None:
                     return sent
                 found = yield from look(errand.graph, self.ledger, errand._thread_config(thread_id))
@@ -177,7 +178,7 @@ class Chat:
         return Sent("queued", tuple(request.id for request in found.asked), message_id=number)
 
     def _run(
-        self, errand: "_Errand", thread_id: str, given: dict[str, Any], said: Said, sender: str
+        self, errand: "_Errand", thread_id: str, given: dict[str, Any], said: Said, sender: str, *, begun: bool
     ) -> Steps[Sent | None]:
         """Run the graph with a message, in a thread that is claimed; None if people are asked in it after all."""
         renewing = Renewal(errand, thread_id)
@@ -186,9 +187,10 @@ class Chat:
             found = yield from look(errand.graph, self.ledger, config)
             if found.waits:
                 return None
-            if (yield blocking(self.ledger.read, messages.queued, thread_id)):  # those that came before go first
+            waiting = yield blocking(self.ledger.read, messages.queued, thread_id)
+            if waiting or (begun and found.is_midway):  # what came before goes first, and what a dead worker began
                 stands = False
-                sent, stands = yield from self._in_turn(errand, thread_id, said, sender)
+                sent, stands = yield from self._in_turn(errand, thread_id, said, sender, begun)
                 return sent
             try:
                 yield from errand._invoke(found.input_of(given, self.messages_key, sender), config)
@@ -200,10 +202,12 @@ class Chat:
             give_back = claims.release if stands else claims.leave
             yield blocking(self.ledger.write, give_back, thread_id, errand._name)
 
-    def _in_turn(self, errand: "_Errand", thread_id: str, said: Said, sender: str) -> Steps[tuple[Sent, bool]]:
+    def _in_turn(
+        self, errand: "_Errand", thread_id: str, said: Said, sender: str, begun: bool
+    ) -> Steps[tuple[Sent, bool]]:
         number = yield blocking(queue, self.ledger, thread_id, said, sender=sender, messages_key=self.messages_key)
-        errand.eager = True
-        done, stands = yield from errand._claimed(thread_id, begun=False)
+        errand.eager = not begun
+        done, stands = yield from errand._claimed(thread_id, begun)
         mine = next((result for result in done if number in result.message_ids), None)
         error = done[-1].error if done else None
         if mine is None:

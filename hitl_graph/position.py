@@ -16,7 +16,7 @@ from hitl_graph.ledger.messages import MARK, Queued
 from hitl_graph.model import Request, request_id
 from hitl_graph.steps import Step, Steps, blocking
 
-__all__ = ["Position", "look", "waiting"]
+__all__ = ["Position", "has_begun", "look", "reports", "waiting"]
 
 _NO_OUTPUT = ("__error__", "__error_source_node__", "__interrupt__", "__resume__")  # a task with others has ended
 _OVER = ("cancelled", "expired", "superseded")
@@ -89,7 +89,7 @@ def look(graph: Pregel[Any, Any, Any, Any], ledger: Ledger, config: RunnableConf
     asking, values = (yield from waiting(graph, state)), state.values
     if state.tasks:  # with a checkpoint's id, the state is what that checkpoint has
         values = (yield Step(lambda: graph.get_state(state.config), lambda: graph.aget_state(state.config))).values
-    known: dict[str, Request] = yield blocking(ledger.read, requests_of, thread_id, sorted(asking))
+    known: dict[str, Request] = yield blocking(ledger.read, _requests_of, thread_id, sorted(asking))
     where = "thread_id = ? AND state IN ('pending', 'decided') ORDER BY created_ms, id"
     asked: list[Request] = yield blocking(ledger.read, requests.select, where, (thread_id,))
     if not reports(graph, ledger):  # then a request that is over stays listed
@@ -105,7 +105,7 @@ def look(graph: Pregel[Any, Any, Any, Any], ledger: Ledger, config: RunnableConf
     )
 
 
-def requests_of(tx: Any, thread_id: str, interrupt_ids: Sequence[str]) -> dict[str, Request]:
+def _requests_of(tx: Any, thread_id: str, interrupt_ids: Sequence[str]) -> dict[str, Request]:
     """The requests that these interrupts ask."""
     found = {interrupt: requests.get(tx, request_id(thread_id, interrupt)) for interrupt in interrupt_ids}
     return {interrupt: request for interrupt, request in found.items() if request is not None}

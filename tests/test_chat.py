@@ -201,11 +201,24 @@ def test_a_run_that_fails_with_a_message_goes_on_with_it(chat: Chat, graph: Grap
     assert conversation(graph, "t") == ["human: fail", "ai: heard fail", "human: later", "ai: heard later"]
 
 
-def test_a_message_that_the_graph_does_not_take_is_in_the_way_of_nobody(chat: Chat, graph: Graph) -> None:
+def test_a_run_that_cannot_go_on_holds_up_what_is_sent_later(chat: Chat, graph: Graph) -> None:
     number = queue(chat.ledger, "t", {"nothing of the state": 1}, sender="bob")
     assert work(chat) == [("failed", (number,))]  # LangGraph has stored it, and refuses to go on with it
+    sent = chat.send("t", "hello", sender="alice")
+    assert (sent.status, sent.error is not None) == ("queued", True)
+    graph.invoke({"messages": [("user", "forget it")]}, of("t"))
+    assert [status for status, _ in work(chat)] == ["finished"]
+    assert conversation(graph, "t")[-1] == "ai: heard hello"
+
+
+def test_what_a_worker_began_and_left_is_gone_on_with_before_a_message(
+    chat: Chat, graph: Graph, tmp_path: Path
+) -> None:
+    queue(chat.ledger, "t", "fail", sender="bob")
+    assert [status for status, _ in work(chat)] == ["failed"]
+    (tmp_path / "healed").touch()
     assert chat.send("t", "hello", sender="alice").status == "sent"
-    assert work(chat) == []
+    assert conversation(graph, "t") == ["human: fail", "ai: heard fail", "human: hello", "ai: heard hello"]
 
 
 def test_another_graph_does_not_get_the_message(chat: Chat, graph: Graph, saver: Checkpointer) -> None:

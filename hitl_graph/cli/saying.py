@@ -12,7 +12,7 @@ from hitl_graph.cli.working import attached, load_graph
 __all__: list[str] = []
 
 
-class Way(StrEnum):
+class _Way(StrEnum):
     """What a message does while people are asked."""
 
     queue = "queue"
@@ -30,8 +30,8 @@ def say(
         typer.Option("--graph", metavar="MODULE:GRAPH", help="Run this graph with it. Without one, it is queued."),
     ] = None,
     while_waiting: Annotated[
-        Way, typer.Option("--while-waiting", help="What it does while people are asked in the thread.")
-    ] = Way.queue,
+        _Way, typer.Option("--while-waiting", help="What it does while people are asked in the thread.")
+    ] = _Way.queue,
     sender: As = None,
     db: Db = "agent.db",
     as_json: Json = False,
@@ -43,7 +43,7 @@ def say(
     if graph is None:
         from hitl_graph.chat import queue
 
-        if while_waiting is not Way.queue:
+        if while_waiting is not _Way.queue:
             raise Failure(USAGE, f"--while-waiting {while_waiting} needs the graph: --graph MODULE:GRAPH")
         with open_ledger(db) as ledger:
             name = _known(queries.thread(ledger, thread), thread)
