@@ -74,7 +74,7 @@ Environment:
   HITL_DEBUG     1: errors with their traceback
   NO_COLOR       1: no colours"""
 
-_COMMANDS = ("looking", "answering", "history", "working", "audit", "database", "stuck", "doctor", "demo")
+_COMMANDS = ("looking", "answering", "history", "working", "sweeping", "audit", "database", "stuck", "doctor", "demo")
 _NEWLINE = "\n"
 _debugging = False
 

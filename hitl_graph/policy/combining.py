@@ -1,6 +1,6 @@
 """What several rules that ask want together: never less than any of them."""
 
-from hitl_graph.policy.deadline import Deadline, Earliest, EndOfDay
+from hitl_graph.policy.deadline import Deadline, Earliest, earliest
 from hitl_graph.terms import Stage, Terms
 
 __all__ = ["both", "earlier"]
@@ -40,11 +40,7 @@ def earlier(one: Deadline | Earliest | None, other: Deadline | Earliest | None) 
     if one is None or other is None or one == other:
         return one or other
     strict = [deadline for deadline in (one, other) if deadline.then != "approve"] or [one, other]
-    each = [d for given in strict for d in (given.deadlines if isinstance(given, Earliest) else (given,))]
-    first = each[0]
-    if any(isinstance(d.after, EndOfDay) or d.hours != first.hours for d in each):
-        return Earliest(tuple(each))
-    return min(each, key=lambda deadline: deadline.after)
+    return earliest([d for given in strict for d in (given.deadlines if isinstance(given, Earliest) else (given,))])
 
 
 def _open(terms: Terms) -> int:

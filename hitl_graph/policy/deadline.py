@@ -3,7 +3,7 @@
 A duration counts from when the question is asked. With `hours`, only working time counts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol, get_args
@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 from hitl_graph.reviewers import check_selector
 from hitl_graph.terms import Turn
 
-__all__ = ["Deadline", "Earliest", "End", "EndOfDay", "Escalate", "WorkingTime"]
+__all__ = ["Deadline", "Earliest", "End", "EndOfDay", "Escalate", "WorkingTime", "earliest"]
 
 End = Literal["reject", "escalate", "approve"]
 
@@ -152,6 +152,14 @@ class Earliest:
     def instead(self, then: Literal["reject"]) -> "Earliest":
         """The same with another end."""
         return Earliest(tuple(deadline.instead(then) for deadline in self.deadlines))
+
+
+def earliest(deadlines: Sequence[Deadline]) -> Deadline | Earliest:
+    """The one that comes first; where that depends on the time of asking, it is settled then."""
+    durations = [d.after for d in deadlines if isinstance(d.after, timedelta)]
+    if len(durations) < len(deadlines) or any(d.hours != deadlines[0].hours for d in deadlines):
+        return Earliest(tuple(deadlines))
+    return deadlines[durations.index(min(durations))]
 
 
 def _whole(at: datetime) -> datetime:

@@ -6,9 +6,9 @@ shows working time. So an hour that the clocks skip is not worked, and one that 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hitl_graph.errors import PolicyError
@@ -22,6 +22,7 @@ _DAY = timedelta(days=1)
 _HORIZON = timedelta(days=3660)
 _OPEN = "open"  # State.OPEN
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - on the clock of whatever zone
 _COMMENT = re.compile(r'"[^"]*"')
 _SUN = re.compile(r"\b(sunrise|sunset|dawn|dusk)\b")
 
@@ -40,9 +41,7 @@ class Hours:
         PolicyError: The hours cannot be read, or nobody ever works; or the extra is not installed.
     """
 
-    def __init__(
-        self, spec: str, *, time_zone: str, country: str | None = None, closed: Iterable[date] = ()
-    ) -> None:
+    def __init__(self, spec: str, *, time_zone: str, country: str | None = None, closed: Iterable[date] = ()) -> None:
         self.spec, self.time_zone, self.country = spec, time_zone, country
         self.closed = tuple(sorted(set(closed)))
         self._zone = self._load_zone()
@@ -135,14 +134,22 @@ class Hours:
             low -= timedelta(hours=3)
         while high.astimezone(self._zone).date() <= today:
             high += timedelta(hours=3)
-        return _first(max(low, instant), high, lambda at: at.astimezone(self._zone).date() > today)
+
+        def is_over(at: datetime) -> bool:
+            return at.astimezone(self._zone).date() > today
+
+        return _first(max(low, instant), high, is_over)
 
     def _same_offset(self, at: datetime) -> datetime:
         """The end of a stretch, of a day at most, in which the clocks do not change."""
         offset, end = self._offset(at), at + _DAY
         if self._offset(end) == offset:
             return end
-        return _first(at, end, lambda instant: self._offset(instant) != offset)
+
+        def has_changed(instant: datetime) -> bool:
+            return self._offset(instant) != offset
+
+        return _first(at, end, has_changed)
 
     def _offset(self, instant: datetime) -> timedelta:
         return instant.astimezone(self._zone).utcoffset() or timedelta(0)
@@ -172,7 +179,7 @@ class Hours:
             rules = opening_hours.OpeningHours(f"{self.spec}{off}", country=self.country)
         except Exception as exc:
             raise self._wrong(_readable(exc)) from exc
-        if not any(str(state) == _OPEN for *_, state, _ in rules.intervals(datetime(1970, 1, 1))):
+        if not any(str(state) == _OPEN for *_, state, _ in rules.intervals(_LONG_AGO)):
             raise self._wrong("nobody ever works then")
         return rules
 
@@ -180,7 +187,7 @@ class Hours:
         return PolicyError(f"Hours({self.spec!r}): {what}")
 
 
-def _first(low: datetime, high: datetime, holds: Any) -> datetime:
+def _first(low: datetime, high: datetime, holds: Callable[[datetime], bool]) -> datetime:
     """The first whole second after `low`, and at most `high`, at which something holds that goes on to hold."""
     if holds(low):
         return low
