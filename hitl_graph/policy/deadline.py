@@ -54,7 +54,7 @@ class Escalate:
     """
 
     after: timedelta
-    to: tuple[str, ...]
+    to: Sequence[str]
 
     def __post_init__(self) -> None:
         _check_positive("Escalate", self.after)
@@ -80,9 +80,9 @@ class Deadline:
 
     after: timedelta | EndOfDay
     then: End = "reject"
-    remind: tuple[timedelta, ...] = ()
-    escalate: tuple[Escalate, ...] = ()
-    to: tuple[str, ...] = ()
+    remind: Sequence[timedelta] = ()
+    escalate: Sequence[Escalate] = ()
+    to: Sequence[str] = ()
     hours: WorkingTime | None = None
 
     def __post_init__(self) -> None:
@@ -115,12 +115,13 @@ class Deadline:
         """
         start = start.astimezone(UTC)  # aware datetimes of one zone are added to as clocks on the wall
         turns = [Turn(at=self._at(start, after), then="remind") for after in self.remind]
-        turns += [Turn(at=self._at(start, step.after), then="escalate", to=step.to) for step in self.escalate]
+        turns += [Turn(at=self._at(start, step.after), then="escalate", to=tuple(step.to)) for step in self.escalate]
         turns.sort(key=lambda turn: turn.at)
         end = self._at(start, self.after)
         patience = min(max((end - start) / 10, timedelta(minutes=1)), timedelta(hours=1))
         until = _whole(end + patience) if self.then == "approve" else None
-        return (*(turn for turn in turns if turn.at < end), Turn(at=end, then=self.then, to=self.to, until=until))
+        last = Turn(at=end, then=self.then, to=tuple(self.to), until=until)
+        return (*(turn for turn in turns if turn.at < end), last)
 
     def instead(self, then: Literal["reject"]) -> "Deadline":
         """The same with another end."""

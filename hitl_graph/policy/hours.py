@@ -32,7 +32,8 @@ class Hours:
 
     Args:
         spec: As OpenStreetMap's `opening_hours`, such as `Mo-Fr 09:00-17:00; PH off` or `24/7`. `PH` are public
-            holidays. Hours that cross midnight (`22:00-06:00`) belong to the day on which they begin.
+            holidays. Hours that cross midnight (`22:00-06:00`) begin on the days that are named; a day that is off is
+            off from midnight to midnight.
         time_zone: IANA name, such as `Europe/Berlin`: the zone in which the hours are meant.
         country: ISO code, such as `DE`: whose public holidays `PH` means.
         closed: Days on which nobody works beside those: company holidays, regional holidays.
