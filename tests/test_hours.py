@@ -1,5 +1,7 @@
 """Working time, held against a clock on the wall that is looked at every minute."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby, islice
@@ -185,3 +187,12 @@ def test_of_two_rules_the_deadline_that_comes_first_counts() -> None:
 def test_silence_approves_only_where_approve_is_an_answer() -> None:
     with pytest.raises(PolicyError, match="the deadline approves, and allowed= does not"):
         Rule("pay", "ask", allowed=("reject",), deadline=timedelta(hours=1), on_deadline="approve")
+
+
+def test_only_hours_need_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = "import sys, hitl_graph.policy, hitl_graph.worker; sys.exit('opening_hours' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loads], check=False).returncode == 0
+    monkeypatch.setitem(sys.modules, "opening_hours", None)
+    with pytest.raises(PolicyError, match=r'pip install "hitl-graph\[deadlines\]"'):
+        Hours("24/7", time_zone="UTC")
+    assert Deadline(timedelta(hours=1)).schedule(datetime(2026, 1, 1, tzinfo=UTC))

@@ -193,7 +193,7 @@ def turn_reporter(ledger: Ledger, as_json: bool) -> Callable[[Came], None]:
         elif came.request.decision is not None:
             what = str(came.request.decision.message)
         else:
-            what = f"to {', '.join(came.to)}"
+            what = f"to {', '.join('anybody' if selector == '*' else selector for selector in came.to)}"
         late = f"  ({views.age(came.turn.at, ledger.clock())} late)" if came.late >= 60 else ""
         now = datetime.now().astimezone().strftime("%H:%M:%S")
         named = views.visible(f"{came.request.thread_id}  {short}  {what}{late}")
