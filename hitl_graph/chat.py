@@ -198,7 +198,7 @@ class Chat:
                 return None
             return Sent("sent", result=errand.output)
         finally:
-            renewing.stop()
+            yield blocking(renewing.stop)
             give_back = claims.release if stands else claims.leave
             yield blocking(self.ledger.write, give_back, thread_id, errand._name)
 

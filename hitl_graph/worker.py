@@ -16,6 +16,7 @@ from langgraph.types import Command
 from pydantic import ValidationError
 
 from hitl_graph import position, turns
+from hitl_graph.deadlines import Came, Sweeper
 from hitl_graph.errors import DeliveryError, ThreadBusyError
 from hitl_graph.ledger import Ledger, claims, messages, owner, requests
 from hitl_graph.ledger.messages import MARK, Queued
@@ -29,6 +30,7 @@ __all__ = ["Renewal", "Resumed", "Worker"]
 log = logging.getLogger(__name__)
 
 _NAP = 0.5  # seconds, after which `stop` is noticed
+_MEANWHILE = 1.0  # seconds between two looks for what is due while a thread runs
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ class Resumed:
 
 
 class Worker:
-    """Resume decided threads of a graph.
+    """Resume decided threads of a graph, and take what is due of deadlines.
 
-    Any number of workers may run, in any number of processes: each thread is claimed before it is resumed.
+    Any number of workers may run, in any number of processes: each thread is claimed before it is resumed, each turn of
+    a deadline is taken once.
 
     Args:
         graph: The compiled graph, with the checkpointer that has the paused threads.
@@ -62,6 +65,8 @@ class Worker:
         lease: Seconds for which a claim holds where the claiming process cannot be seen to be alive. A live worker
             renews it.
         on_resumed: Told of each thread as soon as it is done.
+        on_turn: Told of each reminder, escalation and end of waiting, as `Sweeper(on_turn=)`; while a thread runs, from
+            another thread of this process.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Worker:
         context: Any = None,
         lease: float = 60,
         on_resumed: Callable[[Resumed], object] | None = None,
+        on_turn: Callable[[Came], object] | None = None,
     ) -> None:
         if not graph.checkpointer:
             raise DeliveryError("the graph has no checkpointer, so nothing of it can be resumed; compile it with one")
@@ -82,12 +88,14 @@ class Worker:
         self.context = context
         self.lease = lease
         self.on_resumed = on_resumed
+        self._sweeper = Sweeper(ledger, on_turn=on_turn)
         self._stopping = Event()
         self._failing: set[str] = set()
+        self._next_due: float | None = None
         self._name = f"{owner.current()}|{os.urandom(4).hex()}"
 
     def run_once(self, *, limit: int | None = None) -> list[Resumed]:
-        """Resume each thread that has a decision to carry out; returns what became of them.
+        """Take what is due, and resume each thread that has a decision to carry out; returns what became of them.
 
         Chat messages that waited for the end of their threads are delivered then, in order, one run each.
 
@@ -129,13 +137,24 @@ class Worker:
             results = yield from self._round(None)
             failing = any(result.status == "failed" for result in results)
             pause = min(pause * 2, 60.0) if failing else interval
-            until = time.monotonic() + (pause if failing or not results else 0)
+            wait = pause if failing or not results else 0
+            until = time.monotonic() + (wait if self._next_due is None else min(wait, self._next_due))
             while not self._stopping.is_set() and time.monotonic() < until:
                 nap = min(_NAP, max(0.0, until - time.monotonic()))
                 if (yield Step(partial(news.wait, nap), partial(news.await_news, nap))):
                     break
 
+    def _sweep(self) -> Steps[float | None]:
+        """Take what is due; in how many seconds something is due again, if that is known."""
+        try:
+            yield from self._sweeper.steps(self._stopping)
+        except Exception as exc:  # threads with decisions are resumed all the same
+            log.warning("what is due could not be taken, and is tried again: %s", exc, exc_info=True)
+            return None
+        return self._sweeper.wait
+
     def _round(self, limit: int | None) -> Steps[list[Resumed]]:
+        self._next_due = yield from self._sweep()
         decided = yield blocking(self.ledger.read, requests.decided_threads)
         left = yield blocking(self.ledger.read, claims.left, self.ledger.now_ms())
         spoken = yield blocking(self.ledger.read, messages.threads)
@@ -171,7 +190,7 @@ class Worker:
         try:
             done, ended = yield from self._claimed(thread_id, begun)
         finally:
-            renewing.stop()
+            yield blocking(renewing.stop)
             give_back = claims.release if ended else claims.leave
             yield blocking(self.ledger.write, give_back, thread_id, self._name)
         return done
@@ -323,7 +342,10 @@ class Worker:
 
 
 class Renewal:
-    """Renews a claim while its thread runs, so that another machine does not take a slow thread for a dead one."""
+    """What goes on while a thread runs, however long: its claim is renewed, and what is due is taken.
+
+    Without the first another machine would take a slow thread for a dead one.
+    """
 
     def __init__(self, worker: Worker, thread_id: str) -> None:
         self._worker, self._thread_id, self._ended = worker, thread_id, Event()
@@ -331,11 +353,15 @@ class Renewal:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._worker.lease / 3):
-            try:
-                self._worker._claim(self._thread_id)
-            except Exception as exc:
-                log.warning("the claim on thread %s could not be renewed: %s", self._thread_id, exc)
+        renewal = time.monotonic() + self._worker.lease / 3
+        while not self._ended.wait(min(_MEANWHILE, max(0.0, renewal - time.monotonic()))):
+            if time.monotonic() >= renewal:
+                renewal = time.monotonic() + self._worker.lease / 3
+                try:
+                    self._worker._claim(self._thread_id)
+                except Exception as exc:
+                    log.warning("the claim on thread %s could not be renewed: %s", self._thread_id, exc)
+            run(self._worker._sweep())
 
     def stop(self) -> None:
         self._ended.set()

@@ -75,7 +75,19 @@ Environment:
   HITL_DEBUG     1: errors with their traceback
   NO_COLOR       1: no colours"""
 
-_COMMANDS = ("looking", "answering", "saying", "history", "working", "audit", "database", "stuck", "doctor", "demo")
+_COMMANDS = (
+    "looking",
+    "answering",
+    "saying",
+    "history",
+    "working",
+    "sweeping",
+    "audit",
+    "database",
+    "stuck",
+    "doctor",
+    "demo",
+)
 _NEWLINE = "\n"
 _debugging = False
 

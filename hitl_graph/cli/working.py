@@ -1,4 +1,4 @@
-"""`hitl worker`: carry out decisions, until it is told to stop."""
+"""`hitl worker`: carry out decisions, and take what is due, until it is told to stop."""
 
 import asyncio
 import importlib
@@ -17,9 +17,10 @@ import typer
 from hitl_graph.cli import app as shared
 from hitl_graph.cli import queries, views
 from hitl_graph.cli.app import FAILED, USAGE, Command, Db, Failure, Json, app, check_database, emit, note
+from hitl_graph.deadlines import Came
 from hitl_graph.ledger import Ledger
 
-__all__ = ["attached", "load_graph"]
+__all__ = ["attached", "load_graph", "turn_reporter"]
 
 
 def load_graph(spec: str) -> Any:
@@ -137,7 +138,7 @@ def run_worker(
     db: Db = "agent.db",
     as_json: Json = False,
 ) -> None:
-    """Resume the threads whose requests are decided.
+    """Resume the threads whose requests are decided; remind, escalate and decide what is due.
 
     Runs until SIGTERM or Ctrl-C, and then still finishes the thread that it is at. A second one ends it at once; of a
     tool that was running then, a person is asked what became of it.
@@ -152,7 +153,8 @@ def run_worker(
             logging.getLogger("hitl_graph.worker").setLevel(logging.CRITICAL)
         if not once:
             note(f"Worker {os.getpid()} for {graph} on {ledger.database.url}. Ctrl-C ends it.")
-        failed = asyncio.run(_serve(found, ledger, once, interval, sync, _reporter(ledger, as_json)))
+        tell, tell_turn = _reporter(ledger, as_json), turn_reporter(ledger, as_json)
+        failed = asyncio.run(_serve(found, ledger, once, interval, sync, tell, tell_turn))
         if once and failed:
             raise typer.Exit(FAILED)
 
@@ -174,13 +176,48 @@ def _reporter(ledger: Ledger, as_json: bool) -> Callable[[Any], None]:
     return tell
 
 
+def turn_reporter(ledger: Ledger, as_json: bool) -> Callable[[Came], None]:
+    """Prints each turn of a deadline, one a line."""
+
+    def tell(came: Came) -> None:
+        event = "lapsed" if came.lapsed else _TURNS[came.turn.then]
+        if as_json:
+            at, due = (moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in
+                       (datetime.now(UTC), came.turn.at.astimezone(UTC)))  # fmt: skip
+            told = {"thread_id": came.request.thread_id, "status": event, "request_ids": [came.request.id]}
+            emit({"at": at, **told, "due": due, "to": list(came.to), "error": None})
+            return
+        [short] = queries.short_ids(ledger, [came.request.id]).values()
+        if came.lapsed:
+            what = f"not approved: {came.lapsed}; it waits on"
+        elif came.request.decision is not None:
+            what = str(came.request.decision.message)
+        else:
+            what = f"to {', '.join('anybody' if selector == '*' else selector for selector in came.to)}"
+        late = f"  ({views.age(came.turn.at, ledger.clock())} late)" if came.late >= 60 else ""
+        now = datetime.now().astimezone().strftime("%H:%M:%S")
+        named = views.visible(f"{came.request.thread_id}  {short}  {what}{late}")
+        print(f"{now}  {event:<8}  thread {named}", flush=True)
+
+    return tell
+
+
+_TURNS = {"remind": "reminded", "escalate": "escalated", "reject": "rejected", "approve": "approved"}
+
+
 async def _serve(
-    graph: Any, ledger: Ledger, once: bool, interval: float, sync: bool, tell: Callable[[Any], None]
+    graph: Any,
+    ledger: Ledger,
+    once: bool,
+    interval: float,
+    sync: bool,
+    tell: Callable[[Any], None],
+    tell_turn: Callable[[Came], None],
 ) -> bool:
     """Returns whether a thread failed in the last round."""
     from hitl_graph.worker import Worker
 
-    worker = Worker(graph, ledger, on_resumed=tell)
+    worker = Worker(graph, ledger, on_resumed=tell, on_turn=tell_turn)
 
     def stop() -> None:
         worker.stop()

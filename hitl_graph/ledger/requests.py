@@ -300,8 +300,7 @@ def _waits_for(request: Request) -> tuple[str | None, int | None]:
     """Who may decide now, for queries, and when the next turn comes."""
     if request.terms is None:
         return None, None
-    due = request.terms.schedule[request.fired :][:1]
-    return canonical([*who(request), *request.terms.veto]), due[0].at_ms if due else None
+    return canonical([*who(request), *request.terms.veto]), request.terms.due_ms(request.fired)
 
 
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:

@@ -18,7 +18,7 @@ from pydantic import JsonValue, ValidationError
 from hitl_graph.errors import PolicyError
 from hitl_graph.model import WORDS, Word
 from hitl_graph.policy.combining import both, earlier
-from hitl_graph.policy.deadline import Deadline, End
+from hitl_graph.policy.deadline import Deadline, Earliest, End
 from hitl_graph.steps import Steps, arun, calling, run
 from hitl_graph.terms import Stage, Terms
 
@@ -129,6 +129,8 @@ class Rule:
             raise wrong(f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['msg']}") from exc
         except (ValueError, TypeError) as exc:
             raise wrong(str(exc)) from exc
+        if isinstance(self.deadline, Deadline) and self.deadline.then == "approve" and "approve" not in self.allowed:
+            raise wrong("the deadline approves, and allowed= does not")
         if self.outcome != "ask" and (self.terms or self.deadline or self.facts):
             raise wrong("only a rule that asks has people, deadlines and facts")
 
@@ -198,7 +200,7 @@ class Verdict:
     editable: tuple[str, ...] | None = None
     terms: Terms | None = None
     exclude: tuple[Party, ...] = ()
-    deadline: Deadline | None = None
+    deadline: Deadline | Earliest | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
     grants: bool = True
 
@@ -220,11 +222,11 @@ class Verdict:
             grants=self.grants and other.grants,
         )
 
-    def _silence(self, other: "Verdict") -> Deadline | None:
+    def _silence(self, other: "Verdict") -> Deadline | Earliest | None:
         """The deadline; it does not approve where a rule that names people does not say so, too."""
         if self.deadline is None or self.deadline.then != "approve" or other.deadline is not None or not other.terms:
             return self.deadline
-        return replace(self.deadline, then="reject")
+        return self.deadline.instead("reject")
 
 
 class Policy:
