@@ -1,9 +1,11 @@
 """What several rules that ask want together: never less than any of them."""
 
+from dataclasses import replace
+
 from hitl_graph.policy.deadline import Deadline
 from hitl_graph.terms import Stage, Terms
 
-__all__ = ["both", "earlier"]
+__all__ = ["both", "earlier", "rejecting"]
 
 
 def both(one: Terms | None, other: Terms | None) -> Terms | None:
@@ -41,6 +43,13 @@ def earlier(one: Deadline | None, other: Deadline | None) -> Deadline | None:
         return one or other
     strict = [deadline for deadline in (one, other) if deadline.then != "approve"] or [one, other]
     return min(strict, key=lambda deadline: deadline.after)
+
+
+def rejecting(deadline: Deadline | None) -> Deadline | None:
+    """What remains of a deadline that may only make things stricter: a rejection, and the reminders before it."""
+    if deadline is None or deadline.then != "reject":
+        return None
+    return replace(deadline, escalate=())
 
 
 def _open(terms: Terms) -> int:
