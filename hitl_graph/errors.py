@@ -2,6 +2,7 @@
 
     HitlError
     ├── PolicyError                 a rule or a policy that cannot be built (also ValueError)
+    │   └── PolicyFileError         a policy file with mistakes, each with its line
     ├── DirectoryError              a directory of people that cannot be read (also ValueError)
     ├── WatchError                  options of a detector or a watch that make no sense (also ValueError)
     ├── EscalationError             an EscalationNode that makes no sense, or cannot go where it shall (also ValueError)
@@ -31,6 +32,7 @@
 Each message says what happened, to what, and what to do. Data is on attributes. All of them can be pickled.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PermitError",
     "PolicyError",
+    "PolicyFileError",
     "QuorumMissingError",
     "RequestError",
     "StaleRequestError",
@@ -70,6 +73,21 @@ class HitlError(Exception):
 
 class PolicyError(HitlError, ValueError):
     """A rule or a policy that cannot be built."""
+
+
+class PolicyFileError(PolicyError):
+    """A policy file that cannot be read, or that has mistakes.
+
+    Attributes:
+        problems: All of them, each as `policy.toml:12: rules[2].quorum: ...`.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class DirectoryError(HitlError, ValueError):

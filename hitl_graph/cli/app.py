@@ -84,6 +84,7 @@ _COMMANDS = (
     "sweeping",
     "audit",
     "database",
+    "policy",
     "stuck",
     "doctor",
     "demo",
