@@ -75,7 +75,9 @@ Environment:
   HITL_DEBUG     1: errors with their traceback
   NO_COLOR       1: no colours"""
 
-_COMMANDS = ("looking", "answering", "saying", "history", "working", "audit", "database", "stuck", "doctor", "demo")
+_COMMANDS = (
+    "looking", "answering", "saying", "history", "working", "replay", "audit", "database", "stuck", "doctor", "demo",
+)  # fmt: skip
 _NEWLINE = "\n"
 _debugging = False
 
