@@ -141,11 +141,11 @@ def test_it_says_what_would_have_been(db_path: str) -> None:
     assert found(result, "denied") == found(result, "people") == []  # what it denies was rejected
     assert (result.refused, result.unasked, result.unasked_refused) == (3, 5, 2)
     assert str(result).splitlines()[:3] == [
-        "10 calls: it would have asked about 2 instead of 7, allowed 7 instead of 2 and denied 1 instead of 1.",
+        "10 calls: it would have asked about 2 instead of 7, allowed 7 instead of 2 and denied 1 as before.",
         "It would have let through 2 of 3 that people refused.",
         "It would have run 1 call as proposed that people edited first.",
     ]
-    assert "of 5 that people answered" in str(result).lower()
+    assert "Of the 5 answered calls that it would not ask about any more, people refused 2. If" in str(result)
     assert [(t.matched, t.decided) for t in result.rules] == [(2, 1), (1, 1), (6, 6), (1, 1), (1, 1)]
     assert [tally.calls for tally in result.tools.values()] == [7, 2, 1]
     assert not any(changes.count for changes in unchanged.changes.values())

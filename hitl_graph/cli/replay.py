@@ -145,9 +145,9 @@ def _progress() -> Generator[Progress]:
 
 def _print(ledger: Ledger, result: Replay, show: str) -> None:
     out = views.console()
-    start = f"since {views.clock(result.since)}" if result.since else "in all that is on record"
+    start = f"Since {views.clock(result.since)}" if result.since else "In all that is on record"
     first, *rest = result.sentences()
-    views.show(out, [f"{start[0].upper()}{start[1:]}: {first}", *rest])
+    views.show(out, [f"{start}, {first}" if result.calls else first, *rest])
     for kind in _SHOWN[show]:
         _list(out, ledger, result, kind)
     if not result.calls:

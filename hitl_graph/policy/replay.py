@@ -111,6 +111,7 @@ class Replay:
         calls: How many were judged, tool calls and drafts.
         table: From what was and what would have been, such as (`asked`, `allow`), to how many.
         untold: From `asked`, `allowed`, `denied` to how many of them it cannot be told; in `table` they count as `ask`.
+        untold_people: Of how many it cannot be told who would have had to agree.
         answered: From the answers to how many of those who were asked gave them.
         silent: How many of those were decided by a deadline, since nobody answered.
         unasked: Of what people answered and this would not ask about: how many, and how many they refused.
@@ -129,6 +130,7 @@ class Replay:
         self.calls = 0
         self.table: Counter[tuple[Was, Outcome]] = Counter()
         self.untold: Counter[Was] = Counter()
+        self.untold_people = 0
         self.answered: Counter[str] = Counter()
         self.silent = 0
         self.unasked, self.unasked_refused = 0, 0
@@ -227,7 +229,10 @@ class Replay:
         elif edited is not None and edited.told and edited.outcome == "deny":
             note("denied", edited.verdict)
         elif one.then != "denied":
-            self._compare_people(one, verdict, edited)
+            if any(self._judge.rules[number].terms for number in (*judged.unseen, *(edited.unseen if edited else ()))):
+                self.untold_people += 1
+            else:
+                self._compare_people(one, verdict, edited)
         if one.then == "denied" and outcome != "deny":
             note("opened")
 
@@ -261,24 +266,20 @@ class Replay:
             before[was] += number
             after[outcome] += number
         told = [
-            f"{_calls(self.calls)}: it would have asked about {after['ask']:,} instead of {before['asked']:,},"
-            f" allowed {after['allow']:,} instead of {before['allowed']:,}"
-            f" and denied {after['deny']:,} instead of {before['denied']:,}."
+            f"{_calls(self.calls)}: it would have asked about {_instead(after['ask'], before['asked'])},"
+            f" allowed {_instead(after['allow'], before['allowed'])}"
+            f" and denied {_instead(after['deny'], before['denied'])}."
         ]
         if self.refused:
             through = self.changes["let_through"].count
-            told.append(
-                f"It would have let through {through or 'none':,} of {self.refused:,} that people refused."
-                if through
-                else f"It would have let through none of the {self.refused:,} that people refused."
-            )
+            told.append(f"It would have let through {_number(through)} of {self.refused:,} that people refused.")
         if unedited := self.changes["unedited"].count:
             told.append(f"It would have run {_calls(unedited)} as proposed that people edited first.")
         if (bound := self.at_most) is not None:
             told.append(
-                f"Of {self.unasked:,} that people answered and it would not ask about, they refused"
-                f" {self.unasked_refused:,}: if the future is like the past, at most {_percent(bound)} of such calls"
-                " are ones that people would refuse (95 % sure)."
+                f"Of the {self.unasked:,} answered calls that it would not ask about any more, people refused"
+                f" {_number(self.unasked_refused)}. If the future is like the past, they would refuse at most"
+                f" {_percent(bound)} of such calls (95 % sure)."
             )
         if denied := self.changes["denied"].count:
             told.append(f"It would have denied {_calls(denied)} that ran.")
@@ -289,6 +290,8 @@ class Replay:
             told.append(
                 f"It cannot be told for {_calls(untold)}, counted as asked: rules look at {looked}, not on record."
             )
+        if self.untold_people:
+            told.append(f"Who would have had to agree cannot be told for {_calls(self.untold_people)}.")
         if failed := [tally for tally in self.rules if tally.failed]:
             told.append(
                 f"Predicates failed, which means ask: {'; '.join(f'{t.rule}, {_times(t.failed)}' for t in failed)}."
@@ -309,6 +312,14 @@ def _terms(one: Recorded, verdict: Verdict) -> Terms | None:
 
 def _calls(number: int) -> str:
     return f"{number:,} call{'' if number == 1 else 's'}"
+
+
+def _number(number: int) -> str:
+    return f"{number:,}" if number else "none"
+
+
+def _instead(after: int, before: int) -> str:
+    return f"{_number(after)} as before" if after == before else f"{_number(after)} instead of {_number(before)}"
 
 
 def _times(number: int) -> str:
