@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
 from hitl_graph.inbox import Inbox
-from hitl_graph.ledger import Ledger
+from hitl_graph.ledger import Ledger, schedule
 from hitl_graph.model import Decision, approve, edit, reject, respond
 from hitl_graph.nodes import ApprovalNode, OutputReviewNode
 from hitl_graph.policy import Call, Policy, Rule
@@ -46,14 +46,19 @@ def pay(eur: int, to: str = "acme") -> str:
     return f"paid {eur} to {to}"
 
 
-THEN = Policy([Rule("search", "allow"), Rule("pay", "ask", reason="money")])
+def drop(table: str) -> str:
+    """Drop a table."""
+    return f"dropped {table}"
+
+
+THEN = Policy([Rule("search", "allow"), Rule("pay", "ask", reason="money"), Rule("drop", "deny")])
 
 
 def history(path: str, policy: Policy, calls: list[tuple[str, dict[str, Any], Decision | None]]) -> None:
     """A graph makes these calls, each in a thread of its own; whoever is asked answers so."""
     with open_checkpointer(path, directory=PEOPLE) as checkpointer:
         builder = StateGraph(MessagesState)
-        builder.add_node("tools", ApprovalNode([search, pay], policy=policy))
+        builder.add_node("tools", ApprovalNode([search, pay, drop], policy=policy))
         builder.add_edge(START, "tools")
         graph: Any = builder.compile(checkpointer=checkpointer)
         inbox = Inbox(checkpointer.ledger)
@@ -66,12 +71,15 @@ def history(path: str, policy: Policy, calls: list[tuple[str, dict[str, Any], De
                 Worker(graph, checkpointer.ledger).run_once()
 
 
-def deny(ledger: Ledger, tool: str, args: dict[str, Any]) -> None:
+def remembers_denials(ledger: Ledger) -> None:
+    """The history has a denied call of `drop`."""
+
     def work(tx: Transaction) -> None:
-        tx.execute(
-            "INSERT INTO hitl_denials (action_key, thread_id, tool, args, reason, at_ms) VALUES (?,?,?,?,?,?)",
-            (f"denied {tool} {args}", "t", tool, json.dumps(args), "never", ledger.now_ms()),
-        )
+        if tx.execute("SELECT 1 FROM hitl_denials").fetchone() is None:
+            tx.execute(
+                "INSERT INTO hitl_denials (action_key, thread_id, tool, args, reason, at_ms) VALUES (?,?,?,?,?,?)",
+                ("key", "t9", "drop", '{"table":"users"}', "never", ledger.now_ms()),
+            )
 
     ledger.write(work)
 
@@ -86,6 +94,7 @@ PAST: list[tuple[str, dict[str, Any], Decision | None]] = [
     ("pay", {"eur": 8}, respond("ask again in May")),
     ("pay", {"eur": 6}, edit({"eur": 600})),
     ("pay", {"eur": 4}, None),
+    ("drop", {"table": "users"}, None),
 ]
 
 
@@ -115,7 +124,7 @@ CHANGED = Policy(
 def test_it_says_what_would_have_been(db_path: str) -> None:
     history(db_path, THEN, PAST)
     with open_ledger(db_path) as ledger:
-        deny(ledger, "drop", {"table": "users"})
+        remembers_denials(ledger)
         seen: list[tuple[int, int]] = []
         result = replay(ledger, CHANGED, progress=lambda read, total: seen.append((read, total)))
         same = asyncio.run(areplay(ledger, CHANGED))
@@ -261,6 +270,29 @@ def test_a_standing_grant_takes_the_place_of_asking() -> None:
     assert judged(Rule("pay", "ask")) == {("allowed", "allow"): 1}
     assert judged(Rule("pay", "ask", grants=False)) == {("allowed", "ask"): 1}
     assert judged(Rule("pay", "deny")) == {("allowed", "deny"): 1}
+
+
+@pytest.mark.both_databases
+def test_what_a_deadline_decided_says_nothing_of_people(db_path: str) -> None:
+    def soon(call: Call) -> bool:
+        return bool(call.args["eur"] > 5)
+
+    hour = timedelta(hours=1)
+    policy = Policy(
+        [
+            Rule("pay", "ask", when=soon, deadline=hour),
+            Rule("pay", "ask", when=lambda call: not soon(call), deadline=hour, on_deadline="approve"),
+        ]
+    )
+    history(db_path, policy, [("pay", {"eur": 1}, None), ("pay", {"eur": 9}, None)])
+    with open_ledger(db_path) as ledger:
+        later = datetime.now(UTC) + timedelta(days=1)
+        ledger.clock = lambda: later
+        assert len(ledger.write(schedule.sweep, ledger.now_ms())) == 2
+        result = replay(ledger, Policy([Rule("pay", "allow")]))
+    assert result.answered == {"approve": 1, "open": 1}
+    assert (result.silent, result.refused, result.unasked, result.at_most) == (2, 0, 0, None)
+    assert found(result, "saved") == [{"eur": 1}]
 
 
 @pytest.mark.both_databases

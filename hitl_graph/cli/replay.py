@@ -30,7 +30,7 @@ _FILES = (".toml", ".yaml", ".yml", ".json")
 _TITLES: dict[Kind, str] = {
     "let_through": "People refused these; it would have let them through:",
     "unedited": "People edited these first; it would have run them as proposed:",
-    "denied": "These ran; it would have denied them:",
+    "denied": "These were let run; it would have denied them:",
     "asked": "These ran unasked; it would have asked:",
     "opened": "These were denied; it would have asked about them or allowed them:",
     "people": "Of these it would have asked other people, or more of them:",

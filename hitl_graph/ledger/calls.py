@@ -12,7 +12,7 @@ from hitl_graph.policy.recorded import Recorded, Then
 from hitl_graph.storage import Transaction
 from hitl_graph.terms import Origin, Terms
 
-__all__ = ["SOURCES", "Page", "Span", "count"]
+__all__ = ["SOURCES", "Page", "Span", "asked", "count", "denied", "unasked"]
 
 _DELIVERY = "deliver"
 """The tool that the delivery of a draft is for the ledger (see `hitl_graph.model.delivery`)."""
@@ -160,7 +160,8 @@ def _call(questions: Sequence[Sequence[Any]]) -> Recorded | None:
         return None
     args = _args(first, is_draft)
     said: dict[str, Any] = json.loads(decision) if decision else {}
-    then: Then = said.get("type", "open")
+    silent = channel == CHANNEL
+    then: Then = "open" if silent and said.get("type") == "reject" else said.get("type", "open")
     chosen = None
     if then in ("approve", "edit"):
         chosen = {"draft": said.get("draft")} if is_draft else said.get("args")
@@ -169,7 +170,7 @@ def _call(questions: Sequence[Sequence[Any]]) -> Recorded | None:
     return Recorded(
         tool=tool or "", args=args, then=then, at=_at(created_ms), thread_id=thread_id, request_id=id_,
         call_id=first.get("tool_call_id") if first else None, edited=chosen if then == "edit" else None,
-        reviewer=reviewer, why=said.get("message") or "", silent=channel == CHANNEL,
+        reviewer=reviewer, why=said.get("message") or "", silent=silent,
         terms=_terms(first), decided=_terms(last), last_id=questions[-1][0],
         origin=Origin(**first["origin"]) if first and first.get("origin") else None, draft=is_draft,
     )  # fmt: skip

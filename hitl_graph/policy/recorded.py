@@ -19,6 +19,7 @@ __all__ = ["Judge", "Judged", "Recorded", "Then"]
 
 Then = Literal["ran", "denied", "approve", "edit", "reject", "respond", "open"]
 _NONE: Mapping[str, Any] = {}
+_NAMES = 10_000  # of tools, as agents make names up
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Recorded:
         granted: It ran by a standing grant, where the policy would have asked.
         why: What the reviewer said, or why it ran or was denied.
         last_id: Of the last question, where it was asked about several times.
-        silent: Nobody answered in time, and the deadline decided.
+        silent: Nobody answered in time, and the deadline decided. What it rejected is `open`.
         terms: Who had to agree, when people were asked first.
         decided: And when they decided.
         voters: Names of those who agreed.
@@ -86,8 +87,9 @@ class Judge:
     def __init__(self, policy: Policy) -> None:
         self.rules = policy.rules
         self._now = Judged(Verdict("ask", ""), "ask")
-        self._policy = Policy(self._watched(number, rule) for number, rule in enumerate(policy.rules))
-        self._plain: dict[str, list[int]] = {}
+        self._missing = set[str]()
+        self._watched = [self._watch(number, rule) for number, rule in enumerate(policy.rules)]
+        self._tools: dict[str, tuple[Policy, list[int]]] = {}
 
     def steps(self, tool: str, args: Mapping[str, Any] | None, call_id: str | None = None) -> Steps[Judged]:
         """What the policy says of one call.
@@ -100,20 +102,23 @@ class Judge:
             self._missing.add("args")
         if call_id is None:
             self._missing.add("id")
-        now = self._now = Judged(Verdict("ask", ""), "ask", matched=list(self._always(tool)))
-        verdict = yield from self._policy.steps(Call(tool, _NONE if args is None else args, call_id))
+        policy, always = self._of(tool)
+        now = self._now = Judged(Verdict("ask", ""), "ask", matched=list(always))
+        verdict = yield from policy.steps(Call(tool, _NONE if args is None else args, call_id))
         now.verdict, now.outcome, now.told = verdict, verdict.outcome, self._is_told(now)
         if not now.told:
             now.outcome = "ask"
         return now
 
-    def _always(self, tool: str) -> list[int]:
-        """The rules that match a tool of this name whatever its arguments."""
-        if tool not in self._plain:
-            if len(self._plain) > 10_000:  # agents make names up
-                self._plain.clear()
-            self._plain[tool] = [n for n, r in enumerate(self.rules) if r.when is None and r.matches(tool)]
-        return self._plain[tool]
+    def _of(self, tool: str) -> tuple[Policy, list[int]]:
+        """The rules that speak of a tool of this name, and the numbers of those that match whatever its arguments."""
+        if tool not in self._tools:
+            if len(self._tools) >= _NAMES:
+                self._tools.clear()
+            numbers = [number for number, rule in enumerate(self.rules) if rule.matches(tool)]
+            policy = Policy(self._watched[number] for number in numbers)
+            self._tools[tool] = policy, [number for number in numbers if self.rules[number].when is None]
+        return self._tools[tool]
 
     def _is_told(self, now: Judged) -> bool:
         """Whether the outcome is the same whatever the rules that could not be judged would have said."""
@@ -123,7 +128,7 @@ class Judge:
             return True
         return "deny" not in unseen and ("ask" in known or (not known and "allow" not in unseen))
 
-    def _watched(self, number: int, rule: Rule) -> Rule:
+    def _watch(self, number: int, rule: Rule) -> Rule:
         if rule.when is None:
             return rule
         watched = copy(rule)  # not `replace`, which would check again what has been worked out already
