@@ -18,6 +18,7 @@ from hitl_graph.cli.database import age_of
 from hitl_graph.cli.policy import policy
 from hitl_graph.cli.progress import shown
 from hitl_graph.cli.working import imported, where
+from hitl_graph.errors import PolicyError
 from hitl_graph.ledger import Ledger
 from hitl_graph.policy import Policy
 from hitl_graph.policy.replay import OUTCOMES, WAS, Change, Kind, Replay, RuleTally, Tally, Was
@@ -48,8 +49,7 @@ def load_policy(spec: str) -> Policy:
     """The policy in a file, or the one that `pkg.mod:name` names: a policy, a node with one, a function that gives one.
 
     Raises:
-        Failure: There is none.
-        PolicyError: The file makes no sense.
+        Failure: There is none, or the file makes no sense.
     """
     if spec.lower().endswith(_FILES) or os.path.exists(spec):
         if not os.path.isfile(spec):
@@ -71,7 +71,10 @@ def _from_file(path: Path) -> Policy:
     read: Any = getattr(Policy, "from_file", None)
     if read is None:
         raise Failure(USAGE, f"{path}: this version reads no policy files; give MODULE:POLICY")
-    made: Policy = read(path)
+    try:
+        made: Policy = read(path)
+    except PolicyError as exc:
+        raise Failure(USAGE, str(exc)) from exc
     return made
 
 
@@ -195,13 +198,15 @@ def _tool(name: str, tally: Tally) -> tuple[str, ...]:
 
 
 def _rule(tally: RuleTally) -> tuple[str, ...]:
-    remark = f"looks at {tally.unseen}, which is not on record" if tally.unseen else ""
-    if tally.failure:
-        remark = "; ".join(filter(None, (remark, views.visible(tally.failure))))
+    remarks = [views.visible(tally.reason)] if tally.reason else []
     if not (tally.matched or tally.untold or tally.failed):
-        remark = "never matched"
+        remarks.append("never matched")
+    if tally.unseen:
+        remarks.append(f"looks at {tally.unseen}, which is not on record")
+    if tally.failure:
+        remarks.append(views.visible(tally.failure))
     numbers = (tally.matched, tally.decided, tally.untold, tally.failed)
-    return (views.visible(tally.rule), *(f"{number:,}" if number else "-" for number in numbers), remark)
+    return (views.visible(tally.rule), *(f"{number:,}" if number else "-" for number in numbers), "; ".join(remarks))
 
 
 def _numbers(out: Console, headers: tuple[str, ...], rows: list[tuple[str, ...]], text: tuple[int, ...] = (0,)) -> Any:

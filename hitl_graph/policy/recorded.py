@@ -129,10 +129,11 @@ class Judge:
         return "deny" not in unseen and ("ask" in known or (not known and "allow" not in unseen))
 
     def _watch(self, number: int, rule: Rule) -> Rule:
-        if rule.when is None:
+        when: Any = rule.when
+        if when is None:
             return rule
         watched = copy(rule)  # not `replace`, which would check again what has been worked out already
-        object.__setattr__(watched, "when", _Watched(self, number, rule.when))
+        object.__setattr__(watched, "when", _Watched(self, number, when))
         return watched
 
 

@@ -96,6 +96,7 @@ class RuleTally:
     """
 
     rule: str
+    reason: str = ""
     matched: int = 0
     decided: int = 0
     untold: int = 0
@@ -136,7 +137,9 @@ class Replay:
         self.unasked, self.unasked_refused = 0, 0
         self.changes: dict[Kind, Changes] = {kind: Changes(keep) for kind in get_args(Kind)}
         self.tools: dict[str, Tally] = {}
-        self.rules = [RuleTally(f"{n}. {rule.tool} {rule.outcome}") for n, rule in enumerate(policy.rules, 1)]
+        self.rules = [
+            RuleTally(f"{n}. {rule.tool} {rule.outcome}", rule.reason or "") for n, rule in enumerate(policy.rules, 1)
+        ]
         self.unmatched = 0
         self.skipped: Counter[str] = Counter()
         self.people: dict[str, Reviewer] = {}
