@@ -403,7 +403,7 @@ def hitl(db_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "replayed_policies", raising=False)
-    history(db_path, THEN, PAST)
+    history(db_path, THEN, PAST[:-1])
 
     def call(*args: str) -> tuple[int, str, str]:
         capsys.readouterr()
