@@ -45,6 +45,7 @@ bench: $(STAMP) ## speed and size beside the official savers; a great many parke
 	$(BIN)/python benchmarks/stuck.py
 	$(BIN)/python benchmarks/escalation.py
 	$(BIN)/python benchmarks/audit.py --rows 100000
+	$(BIN)/python benchmarks/replay.py --calls 100000
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -61,7 +61,7 @@ FAILED, USAGE, UNKNOWN, REFUSED, DATABASE, TAMPERED = 1, 2, 3, 4, 5, 6
 _EPILOG = """\b
 Exit codes:
   0  done
-  1  the graph or hitl itself failed, or doctor found something
+  1  the graph or hitl itself failed, doctor found something, or a replayed policy lets rejects through
   2  the command line is wrong
   3  no such request or thread, or several begin so
   4  refused: already decided, no longer asked, or not a valid answer; nothing was recorded
@@ -85,6 +85,7 @@ _COMMANDS = (
     "audit",
     "database",
     "policy",
+    "replay",
     "stuck",
     "doctor",
     "demo",

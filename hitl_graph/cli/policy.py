@@ -20,7 +20,7 @@ from hitl_graph.policy.format import schema as schema_of_files
 from hitl_graph.policy.rules import Considered
 from hitl_graph.terms import Stage, Terms
 
-__all__ = ["policy"]
+__all__ = ["Names", "Python", "policy"]
 
 policy = typer.Typer(help="Rules in a file: are they in order, and what do they say of a call?", no_args_is_help=True)
 app.add_typer(policy, name="policy")
@@ -51,7 +51,7 @@ def check(
     known = _tools_of(graph) if graph is not None else known
     failed = False
     for file in files:
-        facts, predicates = _Names(python), _Names(python)
+        facts, predicates = Names(python), Names(python)
         try:
             read = Policy.from_file(file, facts=facts, predicates=predicates)
             missing = _unmatched(read, known)
@@ -87,7 +87,7 @@ def explain(
 
     CALL.json is a tool call as a message has it, or a message with some.
     """
-    names = _Names(python)
+    names = Names(python)
     try:
         if managed is None and user is None:
             read = Policy.from_file(file, facts=names, predicates=names)
@@ -110,7 +110,7 @@ def schema() -> None:
     print(json.dumps(schema_of_files(), indent=2))
 
 
-class _Names(Mapping[str, Any]):
+class Names(Mapping[str, Any]):
     """Facts and predicates of a Python module; any others stand for what is not known on a command line."""
 
     def __init__(self, module: str | None) -> None:

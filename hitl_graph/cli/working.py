@@ -20,7 +20,44 @@ from hitl_graph.cli.app import FAILED, USAGE, Command, Db, Failure, Json, app, c
 from hitl_graph.deadlines import Came
 from hitl_graph.ledger import Ledger
 
-__all__ = ["attached", "load_graph", "turn_reporter"]
+__all__ = ["attached", "imported", "load_graph", "turn_reporter", "where"]
+
+
+def imported(spec: str, kind: type, nouns: str, example: str) -> Any:
+    """What `pkg.mod:name` names, whatever it is.
+
+    Args:
+        kind: What is wanted: if there is no such name, those of this kind are named.
+        nouns: What such are called, such as `graphs`.
+        example: Such as `my_agent:graph`.
+
+    Raises:
+        Failure: Nothing of that name can be imported.
+    """
+    module_name, colon, name = spec.partition(":")
+    if not (module_name and colon and name) or module_name.endswith(".py"):
+        raise Failure(USAGE, f"{spec!r} names none of the {nouns}; give MODULE:NAME, such as {example}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
+            raise Failure(
+                USAGE, f"there is no module {module_name} here or on the Python path ({os.getcwd()})"
+            ) from exc
+        raise Failure(FAILED, f"{module_name} cannot be imported: {where(exc)}") from exc
+    except Exception as exc:
+        raise Failure(FAILED, f"{module_name} cannot be imported: {where(exc)}") from exc
+    found: Any = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            known = [n for n, value in vars(module).items() if isinstance(value, kind)]
+            hint = f"; its {nouns} are {', '.join(known)}" if known else ""
+            raise Failure(USAGE, f"{module_name} has no {name}{hint}") from None
+    return found
 
 
 def load_graph(spec: str) -> Any:
@@ -31,34 +68,12 @@ def load_graph(spec: str) -> Any:
     """
     from langgraph.pregel import Pregel
 
-    module_name, colon, name = spec.partition(":")
-    if not (module_name and colon and name) or module_name.endswith(".py"):
-        raise Failure(USAGE, f"{spec!r} names no graph; give MODULE:NAME, such as my_agent:graph")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as exc:
-        if exc.name and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
-            raise Failure(
-                USAGE, f"there is no module {module_name} here or on the Python path ({os.getcwd()})"
-            ) from exc
-        raise Failure(FAILED, f"{module_name} cannot be imported: {_where(exc)}") from exc
-    except Exception as exc:
-        raise Failure(FAILED, f"{module_name} cannot be imported: {_where(exc)}") from exc
-    found: Any = module
-    for part in name.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            graphs = [n for n, value in vars(module).items() if isinstance(value, Pregel)]
-            hint = f"; its graphs are {', '.join(graphs)}" if graphs else ""
-            raise Failure(USAGE, f"{module_name} has no {name}{hint}") from None
+    found = imported(spec, Pregel, "graphs", "my_agent:graph")
     if not isinstance(found, Pregel) and callable(found) and not inspect.isclass(found):
         try:
             found = found()
         except Exception as exc:
-            raise Failure(FAILED, f"{spec}() failed: {_where(exc)}") from exc
+            raise Failure(FAILED, f"{spec}() failed: {where(exc)}") from exc
     if isinstance(found, Pregel):
         return found
     if inspect.iscoroutine(found):
@@ -70,7 +85,8 @@ def load_graph(spec: str) -> Any:
     )
 
 
-def _where(exc: BaseException) -> str:
+def where(exc: BaseException) -> str:
+    """An error, and the line that raised it."""
     trace = exc.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
