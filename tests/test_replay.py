@@ -286,7 +286,7 @@ def test_what_a_deadline_decided_says_nothing_of_people(db_path: str) -> None:
     )
     history(db_path, policy, [("pay", {"eur": 1}, None), ("pay", {"eur": 9}, None)])
     with open_ledger(db_path) as ledger:
-        later = datetime.now(UTC) + timedelta(days=1)
+        later = datetime.now(UTC) + timedelta(minutes=61)
         ledger.clock = lambda: later
         assert len(ledger.write(schedule.sweep, ledger.now_ms())) == 2
         result = replay(ledger, Policy([Rule("pay", "allow")]))
