@@ -2,6 +2,7 @@
 
     HitlError
     ├── PolicyError                 a rule or a policy that cannot be built (also ValueError)
+    │   └── PolicyFileError         a policy file with mistakes, each with its line
     ├── DirectoryError              a directory of people that cannot be read (also ValueError)
     ├── WatchError                  options of a detector or a watch that make no sense (also ValueError)
     ├── EscalationError             an EscalationNode that makes no sense, or cannot go where it shall (also ValueError)
@@ -19,6 +20,7 @@
     ├── EffectError
     │   ├── OutcomeUnknownError     an action may or may not have happened
     │   └── EffectBusyError         another process has been running the action for too long to wait
+    ├── ChatError                   a message that cannot be taken while its thread waits
     ├── ThreadBusyError             another run goes on with the thread
     ├── DeliveryError               a decision that the worker cannot hand to the graph
     └── StorageError
@@ -30,10 +32,12 @@
 Each message says what happened, to what, and what to do. Data is on attributes. All of them can be pickled.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
     "AlreadyDecidedError",
+    "ChatError",
     "ClaimedError",
     "DatabaseClosedError",
     "DatabaseCorruptError",
@@ -52,6 +56,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PermitError",
     "PolicyError",
+    "PolicyFileError",
     "QuorumMissingError",
     "RequestError",
     "StaleRequestError",
@@ -68,6 +73,21 @@ class HitlError(Exception):
 
 class PolicyError(HitlError, ValueError):
     """A rule or a policy that cannot be built."""
+
+
+class PolicyFileError(PolicyError):
+    """A policy file that cannot be read, or that has mistakes.
+
+    Attributes:
+        problems: All of them, each as `policy.toml:12: rules[2].quorum: ...`.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class DirectoryError(HitlError, ValueError):
@@ -157,6 +177,17 @@ class OutcomeUnknownError(EffectError):
 
 class EffectBusyError(EffectError):
     """Another process runs this action right now."""
+
+
+class ChatError(HitlError):
+    """A message that cannot be taken as its sender wanted while the thread waits. Nothing was recorded."""
+
+    def __init__(self, thread_id: str, request_ids: tuple[str, ...], message: str) -> None:
+        self.thread_id, self.request_ids = thread_id, request_ids
+        super().__init__(thread_id, request_ids, message)
+
+    def __str__(self) -> str:
+        return f"thread {self.thread_id}: {self.args[2]}"
 
 
 class ThreadBusyError(HitlError):

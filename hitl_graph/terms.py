@@ -1,6 +1,6 @@
 """On which terms people decide a request: who, how many, by when. Plain data, fixed when the question is asked."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -49,18 +49,25 @@ class Turn(_Frozen):
     Args:
         at: When.
         then: `remind`: who may decide is told again. `escalate`: `to` may decide, too. `reject`, `approve`: decided so;
-            but it is a reject where anybody has answered otherwise than with approve, or could not have approved.
+            but nothing is approved that anybody wanted otherwise or could not have approved; it waits on.
         to: Selectors. Of a reminder, whom to tell beside those who may decide.
+        until: Of an approval: if nobody came to take the turn by then (the machine slept), it approves nothing, and
+            the request waits on. None: a minute after `at`.
     """
 
     at: AwareDatetime
     then: Literal["remind", "escalate", "reject", "approve"]
     to: tuple[str, ...] = ()
+    until: AwareDatetime | None = None
 
     @property
     def at_ms(self) -> int:
         """Milliseconds since 1970 (UTC)."""
-        return round(self.at.timestamp() * 1000)
+        return _ms(self.at)
+
+    def lapsed(self, now_ms: int) -> bool:
+        """Whether it is too late for it to approve."""
+        return self.then == "approve" and now_ms > _ms(self.until or self.at + timedelta(minutes=1))
 
 
 class Terms(_Frozen):
@@ -99,9 +106,13 @@ class Terms(_Frozen):
         """The same without what comes when nobody decides."""
         return self.model_copy(update={"schedule": ()})
 
-    def due(self, fired: int) -> datetime | None:
-        """When the next turn comes, after so many have come."""
-        return self.schedule[fired].at if fired < len(self.schedule) else None
+    def due_ms(self, fired: int) -> int | None:
+        """When the next turn comes, after so many have come; in milliseconds since 1970 (UTC)."""
+        return self.schedule[fired].at_ms if 0 <= fired < len(self.schedule) else None
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
 
 
 class Origin(_Frozen):

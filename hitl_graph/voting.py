@@ -28,7 +28,6 @@ __all__ = [
     "proposal",
     "right",
     "satisfied",
-    "silence_says",
     "standing",
     "who",
 ]
@@ -325,16 +324,6 @@ def check_claims(request: Request, votes: Sequence[Vote], reviewer: str, now: da
             f"{names} has claimed it until {until:%Y-%m-%d %H:%M} UTC; wait, or ask them to hand it back."
             " Nothing was recorded",
         )
-
-
-def silence_says(turn: Turn, request: Request, votes: Sequence[Vote]) -> Literal["approve", "reject"]:
-    """What it comes to that nobody decided by this turn.
-
-    It approves only what the rule says that silence approves, and only what people could have approved and nobody
-    wanted otherwise.
-    """
-    spoken = any(vote.decision.type != "approve" for vote in votes)
-    return "approve" if turn.then == "approve" and "approve" in request.allowed and not spoken else "reject"
 
 
 def counts(terms: Terms, voter: Reviewer, owner: Reviewer) -> bool:

@@ -4,31 +4,33 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event, Thread
 from typing import Any, Literal, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import UnknownInterruptError, is_invalid_resume
 from langgraph.pregel import Pregel
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import Command
 from pydantic import ValidationError
 
+from hitl_graph import position, turns
+from hitl_graph.deadlines import Came, Sweeper
 from hitl_graph.errors import DeliveryError, ThreadBusyError
-from hitl_graph.ledger import Ledger, claims, owner, requests
+from hitl_graph.ledger import Ledger, claims, messages, owner, requests
+from hitl_graph.ledger.messages import MARK, Queued
 from hitl_graph.model import Decision, Request
 from hitl_graph.steps import Step, Steps, arun, blocking, run
 from hitl_graph.storage import Watch
 from hitl_graph.wire import resume_value
 
-__all__ = ["Resumed", "Worker"]
+__all__ = ["Renewal", "Resumed", "Worker"]
 
 log = logging.getLogger(__name__)
 
 _NAP = 0.5  # seconds, after which `stop` is noticed
-_NO_OUTPUT = ("__error__", "__error_source_node__", "__interrupt__", "__resume__")  # a task with others has ended
+_MEANWHILE = 1.0  # seconds between two looks for what is due while a thread runs
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,22 @@ class Resumed:
     Attributes:
         request_ids: The decided requests that were handed over; none where an earlier worker had handed them over.
         status: `finished`; `paused` (it asks again); `failed` (the graph raised, or cannot take the decision).
-        error: Why it failed. The decisions stay recorded and are tried again.
+        error: Why it failed. The decisions stay recorded and are tried again; so are messages that wait.
+        message_ids: The chat messages with which it ran (see `hitl_graph.chat`): one each run.
     """
 
     thread_id: str
     request_ids: tuple[str, ...]
     status: Literal["finished", "paused", "failed"]
     error: Exception | None = None
+    message_ids: tuple[int, ...] = ()
 
 
 class Worker:
-    """Resume decided threads of a graph.
+    """Resume decided threads of a graph, and take what is due of deadlines.
 
-    Any number of workers may run, in any number of processes: each thread is claimed before it is resumed.
+    Any number of workers may run, in any number of processes: each thread is claimed before it is resumed, each turn of
+    a deadline is taken once.
 
     Args:
         graph: The compiled graph, with the checkpointer that has the paused threads.
@@ -60,6 +65,8 @@ class Worker:
         lease: Seconds for which a claim holds where the claiming process cannot be seen to be alive. A live worker
             renews it.
         on_resumed: Told of each thread as soon as it is done.
+        on_turn: Told of each reminder, escalation and end of waiting, as `Sweeper(on_turn=)`; while a thread runs, from
+            another thread of this process.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Worker:
         context: Any = None,
         lease: float = 60,
         on_resumed: Callable[[Resumed], object] | None = None,
+        on_turn: Callable[[Came], object] | None = None,
     ) -> None:
         if not graph.checkpointer:
             raise DeliveryError("the graph has no checkpointer, so nothing of it can be resumed; compile it with one")
@@ -80,12 +88,16 @@ class Worker:
         self.context = context
         self.lease = lease
         self.on_resumed = on_resumed
+        self._sweeper = Sweeper(ledger, on_turn=on_turn)
         self._stopping = Event()
         self._failing: set[str] = set()
+        self._next_due: float | None = None
         self._name = f"{owner.current()}|{os.urandom(4).hex()}"
 
     def run_once(self, *, limit: int | None = None) -> list[Resumed]:
-        """Resume each thread that has a decision to carry out; returns what became of them.
+        """Take what is due, and resume each thread that has a decision to carry out; returns what became of them.
+
+        Chat messages that waited for the end of their threads are delivered then, in order, one run each.
 
         A thread that fails is reported, logged and left for the next round; the others go on. So is a thread whose
         worker died, or failed, after it had carried out the decisions: the graph goes on from its last checkpoint.
@@ -125,31 +137,40 @@ class Worker:
             results = yield from self._round(None)
             failing = any(result.status == "failed" for result in results)
             pause = min(pause * 2, 60.0) if failing else interval
-            until = time.monotonic() + (pause if failing or not results else 0)
+            wait = pause if failing or not results else 0
+            until = time.monotonic() + (wait if self._next_due is None else min(wait, self._next_due))
             while not self._stopping.is_set() and time.monotonic() < until:
                 nap = min(_NAP, max(0.0, until - time.monotonic()))
                 if (yield Step(partial(news.wait, nap), partial(news.await_news, nap))):
                     break
 
+    def _sweep(self) -> Steps[float | None]:
+        """Take what is due; in how many seconds something is due again, if that is known."""
+        try:
+            yield from self._sweeper.steps(self._stopping)
+        except Exception as exc:  # threads with decisions are resumed all the same
+            log.warning("what is due could not be taken, and is tried again: %s", exc, exc_info=True)
+            return None
+        return self._sweeper.wait
+
     def _round(self, limit: int | None) -> Steps[list[Resumed]]:
+        self._next_due = yield from self._sweep()
         decided = yield blocking(self.ledger.read, requests.decided_threads)
         left = yield blocking(self.ledger.read, claims.left, self.ledger.now_ms())
+        spoken = yield blocking(self.ledger.read, messages.threads)
         results: list[Resumed] = []
-        for thread_id in sorted(dict.fromkeys([*decided, *left]), key=self._failing.__contains__):
-            if self._stopping.is_set() or len(results) == limit:
+        begun, served = {*decided, *left}, 0
+        for thread_id in sorted(dict.fromkeys([*decided, *left, *spoken]), key=self._failing.__contains__):
+            if self._stopping.is_set() or served == limit:
                 break
-            if not (yield blocking(self._claim, thread_id)):
+            if thread_id not in begun and not (yield from self._is_ready(thread_id)):
                 continue
-            renewing, ended = _Renewal(self, thread_id), False
-            try:
-                result = yield from self._resume(thread_id)
-                ended = result is None or result.status != "failed"
-            finally:
-                renewing.stop()
-                give_back = claims.release if ended else claims.leave
-                yield blocking(self.ledger.write, give_back, thread_id, self._name)
+            done = yield from self._serve_thread(thread_id, begun=thread_id in begun)
+            if done is None:
+                continue
             self._failing.discard(thread_id)
-            if result is not None:
+            served += bool(done)
+            for result in done:
                 results.append(result)
                 if result.status == "failed":
                     self._failing.add(thread_id)
@@ -157,11 +178,93 @@ class Worker:
                     self.on_resumed(result)
         return results
 
+    def _serve_thread(self, thread_id: str, *, begun: bool) -> Steps[list[Resumed] | None]:
+        """Do all that there is to do in a thread now, in order; None while somebody else does.
+
+        Args:
+            begun: It may stand in the middle of a run which is ours to go on with.
+        """
+        if not (yield blocking(self._claim, thread_id)):
+            return None
+        renewing, ended = Renewal(self, thread_id), False
+        try:
+            done, ended = yield from self._claimed(thread_id, begun)
+        finally:
+            yield blocking(renewing.stop)
+            give_back = claims.release if ended else claims.leave
+            yield blocking(self.ledger.write, give_back, thread_id, self._name)
+        return done
+
+    def _claimed(self, thread_id: str, begun: bool) -> Steps[tuple[list[Resumed], bool]]:
+        """What was done, and whether nobody has to go on with the thread from where it stands now."""
+        waiting: list[Queued] = yield blocking(self.ledger.read, messages.queued, thread_id)
+        taken = tuple[int, ...]()
+        try:
+            if waiting:
+                taken = yield from self._taken(waiting[0])
+            resumed = yield from self._resume(thread_id, begun)
+            if resumed is None and taken:
+                found = yield from position.look(self.graph, self.ledger, self._thread_config(thread_id))
+                resumed = Resumed(thread_id, (), "paused" if found.waits else "finished")
+        except Exception as exc:
+            log.warning("the messages of thread %s could not be looked at: %s", thread_id, exc, exc_info=True)
+            return [Resumed(thread_id, (), "failed", exc, taken)], False
+        done = [] if resumed is None else [replace(resumed, message_ids=taken)]
+        stands = resumed is None or resumed.status != "failed"
+        while not (done and done[-1].status != "finished") and not self._stopping.is_set():
+            waiting = yield blocking(self.ledger.read, messages.queued, thread_id)
+            said = (yield from self._say(waiting[0])) if waiting else None
+            if said is None:
+                break
+            done.append(said)
+            stands = said.status != "failed" or not said.message_ids
+        return done, stands
+
+    def _taken(self, message: Queued) -> Steps[tuple[int, ...]]:
+        """The id of a message with which a run was begun, though nobody could note it any more."""
+        config, (_, key) = self._thread_config(message.thread_id), turns.unpacked(message.message, message.id)
+        if not (yield from position.has_begun(self.graph, self.ledger, config, message, key)):
+            return ()
+        yield blocking(self.ledger.write, messages.delivered, self.ledger.now_ms(), message)
+        return (message.id,)
+
+    def _say(self, message: Queued) -> Steps[Resumed | None]:
+        """Run the graph with a message; None if the thread has not come to its end."""
+        thread_id, config = message.thread_id, self._thread_config(message.thread_id)
+        given, key = turns.unpacked(message.message, message.id)
+        marked = cast(RunnableConfig, {**config, "metadata": {**config.get("metadata", {}), MARK: str(message.id)}})
+        try:
+            found = yield from position.look(self.graph, self.ledger, config)
+            if not self._may_say(found):
+                return None
+            found.check_graph(self.graph)
+            yield from self._invoke(found.input_of(given, key, message.sender), marked)
+        except ThreadBusyError:
+            return None
+        except Exception as exc:
+            log.warning(
+                "message %s of thread %s: %s", message.id, thread_id, exc, exc_info=not isinstance(exc, DeliveryError)
+            )
+            return Resumed(thread_id, (), "failed", exc, (yield from self._taken(message)))
+        yield blocking(self.ledger.write, messages.delivered, self.ledger.now_ms(), message)
+        found = yield from position.look(self.graph, self.ledger, config)
+        return Resumed(thread_id, (), "paused" if found.waits else "finished", None, (message.id,))
+
+    def _is_ready(self, thread_id: str) -> Steps[bool]:
+        """Whether a thread for which only messages wait has come to its end; asked before it is claimed."""
+        try:
+            return (yield from position.look(self.graph, self.ledger, self._thread_config(thread_id))).has_ended
+        except Exception:  # whoever claims the thread reports it
+            return True
+
+    def _may_say(self, found: position.Position) -> bool:
+        return found.has_ended
+
     def _claim(self, thread_id: str) -> bool:
         lease_ms = int(self.lease * 1000)
         return self.ledger.write(claims.claim, self.ledger.now_ms(), thread_id, self._name, lease_ms)
 
-    def _resume(self, thread_id: str) -> Steps[Resumed | None]:
+    def _resume(self, thread_id: str, begun: bool) -> Steps[Resumed | None]:
         """Resume one claimed thread with all that is decided in it by now, or from where another worker left it."""
         unfinished: list[Request] = yield blocking(
             self.ledger.read, requests.select, "thread_id = ? AND state IN ('pending', 'decided') AND parked = 1",
@@ -172,9 +275,11 @@ class Worker:
         config = self._thread_config(thread_id)
         try:
             state = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
-            waiting = yield from self._waiting(state)
+            waiting = yield from position.waiting(self.graph, state)
             deliverable = [request for request in decided if request.interrupt_id in waiting]
-            if not decided and (not state.next or any(request.interrupt_id in waiting for request in unfinished)):
+            if not decided and not (
+                begun and state.tasks and not waiting
+            ):  # `next` is empty if only a step's end is missing
                 return None
             if decided and not deliverable:
                 raise DeliveryError(
@@ -183,7 +288,7 @@ class Worker:
                 )
             yield from self._deliver(deliverable, config)
             after = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
-            paused = yield from self._waiting(after)
+            paused = yield from position.waiting(self.graph, after)
         except Exception as exc:
             if isinstance(exc, UnknownInterruptError) and not (yield blocking(self._decided, thread_id)):
                 return None  # whoever resumes the graph without a worker was faster
@@ -196,31 +301,12 @@ class Worker:
         handed = tuple(request.id for request in deliverable)
         return Resumed(thread_id, handed, "paused" if paused else "finished")
 
-    def _waiting(self, state: StateSnapshot) -> Steps[set[str]]:
-        """The interrupts for which a thread waits. LangGraph's state leaves out those of error handlers."""
-        waiting = {interrupt.id for interrupt in state.interrupts}
-        saver = self.graph.checkpointer
-        if isinstance(saver, BaseCheckpointSaver) and any(task.error is not None for task in state.tasks):
-            stored = yield Step(lambda: saver.get_tuple(state.config), lambda: saver.aget_tuple(state.config))
-            asked: dict[str, set[str]] = {}
-            ended = set[str]()
-            for task_id, channel, value in (stored.pending_writes or ()) if stored else ():
-                if channel == "__interrupt__":
-                    asked[task_id] = {interrupt.id for interrupt in value}
-                elif channel not in _NO_OUTPUT:
-                    ended.add(task_id)
-            waiting |= set[str]().union(*(ids for task_id, ids in asked.items() if task_id not in ended))
-        return waiting
-
     def _deliver(self, decided: list[Request], config: RunnableConfig) -> Steps[None]:
         """Run the graph with these answers; one that the graph itself refuses is asked again."""
         answers = {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in decided}
         command: Command[Any] | None = Command(resume=answers) if answers else None
         try:
-            yield Step(
-                lambda: self.graph.invoke(command, config, context=self.context, durability="sync"),
-                lambda: self.graph.ainvoke(command, config, context=self.context, durability="sync"),
-            )
+            yield from self._invoke(command, config)
         except ValidationError as exc:  # how LangGraph refuses an answer; it has not kept it, nor run anything on it
             foreign = [request for request in decided if request.answer_shape != "hitl"]
             if not is_invalid_resume(exc) or not foreign:
@@ -232,6 +318,13 @@ class Worker:
             for request in decided:  # which one was refused is not told
                 if (yield blocking(self._is_open, request)):
                     yield from self._deliver([request], config)
+
+    def _invoke(self, given: Any, config: RunnableConfig) -> Steps[Any]:
+        output = yield Step(
+            lambda: self.graph.invoke(given, config, context=self.context, durability="sync"),
+            lambda: self.graph.ainvoke(given, config, context=self.context, durability="sync"),
+        )
+        return output
 
     def _is_open(self, request: Request) -> bool:
         return any(request.id == other.id for other in self._decided(request.thread_id))
@@ -248,8 +341,11 @@ class Worker:
         return cast(RunnableConfig, {**self.config, "configurable": configurable})
 
 
-class _Renewal:
-    """Renews a claim while its thread runs, so that another machine does not take a slow thread for a dead one."""
+class Renewal:
+    """What goes on while a thread runs, however long: its claim is renewed, and what is due is taken.
+
+    Without the first another machine would take a slow thread for a dead one.
+    """
 
     def __init__(self, worker: Worker, thread_id: str) -> None:
         self._worker, self._thread_id, self._ended = worker, thread_id, Event()
@@ -257,11 +353,15 @@ class _Renewal:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._worker.lease / 3):
-            try:
-                self._worker._claim(self._thread_id)
-            except Exception as exc:
-                log.warning("the claim on thread %s could not be renewed: %s", self._thread_id, exc)
+        renewal = time.monotonic() + self._worker.lease / 3
+        while not self._ended.wait(min(_MEANWHILE, max(0.0, renewal - time.monotonic()))):
+            if time.monotonic() >= renewal:
+                renewal = time.monotonic() + self._worker.lease / 3
+                try:
+                    self._worker._claim(self._thread_id)
+                except Exception as exc:
+                    log.warning("the claim on thread %s could not be renewed: %s", self._thread_id, exc)
+            run(self._worker._sweep())
 
     def stop(self) -> None:
         self._ended.set()

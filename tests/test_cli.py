@@ -25,7 +25,7 @@ import pytest
 
 pytest.importorskip("typer")
 
-from hitl_graph.cli import main
+from hitl_graph.cli import main, progress
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Action, Request, approve
@@ -811,6 +811,49 @@ def test_redaction_removes_and_still_verifies(hitl: Cli) -> None:
     assert hitl("approve", "abcdef").code == 4
 
 
+def test_an_export_is_whole_or_not_there(hitl: Cli, tmp_path: Path) -> None:
+    asked("abcdef", thread="thread-1", question="Launch?")
+    hitl("approve", "abcdef", "--as", "alice", "-m", "fine")
+    head = hitl("audit", "verify", "--json").rows()[0]["head"]
+    done = hitl("audit", "export", "-o", "log.jsonl")
+    assert done.code == 0
+    assert done.out.startswith("Exported 2 rows to log.jsonl")
+    assert head in done.out
+    file = tmp_path / "log.jsonl"
+    assert json.loads(file.read_text().splitlines()[0])["head"] == head
+    assert hitl("audit", "export").out == file.read_text()
+    assert hitl.process("audit", "export", "--thread", "thread-1").rows()[2]["actor"] == "alice"
+    file.write_text("mine")
+    for args, code, says in (
+        (["-o", "log.jsonl"], 2, "log.jsonl exists; --force replaces it"),
+        (["-o", "agent.db", "--force"], 2, "agent.db is the database"),
+        (["-o", "nowhere/log.jsonl"], 1, "nowhere/log.jsonl cannot be written"),
+        (["--thread", "thread", "-o", "thread.jsonl"], 3, "no rows of a thread 'thread'"),
+        (["--db", "other.db", "-o", "other.jsonl"], 5, "there is no database"),
+    ):
+        done = hitl("audit", "export", *args)
+        assert (done.code, done.out) == (code, "")
+        assert says in done.err
+    assert file.read_text() == "mine"
+    assert hitl("audit", "export", "-o", "log.jsonl", "--force").code == 0
+    sql("UPDATE hitl_audit SET actor = x'00' WHERE seq = 2")
+    done = hitl("audit", "export", "-o", "damaged.jsonl")
+    assert done.code == 5
+    assert "row 2 of the log cannot be exported" in done.err
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl*")) == ["log.jsonl"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_verify_and_export_say_how_far_they_are_on_a_terminal(hitl: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked("abcdef")
+    monkeypatch.setattr(progress, "_SLOW", 0.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    for args in (["verify"], ["export", "-o", "log.jsonl"]):
+        done = hitl("audit", *args)
+        assert done.code == 0
+        assert f"{args[0].removesuffix('y')}" in done.err
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -1008,7 +1051,7 @@ def test_help_and_version(hitl: Cli) -> None:
     assert "6  the audit log does not verify" in hitl("--help").out
     assert hitl("--version").out.startswith("hitl-graph ")
     commands = ("inbox", "show", "approve", "edit", "reject", "respond", "history", "worker", "doctor", "demo")
-    for command in (*commands, "audit verify", "audit log", "audit redact", "stuck replay"):
+    for command in (*commands, "audit verify", "audit log", "audit export", "audit redact", "stuck replay"):
         done = hitl(*command.split(), "--help")
         assert done.code == 0
         assert f"Usage: hitl {command}" in done.out

@@ -9,6 +9,7 @@ import pytest
 from hitl_graph import errors
 from hitl_graph.errors import (
     AlreadyDecidedError,
+    ChatError,
     HitlError,
     InvalidDecisionError,
     RequestError,
@@ -22,6 +23,8 @@ CLASSES: list[type[HitlError]] = [getattr(errors, name) for name in errors.__all
 def made(of: type[HitlError]) -> HitlError:
     if of is AlreadyDecidedError:
         return AlreadyDecidedError("abc", "alice", "reject")
+    if of is ChatError:
+        return ChatError("thread-1", ("abc", "def"), "went wrong")
     if of is ThreadBusyError:
         return ThreadBusyError("thread-1", "host/boot/pid:[1]/7/99|a1b2c3d4|0")
     return of("abc", "went wrong") if issubclass(of, RequestError) else of("went wrong")

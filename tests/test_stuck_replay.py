@@ -10,8 +10,7 @@ import pytest
 
 pytest.importorskip("typer")
 
-from hitl_graph.cli import main
-from hitl_graph.cli import stuck as command
+from hitl_graph.cli import main, progress
 
 TRACES = Path(__file__).parent / "data" / "traces.jsonl"
 FIRST = [{"id": "loops", "index": 6}, {"id": "works", "index": None}, {"id": "refuses", "index": 7}]
@@ -121,7 +120,7 @@ def test_other_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_it_says_how_far_it_is_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command, "_SLOW", 0.0)
+    monkeypatch.setattr(progress, "_SLOW", 0.0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     code, out, _ = replay(capsys, TRACES, "--out", tmp_path / "pred.jsonl")
     assert code == 0

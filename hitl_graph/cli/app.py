@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 from hitl_graph.cli.views import visible
 from hitl_graph.errors import (
     AlreadyDecidedError,
+    ChatError,
     HitlError,
     InvalidDecisionError,
     StaleRequestError,
@@ -60,7 +61,7 @@ FAILED, USAGE, UNKNOWN, REFUSED, DATABASE, TAMPERED = 1, 2, 3, 4, 5, 6
 _EPILOG = """\b
 Exit codes:
   0  done
-  1  the graph or hitl itself failed, or doctor found something
+  1  the graph or hitl itself failed, doctor found something, or a replayed policy lets rejects through
   2  the command line is wrong
   3  no such request or thread, or several begin so
   4  refused: already decided, no longer asked, or not a valid answer; nothing was recorded
@@ -74,7 +75,21 @@ Environment:
   HITL_DEBUG     1: errors with their traceback
   NO_COLOR       1: no colours"""
 
-_COMMANDS = ("looking", "answering", "history", "working", "audit", "database", "stuck", "doctor", "demo")
+_COMMANDS = (
+    "looking",
+    "answering",
+    "saying",
+    "history",
+    "working",
+    "sweeping",
+    "audit",
+    "database",
+    "policy",
+    "replay",
+    "stuck",
+    "doctor",
+    "demo",
+)
 _NEWLINE = "\n"
 _debugging = False
 
@@ -125,6 +140,8 @@ def told(exc: Exception) -> tuple[int, str]:
         case UnknownRequestError():
             return UNKNOWN, str(exc)
         case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError():
+            return REFUSED, str(exc)
+        case ChatError():
             return REFUSED, str(exc)
         case StorageError():
             return DATABASE, str(exc)

@@ -1,7 +1,10 @@
-"""`hitl audit verify`, `log`, `redact`."""
+"""`hitl audit verify`, `log`, `export`, `redact`."""
 
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 import typer
@@ -24,6 +27,8 @@ from hitl_graph.cli.app import (
     open_ledger,
     reviewer_name,
 )
+from hitl_graph.cli.files import writing
+from hitl_graph.cli.progress import counted
 
 __all__: list[str] = []
 
@@ -42,11 +47,13 @@ def verify(
     """Recompute the chain and hold it against the tables. Exit code 6 if something was changed."""
     if anchor is not None and (len(anchor) != 64 or set(anchor.lower()) - set("0123456789abcdef")):
         raise Failure(USAGE, "--anchor takes a head as `hitl audit verify` prints it: 64 hex digits")
-    with open_ledger(db) as ledger:
-        report = ledger.verify_audit(anchor.lower() if anchor else None)
+    with open_ledger(db) as ledger, counted("verifying", "rows") as tick:
+        start = monotonic()
+        report = ledger.verify_audit(anchor.lower() if anchor else None, progress=tick)
+        took = monotonic() - start
     if as_json:
         told = {"ok": report.ok, "rows": report.rows, "head": report.head, "redacted": report.redacted}
-        emit(told | {"problem": report.problem})
+        emit(told | {"problem": report.problem, "seconds": round(took, 3)})
         if not report.ok:
             raise typer.Exit(TAMPERED)
         return
@@ -54,10 +61,10 @@ def verify(
         raise Failure(
             TAMPERED,
             f"the log of {db} does not verify: {report.problem}\n"
-            f"({report.rows} rows before it are in order.) Keep this file as it is, and compare it with a backup.",
+            f"({report.rows:,} rows before it are in order.) Keep this file as it is, and compare it with a backup.",
         )
-    redacted = f", {report.redacted} of them redacted" if report.redacted else ""
-    print(f"In order: {report.rows} rows{redacted}, and the tables agree with them.")
+    redacted = f", {report.redacted:,} of them redacted" if report.redacted else ""
+    print(f"In order: {report.rows:,} rows{redacted}, and the tables agree with them{_rate(report.rows, took)}.")
     print(f"Head: {report.head}")
     note(
         "Keep the head elsewhere; `hitl audit verify --anchor HEAD` proves later that nothing before it was rewritten."
@@ -100,6 +107,41 @@ def log(
         out,
         [views.table(out, ("SEQ", "TIME", "EVENT", "THREAD", "SUBJECT", "BY", "SAYS"), cells, whole=(0, 1), main=2)],
     )
+
+
+@audit.command(cls=Command)
+def export(
+    thread: Annotated[
+        str | None, typer.Option(metavar="THREAD", help="Texts of this thread only; of other rows only the seals.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; - for stdout.")] = Path("-"),
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    db: Db = "agent.db",
+) -> None:
+    """Write the log as JSON lines, which can be verified without hitl and without the database.
+
+    The file is complete or not there. It holds what people were asked and answered: keep it as safe as the database.
+    """
+    to_file = str(out) != "-"
+    if to_file and out.exists():
+        if os.path.exists(db) and out.samefile(db):
+            raise Failure(USAGE, f"{out} is the database; nothing was written")
+        if not force:
+            raise Failure(USAGE, f"{out} exists; --force replaces it, another name keeps it. Nothing was written")
+    with open_ledger(db) as ledger:
+        if thread is not None and not any(queries.audit_rows(ledger, thread, 1)):
+            raise Failure(UNKNOWN, f"the log has no rows of a thread {thread!r} (its whole name is needed)")
+        start = monotonic()
+        with writing(out) as write, counted("exporting", "rows") as tick:
+            exported = ledger.export_audit(write, thread_id=thread, progress=tick)
+    if to_file:
+        print(f"Exported {exported.rows:,} rows to {out}{_rate(exported.rows, monotonic() - start)}.")
+        print(f"Head: {exported.head}")
+        note("`python verify_audit.py FILE HEAD` verifies it, without hitl: the script is in the documents (Audit).")
+
+
+def _rate(rows: int, seconds: float) -> str:
+    return f"; {seconds:.1f} s, {rows / seconds:,.0f} rows a second" if seconds >= 1 else ""
 
 
 @audit.command(cls=Command)

@@ -8,7 +8,6 @@ from time import monotonic
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from hitl_graph.checkpointers.retention import Retained, Retention, apply
 from hitl_graph.cli import queries, views
@@ -26,11 +25,11 @@ from hitl_graph.cli.app import (
     on_terminal,
     open_ledger,
 )
-from hitl_graph.cli.progress import shown
+from hitl_graph.cli.progress import counted
 from hitl_graph.steps import run
 from hitl_graph.storage.urls import is_postgres, versions
 
-__all__: list[str] = []
+__all__ = ["age_of"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -38,7 +37,8 @@ database = typer.Typer(help="How large the database is, and what may go.", no_ar
 app.add_typer(database, name="db")
 
 
-def _age(text: str) -> timedelta:
+def age_of(text: str) -> timedelta:
+    """A duration as people type it: `30d`, `12h`."""
     parts = re.fullmatch(r"(\d+)([smhdw])", text.strip())
     if parts is None:
         raise Failure(USAGE, f"{text!r} is no age; write 30d, 12h, 4w, 90m or 60s")
@@ -92,8 +92,8 @@ def prune(
     """
     if keep_latest == (older_than is not None) and (keep_latest or delete_idle is None):
         raise Failure(USAGE, "say what may go: --keep-latest or --older-than AGE, --delete-idle AGE, or both kinds")
-    checkpoints = timedelta() if keep_latest else _age(older_than) if older_than is not None else None
-    retention = Retention(checkpoints=checkpoints, threads=_age(delete_idle) if delete_idle is not None else None)
+    checkpoints = timedelta() if keep_latest else age_of(older_than) if older_than is not None else None
+    retention = Retention(checkpoints=checkpoints, threads=age_of(delete_idle) if delete_idle is not None else None)
     with open_ledger(db) as ledger:
         for name in thread or ():
             queries.require_thread(ledger, name)
@@ -148,9 +148,8 @@ def migrate(
 
 @contextmanager
 def _progress(what: str, total: int) -> Generator[Callable[[Retained], None]]:
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("threads"), TimeRemainingColumn())
-    with shown(*columns, total=total) as tick:
-        yield lambda done: tick(completed=done.seen)
+    with counted(what, "threads") as tick:
+        yield lambda done: tick(done.seen, total)
 
 
 def _told(done: Retained) -> str:

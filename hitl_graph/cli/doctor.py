@@ -13,6 +13,7 @@ from rich.text import Text
 
 from hitl_graph.cli import views
 from hitl_graph.cli.app import DATABASE, FAILED, TAMPERED, Command, Db, Failure, Json, app, check_database, emit, told
+from hitl_graph.cli.progress import counted
 from hitl_graph.cli.waiting import Finding, claims, stuck_effects, stuck_requests
 from hitl_graph.cli.working import attached, load_graph
 from hitl_graph.errors import HitlError
@@ -183,7 +184,8 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _log(ledger: Ledger) -> Iterator[Finding]:
-    report = ledger.verify_audit()
+    with counted("audit log", "rows") as tick:
+        report = ledger.verify_audit(progress=tick)
     if report.ok:
         yield Finding("audit log", "ok", f"{report.rows} rows, head {report.head[:16]}")
     else:

@@ -7,9 +7,9 @@ from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-__all__ = ["shown"]
+__all__ = ["counted", "shown"]
 
 _SLOW = 2.0
 
@@ -31,3 +31,11 @@ def shown(*columns: ProgressColumn, total: float | None = None) -> Generator[Cal
     finally:
         if bar.live.is_started:  # rich before 14 ends even a bar that was never shown with an empty line
             bar.stop()
+
+
+@contextmanager
+def counted(what: str, unit: str) -> Generator[Callable[[int, int], None]]:
+    """Gives what to call now and then with how many are done, and of how many."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    with shown(*columns) as tick:
+        yield lambda done, total: tick(completed=done, total=total)

@@ -2,10 +2,7 @@
 
 import gzip
 import json
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
@@ -14,14 +11,13 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.progress import TextColumn
 
-from hitl_graph.cli.app import FAILED, UNKNOWN, USAGE, Command, Failure, app, note
+from hitl_graph.cli.app import UNKNOWN, USAGE, Command, Failure, app, note
+from hitl_graph.cli.files import writing
 from hitl_graph.cli.progress import shown
 from hitl_graph.stuck import Alarm, Watch
 from hitl_graph.stuck.recorded import Recording, read_lines
 
 __all__: list[str] = []
-
-_SLOW = 2.0  # seconds, then it says how far it is
 
 stuck = typer.Typer(help="Would somebody have been called? The detectors over recorded runs.", no_args_is_help=True)
 app.add_typer(stuck, name="stuck")
@@ -47,7 +43,7 @@ def replay(
     if str(out) != "-" and out.exists() and traces.exists() and out.samefile(traces):
         raise Failure(USAGE, f"--out {out} is what is read; nothing was written")
     runs = alarms = 0
-    with _opened(traces) as lines, _writing(out) as write, shown(TextColumn("replaying: {task.description}")) as tick:
+    with _opened(traces) as lines, writing(out) as write, shown(TextColumn("replaying: {task.description}")) as tick:
         for recording in _recordings(traces, lines):
             alarm = _first(recording, Watch(patience))
             write(json.dumps(_row(recording.id, alarm, why), ensure_ascii=False) + "\n")
@@ -101,25 +97,3 @@ def _recordings(path: Path, lines: Iterable[str]) -> Iterator[Recording]:
         raise Failure(USAGE, f"{path}: not UTF-8: {exc}") from exc
     except ValueError as exc:
         raise Failure(USAGE, f"{path}, {exc}") from exc
-
-
-@contextmanager
-def _writing(out: Path) -> Generator[Callable[[str], object]]:
-    """Into a file that is there only when it is whole."""
-    if str(out) == "-":
-        yield sys.stdout.write
-        return
-    try:
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    except OSError as exc:
-        raise Failure(FAILED, f"{out} cannot be written: {exc.strerror}") from exc
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            yield file.write
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -50,7 +50,15 @@ def stuck_requests(ledger: Ledger, stuck: timedelta) -> Iterator[Finding]:
             "asked, but the pause was never stored", "problem", _named(ledger, unparked, "created_at"),
             "the agent died while it paused: run the thread again (graph.invoke(None, config)), it will ask anew",
         )  # fmt: skip
-    if not undelivered and not unparked:
+    untaken: list[Request] = ledger.read(
+        requests.select, "state = 'pending' AND parked = 1 AND deadline_ms <= ? ORDER BY deadline_ms", (before,)
+    )
+    if untaken:
+        yield Finding(
+            "deadlines that nobody keeps", "problem", _named(ledger, untaken, "created_at"),
+            "start a worker (hitl worker MODULE:GRAPH), or, where something else resumes threads, hitl sweep",
+        )  # fmt: skip
+    if not undelivered and not unparked and not untaken:
         waiting = len(ledger.pending_rows())
         yield Finding("requests", "ok", f"{waiting} waiting for a person, none stuck")
 

@@ -1,4 +1,4 @@
-"""`hitl worker`: carry out decisions, until it is told to stop."""
+"""`hitl worker`: carry out decisions, and take what is due, until it is told to stop."""
 
 import asyncio
 import importlib
@@ -17,9 +17,47 @@ import typer
 from hitl_graph.cli import app as shared
 from hitl_graph.cli import queries, views
 from hitl_graph.cli.app import FAILED, USAGE, Command, Db, Failure, Json, app, check_database, emit, note
+from hitl_graph.deadlines import Came
 from hitl_graph.ledger import Ledger
 
-__all__ = ["attached", "load_graph"]
+__all__ = ["attached", "imported", "load_graph", "turn_reporter", "where"]
+
+
+def imported(spec: str, kind: type, nouns: str, example: str) -> Any:
+    """What `pkg.mod:name` names, whatever it is.
+
+    Args:
+        kind: What is wanted: if there is no such name, those of this kind are named.
+        nouns: What such are called, such as `graphs`.
+        example: Such as `my_agent:graph`.
+
+    Raises:
+        Failure: Nothing of that name can be imported.
+    """
+    module_name, colon, name = spec.partition(":")
+    if not (module_name and colon and name) or module_name.endswith(".py"):
+        raise Failure(USAGE, f"{spec!r} names none of the {nouns}; give MODULE:NAME, such as {example}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
+            raise Failure(
+                USAGE, f"there is no module {module_name} here or on the Python path ({os.getcwd()})"
+            ) from exc
+        raise Failure(FAILED, f"{module_name} cannot be imported: {where(exc)}") from exc
+    except Exception as exc:
+        raise Failure(FAILED, f"{module_name} cannot be imported: {where(exc)}") from exc
+    found: Any = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            known = [n for n, value in vars(module).items() if isinstance(value, kind)]
+            hint = f"; its {nouns} are {', '.join(known)}" if known else ""
+            raise Failure(USAGE, f"{module_name} has no {name}{hint}") from None
+    return found
 
 
 def load_graph(spec: str) -> Any:
@@ -30,34 +68,12 @@ def load_graph(spec: str) -> Any:
     """
     from langgraph.pregel import Pregel
 
-    module_name, colon, name = spec.partition(":")
-    if not (module_name and colon and name) or module_name.endswith(".py"):
-        raise Failure(USAGE, f"{spec!r} names no graph; give MODULE:NAME, such as my_agent:graph")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as exc:
-        if exc.name and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
-            raise Failure(
-                USAGE, f"there is no module {module_name} here or on the Python path ({os.getcwd()})"
-            ) from exc
-        raise Failure(FAILED, f"{module_name} cannot be imported: {_where(exc)}") from exc
-    except Exception as exc:
-        raise Failure(FAILED, f"{module_name} cannot be imported: {_where(exc)}") from exc
-    found: Any = module
-    for part in name.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            graphs = [n for n, value in vars(module).items() if isinstance(value, Pregel)]
-            hint = f"; its graphs are {', '.join(graphs)}" if graphs else ""
-            raise Failure(USAGE, f"{module_name} has no {name}{hint}") from None
+    found = imported(spec, Pregel, "graphs", "my_agent:graph")
     if not isinstance(found, Pregel) and callable(found) and not inspect.isclass(found):
         try:
             found = found()
         except Exception as exc:
-            raise Failure(FAILED, f"{spec}() failed: {_where(exc)}") from exc
+            raise Failure(FAILED, f"{spec}() failed: {where(exc)}") from exc
     if isinstance(found, Pregel):
         return found
     if inspect.iscoroutine(found):
@@ -69,7 +85,8 @@ def load_graph(spec: str) -> Any:
     )
 
 
-def _where(exc: BaseException) -> str:
+def where(exc: BaseException) -> str:
+    """An error, and the line that raised it."""
     trace = exc.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -137,7 +154,7 @@ def run_worker(
     db: Db = "agent.db",
     as_json: Json = False,
 ) -> None:
-    """Resume the threads whose requests are decided.
+    """Resume the threads whose requests are decided; remind, escalate and decide what is due.
 
     Runs until SIGTERM or Ctrl-C, and then still finishes the thread that it is at. A second one ends it at once; of a
     tool that was running then, a person is asked what became of it.
@@ -152,7 +169,8 @@ def run_worker(
             logging.getLogger("hitl_graph.worker").setLevel(logging.CRITICAL)
         if not once:
             note(f"Worker {os.getpid()} for {graph} on {ledger.database.url}. Ctrl-C ends it.")
-        failed = asyncio.run(_serve(found, ledger, once, interval, sync, _reporter(ledger, as_json)))
+        tell, tell_turn = _reporter(ledger, as_json), turn_reporter(ledger, as_json)
+        failed = asyncio.run(_serve(found, ledger, once, interval, sync, tell, tell_turn))
         if once and failed:
             raise typer.Exit(FAILED)
 
@@ -163,24 +181,59 @@ def _reporter(ledger: Ledger, as_json: bool) -> Callable[[Any], None]:
         if as_json:
             at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             told = {"thread_id": result.thread_id, "status": result.status, "request_ids": list(result.request_ids)}
-            emit({"at": at, **told, "error": error})
+            emit({"at": at, **told, "message_ids": list(result.message_ids), "error": error})
             return
         short = queries.short_ids(ledger, result.request_ids)
         why = f"  {views.visible(error)}" if error else ""
-        ids = ", ".join(short[own] for own in result.request_ids)
+        ids = ", ".join([*(short[own] for own in result.request_ids), *(f"message {n}" for n in result.message_ids)])
         now = datetime.now().astimezone().strftime("%H:%M:%S")
         print(f"{now}  {result.status:<8}  thread {views.visible(result.thread_id)}  {ids}{why}", flush=True)
 
     return tell
 
 
+def turn_reporter(ledger: Ledger, as_json: bool) -> Callable[[Came], None]:
+    """Prints each turn of a deadline, one a line."""
+
+    def tell(came: Came) -> None:
+        event = "lapsed" if came.lapsed else _TURNS[came.turn.then]
+        if as_json:
+            at, due = (moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in
+                       (datetime.now(UTC), came.turn.at.astimezone(UTC)))  # fmt: skip
+            told = {"thread_id": came.request.thread_id, "status": event, "request_ids": [came.request.id]}
+            emit({"at": at, **told, "due": due, "to": list(came.to), "error": None})
+            return
+        [short] = queries.short_ids(ledger, [came.request.id]).values()
+        if came.lapsed:
+            what = f"not approved: {came.lapsed}; it waits on"
+        elif came.request.decision is not None:
+            what = str(came.request.decision.message)
+        else:
+            what = f"to {', '.join('anybody' if selector == '*' else selector for selector in came.to)}"
+        late = f"  ({views.age(came.turn.at, ledger.clock())} late)" if came.late >= 60 else ""
+        now = datetime.now().astimezone().strftime("%H:%M:%S")
+        named = views.visible(f"{came.request.thread_id}  {short}  {what}{late}")
+        print(f"{now}  {event:<8}  thread {named}", flush=True)
+
+    return tell
+
+
+_TURNS = {"remind": "reminded", "escalate": "escalated", "reject": "rejected", "approve": "approved"}
+
+
 async def _serve(
-    graph: Any, ledger: Ledger, once: bool, interval: float, sync: bool, tell: Callable[[Any], None]
+    graph: Any,
+    ledger: Ledger,
+    once: bool,
+    interval: float,
+    sync: bool,
+    tell: Callable[[Any], None],
+    tell_turn: Callable[[Came], None],
 ) -> bool:
     """Returns whether a thread failed in the last round."""
     from hitl_graph.worker import Worker
 
-    worker = Worker(graph, ledger, on_resumed=tell)
+    worker = Worker(graph, ledger, on_resumed=tell, on_turn=tell_turn)
 
     def stop() -> None:
         worker.stop()

@@ -8,8 +8,7 @@ from email.utils import getaddresses
 from typing import Any
 
 from hitl_graph.demo.mailbox import Mailbox, message_id
-from hitl_graph.ledger import Ledger
-from hitl_graph.ledger.audit import AuditReport
+from hitl_graph.ledger import AuditReport, Ledger
 from hitl_graph.model import Request
 
 __all__ = ["Facts", "broken", "wanted"]

@@ -1,8 +1,9 @@
 """The durable record of what was asked, decided and executed.
 
 `Ledger` runs the transactions of the modules beside it: `requests` (questions), `deciding` (answers), `handling`
-(who has a question in hand), `schedule` (what comes when nobody answers), `effects` (permits and executions), `claims`
-(who resumes a thread), `audit` (the hash chain) and `parking` (what the checkpointer reports).
+(who has a question in hand), `schedule` (what comes when nobody answers), `effects` (permits and executions),
+`messages` (what was said while a thread waited), `claims` (who resumes a thread), `audit` (the hash chain;
+`verification` and `export` read it) and `parking` (what the checkpointer reports).
 """
 
 import os
@@ -11,14 +12,15 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from hitl_graph.errors import InvalidDecisionError, NotEntitledError, StaleRequestError
-from hitl_graph.ledger import audit, deciding, effects, handling, requests, schedule
-from hitl_graph.ledger.audit import AuditReport
+from hitl_graph.ledger import audit, deciding, effects, export, handling, messages, requests, schedule, verification
+from hitl_graph.ledger.export import Exported
+from hitl_graph.ledger.verification import AuditReport, Progress
 from hitl_graph.model import Decision, Request
 from hitl_graph.reviewers import Directory, Reviewer, person
 from hitl_graph.storage import Database, Transaction
 from hitl_graph.storage.urls import open_database
 
-__all__ = ["AuditReport", "Ledger", "utc_now"]
+__all__ = ["AuditReport", "Exported", "Ledger", "utc_now"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,16 +129,40 @@ class Ledger:
         """Every request that waits, over all threads. `Inbox.pending` gives them by the page."""
         return self.read(requests.pending, limit=None)
 
-    def verify_audit(self, anchor: str | None = None) -> AuditReport:
+    def verify_audit(self, anchor: str | None = None, progress: Progress | None = None) -> AuditReport:
         """Recompute the hash chain and hold it against the tables.
 
         Args:
             anchor: A head hash noted earlier, to prove that nothing up to it was rewritten since.
+            progress: Told now and then how many rows are done (of the log, then of the tables), and of how many.
         """
-        return self.read(audit.verify, anchor)
+        return self.read(verification.verify, anchor, progress)
+
+    def export_audit(
+        self, write: Callable[[str], object], *, thread_id: str | None = None, progress: Progress | None = None
+    ) -> Exported:
+        """Write the log as JSON lines that `docs/verify_audit.py` verifies without this library or the database.
+
+        One snapshot, a few rows at a time. Nothing is verified here: a log that was changed is exported as it is.
+
+        Args:
+            write: Given one line after the other, with its end; ASCII. The `write` of an open file, for example.
+            thread_id: Texts of this thread only. The other rows come without theirs, so the chain still verifies.
+            progress: Told now and then how many rows are written, and of how many.
+
+        Returns:
+            Number of rows, and the head.
+
+        Raises:
+            DatabaseCorruptError: A row holds what no log can hold; `verify_audit` says which.
+            StorageError: The connection was lost in the middle; begin again.
+        """
+        return export.once(self.database, write, thread_id, progress)
 
     def redact(self, thread_id: str, *, actor: str, reason: str) -> int:
         """Remove what a thread's requests, decisions, effects and log rows say; that they happened stays provable.
+
+        What waits in it is cancelled, and messages that wait for it are dropped.
 
         The messages are in the checkpoints: `checkpointer.delete_thread`. SQLite overwrites what was removed when the
         file is next vacuumed.
@@ -158,6 +184,7 @@ class Ledger:
                 (thread_id,),
             )
             effects.redact(tx, thread_id)
+            messages.drop(tx, self.now_ms(), thread_id, actor=actor, reason="redacted")
             return audit.redact(tx, self.now_ms(), thread_id, actor=actor, reason=reason)
 
         return self.write(work)

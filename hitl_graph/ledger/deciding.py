@@ -14,7 +14,7 @@ from hitl_graph.storage import Transaction
 from hitl_graph.voting import Vote, agreed, check_claims, check_vote, is_no, may_decide, outcome
 from hitl_graph.wire import validate
 
-__all__ = ["TurnDue", "check_open", "decide", "votes", "votes_on"]
+__all__ = ["TurnDue", "check_open", "check_turn", "decide", "votes", "votes_on"]
 
 _STRINGS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 
@@ -48,6 +48,17 @@ def check_open(tx: Transaction, request_id: str, shown: str | None = None) -> Re
     return request
 
 
+def check_turn(request: Request, now_ms: int) -> None:
+    """Let what is due come first, whoever acts.
+
+    Raises:
+        TurnDue: A turn of its schedule is.
+    """
+    due = request.terms.due_ms(request.fired) if request.terms else None
+    if due is not None and due <= now_ms:
+        raise TurnDue(request.id)
+
+
 def decide(
     tx: Transaction, now_ms: int, request_id: str, decision: Decision, *, reviewer: Reviewer, channel: str,
     shown: str | None = None, away: Sequence[Reviewer] = (),
@@ -69,9 +80,7 @@ def decide(
     """
     request = check_open(tx, request_id, shown)
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    due = request.terms.due(request.fired) if request.terms else None
-    if due is not None and due <= now:
-        raise TurnDue(request.id)
+    check_turn(request, now_ms)
     before = votes(tx, request.id) if request.terms else ()
     entitled = may_decide(request, reviewer, away, before)
     decision = validate(decision, request)

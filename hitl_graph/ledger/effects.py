@@ -11,7 +11,7 @@ from typing import Literal
 
 from hitl_graph.errors import PermitError
 from hitl_graph.ledger import audit, owner, requests
-from hitl_graph.model import Action, Request, delivery
+from hitl_graph.model import Action, Request, delivery, plain_text
 from hitl_graph.storage import Transaction
 
 __all__ = [
@@ -139,8 +139,8 @@ def start(
         return Asked(permit_id)
     _check(tx, key, attempt, action, authority)
     tx.execute(
-        "INSERT INTO hitl_permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms)"
-        " VALUES (?,?,?,?,?,?,?,?,?)",
+        "INSERT INTO hitl_permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms,"
+        " args) VALUES (?,?,?,?,?,?,?,?,?,?)",
         (
             permit_id,
             key,
@@ -151,6 +151,7 @@ def start(
             signature,
             authority.reason,
             now_ms,
+            plain_text(action.args) if authority.request_id is None else None,  # else the request has them
         ),
     )
     tx.execute(
@@ -243,8 +244,8 @@ def resolve(
 
 
 def redact(tx: Transaction, thread_id: str) -> None:
-    """Remove what a thread's actions gave and why they were let run; the log is told by the caller."""
-    tx.execute("UPDATE hitl_permits SET reason = '' WHERE thread_id = ?", (thread_id,))
+    """Remove what a thread's actions were given, what they gave and why they were let run; the caller tells the log."""
+    tx.execute("UPDATE hitl_permits SET reason = '', args = NULL WHERE thread_id = ?", (thread_id,))
     tx.execute(
         "UPDATE hitl_effects SET result_type = NULL, result = NULL, error = NULL"
         " WHERE permit_id IN (SELECT id FROM hitl_permits WHERE thread_id = ?)",

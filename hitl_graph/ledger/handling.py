@@ -7,7 +7,7 @@ from typing import Any
 from hitl_graph.errors import NotEntitledError, StaleRequestError
 from hitl_graph.handling import Claim, Delegation, Handling
 from hitl_graph.ledger import audit, requests
-from hitl_graph.ledger.deciding import TurnDue, check_open, votes
+from hitl_graph.ledger.deciding import check_open, check_turn, votes
 from hitl_graph.model import Request
 from hitl_graph.reviewers import Reviewer, same, selects
 from hitl_graph.storage import Transaction
@@ -174,9 +174,7 @@ def _at(ms: int) -> datetime:
 
 def _open(tx: Transaction, now_ms: int, request_id: str) -> Request:
     request = check_open(tx, request_id)
-    due = request.terms.due(request.fired) if request.terms else None
-    if due is not None and due <= _at(now_ms):
-        raise TurnDue(request.id)
+    check_turn(request, now_ms)
     return request
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from hitl_graph.ledger import audit, requests
+from hitl_graph.ledger import audit, messages, requests
 from hitl_graph.model import Request
 from hitl_graph.storage import Rows, Transaction
 from hitl_graph.wire import recognise
@@ -103,6 +103,8 @@ def hailed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
 def forgotten(tx: Transaction, thread_id: str, checkpoint_ids: Collection[str] | None = None) -> None:
     """The thread was deleted, or these checkpoints of it: nothing of them can be answered any more."""
     audit.lock(tx)
+    if checkpoint_ids is None:
+        messages.drop(tx, _now(), thread_id, actor="graph", reason="the thread was deleted")
     for request in unfinished(tx, thread_id):
         if checkpoint_ids is None or request.checkpoint_id in checkpoint_ids:
             note = "the thread was deleted" if checkpoint_ids is None else "the run that asks was deleted"

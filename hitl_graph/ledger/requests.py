@@ -299,8 +299,7 @@ def _waits_for(request: Request) -> tuple[str | None, int | None]:
     """Who may decide now, for queries, and when the next turn comes."""
     if request.terms is None:
         return None, None
-    due = request.terms.schedule[request.fired :][:1]
-    return canonical([*who(request), *request.terms.veto]), due[0].at_ms if due else None
+    return canonical([*who(request), *request.terms.veto]), request.terms.due_ms(request.fired)
 
 
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
@@ -318,11 +317,21 @@ def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
         tx.notify("inbox")
 
 
-def close(tx: Transaction, now_ms: int, request: Request, state: State, note: str, *, is_open: bool = False) -> None:
+def close(
+    tx: Transaction,
+    now_ms: int,
+    request: Request,
+    state: State,
+    note: str,
+    *,
+    is_open: bool = False,
+    actor: str = "graph",
+) -> None:
     """End a request that is pending or decided; one that has ended stays as it is.
 
     Args:
         is_open: It was read in this transaction as pending or decided, so it needs no asking.
+        actor: Who ends it.
     """
     changed = tx.execute(
         "UPDATE hitl_requests SET state = ?, note = ? WHERE id = ? AND state IN ('pending', 'decided')",
@@ -332,6 +341,6 @@ def close(tx: Transaction, now_ms: int, request: Request, state: State, note: st
     after = audit.look(tx, event, request.id)
     if is_open or changed.rowcount == 1:
         body = {"state": state, "note": note}
-        audit.append(tx, now_ms, event, request.id, body, thread_id=request.thread_id, actor="graph", after=after)
+        audit.append(tx, now_ms, event, request.id, body, thread_id=request.thread_id, actor=actor, after=after)
         if request.state == "pending":
             tx.notify("inbox")

@@ -1,7 +1,20 @@
 """Which calls run, which are asked about and of whom, which never run. Rules and verdicts, no I/O."""
 
-from hitl_graph.policy.deadline import Deadline, Escalate
+from hitl_graph.policy.deadline import Deadline, EndOfDay, Escalate
+from hitl_graph.policy.hours import Hours
 from hitl_graph.policy.rules import Call, Outcome, Policy, Predicate, Rule, Verdict
 from hitl_graph.terms import Stage
 
-__all__ = ["Call", "Deadline", "Escalate", "Outcome", "Policy", "Predicate", "Rule", "Stage", "Verdict"]
+__all__ = [
+    "Call",
+    "Deadline",
+    "EndOfDay",
+    "Escalate",
+    "Hours",
+    "Outcome",
+    "Policy",
+    "Predicate",
+    "Rule",
+    "Stage",
+    "Verdict",
+]

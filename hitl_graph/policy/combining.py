@@ -1,9 +1,11 @@
 """What several rules that ask want together: never less than any of them."""
 
-from hitl_graph.policy.deadline import Deadline
+from dataclasses import replace
+
+from hitl_graph.policy.deadline import Deadline, Earliest, earliest
 from hitl_graph.terms import Stage, Terms
 
-__all__ = ["both", "earlier"]
+__all__ = ["both", "earlier", "rejecting"]
 
 
 def both(one: Terms | None, other: Terms | None) -> Terms | None:
@@ -36,12 +38,19 @@ def both(one: Terms | None, other: Terms | None) -> Terms | None:
     )
 
 
-def earlier(one: Deadline | None, other: Deadline | None) -> Deadline | None:
+def earlier(one: Deadline | Earliest | None, other: Deadline | Earliest | None) -> Deadline | Earliest | None:
     """The deadline that counts: one that approves only if both do, else the earlier one."""
-    if one is None or other is None:
+    if one is None or other is None or one == other:
         return one or other
     strict = [deadline for deadline in (one, other) if deadline.then != "approve"] or [one, other]
-    return min(strict, key=lambda deadline: deadline.after)
+    return earliest([d for given in strict for d in (given.deadlines if isinstance(given, Earliest) else (given,))])
+
+
+def rejecting(deadline: Deadline | Earliest | None) -> Deadline | Earliest | None:
+    """What remains of a deadline that may only make things stricter: a rejection, and the reminders before it."""
+    given = deadline.deadlines if isinstance(deadline, Earliest) else (deadline,)
+    kept = [replace(each, escalate=()) for each in given if each is not None and each.then == "reject"]
+    return earliest(kept) if kept else None
 
 
 def _people(terms: Terms) -> int:

@@ -3,15 +3,15 @@
 A duration counts from when the question is asked. With `hours`, only working time counts.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol, get_args
 
 from hitl_graph.reviewers import check_selector
 from hitl_graph.terms import Turn
 
-__all__ = ["Deadline", "End", "Escalate", "WorkingTime"]
+__all__ = ["Deadline", "Earliest", "End", "EndOfDay", "Escalate", "WorkingTime", "earliest"]
 
 End = Literal["reject", "escalate", "approve"]
 
@@ -22,6 +22,26 @@ class WorkingTime(Protocol):
     def after(self, start: datetime, worked: timedelta, /) -> datetime:
         """The instant by which so much working time has passed."""
         ...
+
+    def end_of_day(self, start: datetime, days: int, /) -> datetime:
+        """When people stop working, so many working days after that of `start`."""
+        ...
+
+
+@dataclass(frozen=True)
+class EndOfDay:
+    """The end of a working day.
+
+    Args:
+        days: 0: of the day on which it is asked, or, if nobody works any more on it, of the next one on which people
+            do; 1: of the working day after that.
+    """
+
+    days: int = 0
+
+    def __post_init__(self) -> None:
+        if type(self.days) is not int or self.days < 0:
+            raise ValueError(f"EndOfDay: {self.days!r} is no number of days")
 
 
 @dataclass(frozen=True)
@@ -34,7 +54,7 @@ class Escalate:
     """
 
     after: timedelta
-    to: tuple[str, ...]
+    to: Sequence[str]
 
     def __post_init__(self) -> None:
         _check_positive("Escalate", self.after)
@@ -46,8 +66,9 @@ class Deadline:
     """When waiting ends.
 
     Args:
-        after: Counted from when the question is asked.
-        then: `reject`; `escalate`: `to` may decide, too, and it waits on; `approve`.
+        after: Counted from when the question is asked; or `EndOfDay(...)` of these `hours`.
+        then: `reject`; `escalate`: `to` may decide, too, and it waits on; `approve`, unless nobody came to do so for a
+            tenth of the waiting time (at least a minute, at most an hour): a machine that slept is no consent.
         remind: When those who may decide are told again.
         escalate: Who may decide, too, after how long: the chain.
         to: For `escalate` at the end.
@@ -57,15 +78,18 @@ class Deadline:
         ValueError: It makes no sense.
     """
 
-    after: timedelta
+    after: timedelta | EndOfDay
     then: End = "reject"
-    remind: tuple[timedelta, ...] = ()
-    escalate: tuple[Escalate, ...] = ()
-    to: tuple[str, ...] = ()
+    remind: Sequence[timedelta] = ()
+    escalate: Sequence[Escalate] = ()
+    to: Sequence[str] = ()
     hours: WorkingTime | None = None
 
     def __post_init__(self) -> None:
-        _check_positive("Deadline", self.after)
+        if not isinstance(self.after, EndOfDay):
+            _check_positive("Deadline", self.after)
+        elif self.hours is None:
+            raise ValueError("Deadline: EndOfDay() needs hours=, which say when a day ends")
         if self.then not in get_args(End):
             raise ValueError(f"Deadline: then= is 'reject', 'escalate' or 'approve', not {self.then!r}")
         if bool(self.to) != (self.then == "escalate"):
@@ -79,18 +103,69 @@ class Deadline:
             _check_positive("Deadline", reminder)
         if not all(isinstance(step, Escalate) for step in self.escalate):
             raise ValueError("Deadline: escalate= takes Escalate(after, to)")
+        if isinstance(self.after, EndOfDay):
+            return
         if late := [at for at in (*self.remind, *(step.after for step in self.escalate)) if at >= self.after]:
             raise ValueError(f"Deadline: {late[0]} is not before the end ({self.after}), so it would never come")
 
     def schedule(self, start: datetime) -> tuple[Turn, ...]:
-        """What comes when, for a question that is asked at `start` (aware)."""
-        turns = [Turn(at=self._at(start, after), then="remind") for after in self.remind]
-        turns += [Turn(at=self._at(start, step.after), then="escalate", to=step.to) for step in self.escalate]
-        turns.sort(key=lambda turn: turn.at)
-        return (*turns, Turn(at=self._at(start, self.after), then=self.then, to=self.to))
+        """What comes when, for a question that is asked at `start` (aware).
 
-    def _at(self, start: datetime, after: timedelta) -> datetime:
-        return start + after if self.hours is None else self.hours.after(start, after)
+        Before the end of a day there may be no time left for a reminder; then it does not come.
+        """
+        start = start.astimezone(UTC)  # aware datetimes of one zone are added to as clocks on the wall
+        turns = [Turn(at=self._at(start, after), then="remind") for after in self.remind]
+        turns += [Turn(at=self._at(start, step.after), then="escalate", to=tuple(step.to)) for step in self.escalate]
+        turns.sort(key=lambda turn: turn.at)
+        end = self._at(start, self.after)
+        patience = min(max((end - start) / 10, timedelta(minutes=1)), timedelta(hours=1))
+        until = _whole(end + patience) if self.then == "approve" else None
+        last = Turn(at=end, then=self.then, to=tuple(self.to), until=until)
+        return (*(turn for turn in turns if turn.at < end), last)
+
+    def instead(self, then: Literal["reject"]) -> "Deadline":
+        """The same with another end."""
+        return replace(self, then=then, to=())
+
+    def _at(self, start: datetime, after: timedelta | EndOfDay) -> datetime:
+        if isinstance(after, EndOfDay):
+            assert self.hours is not None
+            return _whole(self.hours.end_of_day(start, after.days))
+        return _whole(start + after if self.hours is None else self.hours.after(start, after))
+
+
+@dataclass(frozen=True)
+class Earliest:
+    """Of several deadlines, the one that comes first; which one that is depends on when the question is asked."""
+
+    deadlines: tuple[Deadline, ...]
+
+    @property
+    def then(self) -> End:
+        """`approve` only if all of them do."""
+        ends = {deadline.then for deadline in self.deadlines}
+        return "approve" if ends == {"approve"} else "reject"
+
+    def schedule(self, start: datetime) -> tuple[Turn, ...]:
+        """What comes when, for a question that is asked at `start` (aware)."""
+        return min((deadline.schedule(start) for deadline in self.deadlines), key=lambda turns: turns[-1].at)
+
+    def instead(self, then: Literal["reject"]) -> "Earliest":
+        """The same with another end."""
+        return Earliest(tuple(deadline.instead(then) for deadline in self.deadlines))
+
+
+def earliest(deadlines: Sequence[Deadline]) -> Deadline | Earliest:
+    """The one that comes first; where that depends on the time of asking, it is settled then."""
+    durations = [d.after for d in deadlines if isinstance(d.after, timedelta)]
+    if len(durations) < len(deadlines) or any(d.hours != deadlines[0].hours for d in deadlines):
+        return Earliest(tuple(deadlines))
+    return deadlines[durations.index(min(durations))]
+
+
+def _whole(at: datetime) -> datetime:
+    """The first whole millisecond from an instant on, as the ledger counts in them."""
+    return at.astimezone(UTC) + timedelta(microseconds=-at.microsecond % 1000)
 
 
 def _check_positive(name: str, after: object) -> None:

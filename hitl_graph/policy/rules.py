@@ -11,18 +11,20 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import Any, Literal, cast, get_args
+from os import PathLike
+from typing import Any, Literal, Self, cast, get_args
 
 from pydantic import JsonValue, ValidationError
 
 from hitl_graph.errors import PolicyError
 from hitl_graph.model import WORDS, Word
-from hitl_graph.policy.combining import both, earlier
-from hitl_graph.policy.deadline import Deadline, End
+from hitl_graph.policy.combining import both, earlier, rejecting
+from hitl_graph.policy.conditions import Condition
+from hitl_graph.policy.deadline import Deadline, Earliest, End
 from hitl_graph.steps import Steps, arun, calling, run
 from hitl_graph.terms import Stage, Terms
 
-__all__ = ["Call", "Fact", "Outcome", "Party", "Policy", "Predicate", "Rule", "Verdict"]
+__all__ = ["Call", "Considered", "Fact", "Layer", "Outcome", "Party", "Policy", "Predicate", "Rule", "Verdict"]
 
 Outcome = Literal["allow", "ask", "deny"]
 _REMEMBERED = 1000
@@ -45,6 +47,7 @@ class Call:
 Predicate = Callable[[Call], bool | Awaitable[bool]]
 Fact = Callable[[Call], JsonValue | Awaitable[JsonValue]]
 Party = Literal["requester", "author"]
+Layer = Literal["managed", "project", "user"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Rule:
     Args:
         tool: Name of a tool, or a glob (`send_*`, `*`). Case counts.
         outcome: `allow`, `ask` or `deny`.
-        when: Only for calls of which this is true; sync or async.
+        when: Only for calls of which this is true: a function of the call, sync or async, or a condition in CEL, such
+            as `"args.amount > 10000"` (see `hitl_graph.policy.conditions`).
         reason: Shown to the reviewer, or to the model when denied.
         allowed: The answers that a reviewer may give.
         editable: The arguments that an edit may change; None means all of them.
@@ -72,6 +76,9 @@ class Rule:
         facts: What to read when people are asked and again before it runs (balance, version of a record, hash of a
             file): if it has changed by then, people are asked again.
         grants: Whether a standing permission may take the place of asking.
+        source: Where the rule stands, such as `policy.toml:12`; told with the reason.
+        layer: Whose rule it is; see `Policy.layered`.
+        optional: It may name a tool that there is not; `Policy.check` passes it over.
 
     Raises:
         PolicyError: The rule makes no sense.
@@ -79,7 +86,7 @@ class Rule:
 
     tool: str
     outcome: Outcome
-    when: Predicate | None = None
+    when: Predicate | str | None = None
     reason: str | None = None
     allowed: tuple[Word, ...] = WORDS
     editable: tuple[str, ...] | None = None
@@ -95,6 +102,9 @@ class Rule:
     on_deadline: End | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
     grants: bool = True
+    source: str | None = None
+    layer: Layer | None = None
+    optional: bool = False
     terms: Terms | None = field(init=False, default=None)
     """What the above comes to; None: one answer of anybody."""
 
@@ -106,8 +116,15 @@ class Rule:
             raise wrong("the first argument is the name of a tool or a glob, such as 'send_*'")
         if self.outcome not in get_args(Outcome):
             raise wrong("the second argument is 'allow', 'ask' or 'deny'")
+        if isinstance(self.when, str):
+            try:
+                object.__setattr__(self, "when", Condition(self.when))
+            except PolicyError as exc:
+                raise wrong(f"when= {exc}") from exc
         if self.when is not None and not callable(self.when):
-            raise wrong("when= takes a function of the call")
+            raise wrong("when= takes a function of the call, or a condition as text")
+        if self.layer is not None and self.layer not in get_args(Layer):
+            raise wrong(f"layer= is managed, project or user, not {self.layer!r}")
         for name in ("allowed", "editable", "reviewers", "stages", "exclude", "veto", "delegates"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable | None):
@@ -130,12 +147,19 @@ class Rule:
             raise wrong(f"{'.'.join(map(str, error['loc'])) or 'it'}: {error['msg']}") from exc
         except (ValueError, TypeError) as exc:
             raise wrong(str(exc)) from exc
+        if isinstance(self.deadline, Deadline) and self.deadline.then == "approve" and "approve" not in self.allowed:
+            raise wrong("the deadline approves, and allowed= does not")
         if self.outcome != "ask" and (self.terms or self.deadline or self.facts):
             raise wrong("only a rule that asks has people, deadlines and facts")
 
     def matches(self, name: str) -> bool:
         """Whether the rule speaks of a tool of this name."""
         return fnmatchcase(name, self.tool)
+
+    @property
+    def place(self) -> str:
+        """Layer and source, to be told; empty if it has none."""
+        return ": ".join(filter(None, (self.layer, self.source)))
 
     def verdict(self, outcome: Outcome, reason: str) -> "Verdict":
         """What the rule says of a call that it matches, if that is the outcome."""
@@ -147,7 +171,7 @@ class Rule:
 
 def _deadline(given: timedelta | Deadline | None, end: End | None) -> Deadline | None:
     if given is None or isinstance(given, Deadline):
-        if end is not None:
+        if end is not None and (given is None or end != given.then):  # the same: a rule that is copied
             raise ValueError("on_deadline= needs a duration as deadline=; a Deadline says by itself what then= comes")
         return given
     if end == "escalate":
@@ -199,7 +223,7 @@ class Verdict:
     editable: tuple[str, ...] | None = None
     terms: Terms | None = None
     exclude: tuple[Party, ...] = ()
-    deadline: Deadline | None = None
+    deadline: Deadline | Earliest | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
     grants: bool = True
 
@@ -221,11 +245,34 @@ class Verdict:
             grants=self.grants and other.grants,
         )
 
-    def _silence(self, other: "Verdict") -> Deadline | None:
+    def over(self, lower: "Verdict") -> "Verdict":
+        """The verdict of this layer and of one below it, which may only make it stricter.
+
+        Where this one asks, silence and an escalation chain of the one below let nobody else decide.
+        """
+        if self.outcome == "ask" and lower.outcome == "ask":
+            lower = replace(lower, deadline=rejecting(lower.deadline))
+        return self.stricter(lower)
+
+    def _silence(self, other: "Verdict") -> Deadline | Earliest | None:
         """The deadline; it does not approve where a rule that names people does not say so, too."""
         if self.deadline is None or self.deadline.then != "approve" or other.deadline is not None or not other.terms:
             return self.deadline
-        return replace(self.deadline, then="reject")
+        return self.deadline.instead("reject")
+
+
+@dataclass(frozen=True)
+class Considered:
+    """What one rule says of one call.
+
+    Attributes:
+        verdict: None: the rule does not match.
+        why: In words.
+    """
+
+    rule: Rule
+    verdict: Verdict | None
+    why: str
 
 
 class Policy:
@@ -242,6 +289,92 @@ class Policy:
                 raise PolicyError(f"a policy takes Rule(...), not {rule!r}")
         self._matching: dict[str, tuple[Rule, ...]] = {}
 
+    @classmethod
+    def from_file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        facts: Mapping[str, Fact] | None = None,
+        predicates: Mapping[str, Predicate] | None = None,
+    ) -> Self:
+        """Read `policy.toml`, YAML, or the permissions of a `settings.json` of Claude Code.
+
+        Args:
+            path: Its ending says what it is.
+            facts: What the file's `facts` name.
+            predicates: What a `when` of the file may name in place of a condition.
+
+        Raises:
+            PolicyFileError: It cannot be read, or has mistakes: all of them, each with its line.
+        """
+        from hitl_graph.policy.file import from_file
+
+        return cls(**from_file(path, {} if facts is None else facts, {} if predicates is None else predicates))
+
+    @classmethod
+    def load(
+        cls,
+        text: str,
+        name: str = "policy.toml",
+        *,
+        facts: Mapping[str, Fact] | None = None,
+        predicates: Mapping[str, Predicate] | None = None,
+    ) -> Self:
+        """As `from_file`, for a text; the ending of `name` says what it is.
+
+        Raises:
+            PolicyFileError: It has mistakes.
+        """
+        from hitl_graph.policy.file import load
+
+        return cls(**load(text, name, {} if facts is None else facts, {} if predicates is None else predicates))
+
+    @classmethod
+    def from_permissions(
+        cls, permissions: Mapping[str, Any] | str | PathLike[str], *, root: str | PathLike[str] | None = None
+    ) -> Self:
+        """Rules in Claude Code's form: `{"allow": [...], "ask": [...], "deny": [...]}` of `Tool(specifier)`.
+
+        Args:
+            permissions: These lists, the contents of a `settings.json` that has them, or its path.
+            root: Where relative paths lie; the current folder unless given.
+
+        Raises:
+            PolicyError: An entry makes no sense.
+        """
+        from hitl_graph.policy.file import from_permissions
+
+        return cls(**from_permissions(permissions, root))
+
+    @classmethod
+    def layered(
+        cls,
+        *,
+        managed: "Policy | str | PathLike[str] | None" = None,
+        project: "Policy | str | PathLike[str] | None" = None,
+        user: "Policy | str | PathLike[str] | None" = None,
+        facts: Mapping[str, Fact] | None = None,
+        predicates: Mapping[str, Predicate] | None = None,
+    ) -> Self:
+        """One policy of several layers: all their rules count, and a lower layer can only make a verdict stricter.
+
+        Args:
+            managed: The organisation's. A file that is not there is no layer; one that cannot be read is an error.
+            project: The agent's own. A file has to be there.
+            user: Of who runs it. A file that is not there is no layer.
+            facts: See `from_file`.
+            predicates: See `from_file`.
+
+        Raises:
+            PolicyFileError: A file cannot be read, or has mistakes.
+            PolicyError: A lower layer sets something that is less strict than a higher one has it.
+        """
+        from hitl_graph.policy.layers import layered
+
+        return cls(
+            **layered(managed, project, user, lambda path: cls.from_file(path, facts=facts, predicates=predicates))
+        )
+
     def check(self, tools: Iterable[str]) -> None:
         """Refuse rules that name none of the tools: a misspelt rule must not fail open.
 
@@ -250,7 +383,7 @@ class Policy:
         """
         names = sorted(tools)
         for rule in self.rules:
-            if rule.tool != "*" and not any(map(rule.matches, names)):
+            if rule.tool != "*" and not rule.optional and not any(map(rule.matches, names)):
                 close = difflib.get_close_matches(rule.tool, names, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"the tools are {', '.join(names)}"
                 raise PolicyError(f"Rule({rule.tool!r}, {rule.outcome!r}) matches no tool; {hint}")
@@ -273,20 +406,49 @@ class Policy:
 
     def steps(self, call: Call) -> Steps[Verdict]:
         """The judgement itself: yields each predicate that must be asked."""
-        best: Verdict | None = None
+        best: dict[Layer | None, Verdict] = {}
         for rule in self._matches(call.name):
-            outcome: Outcome = rule.outcome
-            reason = rule.reason or f"rule {rule.tool!r} says {rule.outcome}"
-            if rule.when is not None:
-                try:
-                    answer = yield calling(rule.when, replace(call, args=deepcopy(call.args)))
-                    problem = None if isinstance(answer, bool) else f"gave {answer!r:.80}, no bool"
-                except Exception as exc:
-                    answer, problem = None, f"failed: {exc!r}"
-                if problem:
-                    outcome, reason = "ask", f"the predicate of rule {rule.tool!r} {problem}"
-                elif not answer:
-                    continue
-            verdict = rule.verdict(outcome, reason)
-            best = verdict if best is None else best.stricter(verdict)
-        return best or Verdict("ask", "no rule matches")
+            verdict = (yield from _considered(rule, call)).verdict
+            if verdict is not None:
+                known = best.get(rule.layer)
+                best[rule.layer] = verdict if known is None else known.stricter(verdict)
+        return _layered(best) or Verdict("ask", "no rule matches")
+
+    def considered(self, call: Call) -> list[Considered]:
+        """What each rule says of one call, for people who wonder why."""
+        return [
+            run(_considered(rule, call))
+            if rule.matches(call.name)
+            else Considered(rule, None, f"is about {rule.tool!r}")
+            for rule in self.rules
+        ]
+
+
+def _layered(best: Mapping[Layer | None, Verdict]) -> Verdict | None:
+    found: Verdict | None = None
+    for layer in (None, *get_args(Layer)):
+        if (verdict := best.get(layer)) is not None:
+            found = verdict if found is None else found.over(verdict)
+    return found
+
+
+def _considered(rule: Rule, call: Call) -> Steps[Considered]:
+    outcome: Outcome = rule.outcome
+    reason, why = rule.reason or f"rule {rule.tool!r} says {rule.outcome}", "matches"
+    if rule.when is not None:
+        try:
+            answer = yield calling(cast(Predicate, rule.when), replace(call, args=deepcopy(call.args)))
+            problem = None if isinstance(answer, bool) else f"gave {answer!r:.80}, no bool"
+        except Exception as exc:
+            answer, problem = None, f"failed: {exc!r:.500}"
+        told = getattr(rule.when, "told", "its predicate")
+        if problem:
+            outcome, reason = "ask", f"the predicate of rule {rule.tool!r} {problem}"
+            why = f"{told} {problem}, which counts as ask"
+        elif not answer:
+            return Considered(rule, None, f"{told} is false")
+        else:
+            why = f"{told} is true"
+    if rule.place:
+        reason = f"{reason} ({rule.place})"
+    return Considered(rule, rule.verdict(outcome, reason), why)

@@ -7,13 +7,13 @@ from uuid import uuid4
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolCallChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolCallChunk, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr
 
-__all__ = ["Reply", "ScriptedChatModel", "render", "tool_call"]
+__all__ = ["Reply", "ScriptedChatModel", "check_tool_calls", "render", "tool_call"]
 
 Fixed = str | AIMessage | list[ToolCall] | Exception
 Reply = Fixed | Callable[[list[BaseMessage]], Fixed]
@@ -53,6 +53,31 @@ def render(script: Sequence[Reply] | Reply, messages: list[BaseMessage]) -> AIMe
     return AIMessage("", tool_calls=calls, **fresh)
 
 
+def check_tool_calls(messages: Sequence[BaseMessage]) -> None:
+    """Refuse what the APIs of models refuse: a tool call without an answer right after it, an answer without a call.
+
+    Raises:
+        ValueError: In the words of OpenAI.
+    """
+    open_ids, called = list[str](), set[str]()
+    for message in [*messages, None]:
+        if isinstance(message, ToolMessage):
+            if message.tool_call_id not in called:
+                raise ValueError(
+                    "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'"
+                )
+            open_ids = [id for id in open_ids if id != message.tool_call_id]
+            continue
+        if open_ids:
+            raise ValueError(
+                "An assistant message with 'tool_calls' must be followed by tool messages responding to each"
+                f" 'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(open_ids)}"
+            )
+        calls: list[Any] = [*message.tool_calls, *message.invalid_tool_calls] if isinstance(message, AIMessage) else []
+        open_ids = [str(call["id"]) for call in calls]
+        called = set(open_ids)
+
+
 class ScriptedChatModel(BaseChatModel):
     """Replies from a script; sync, async and streaming.
 
@@ -61,11 +86,13 @@ class ScriptedChatModel(BaseChatModel):
 
     Args:
         script: A list of replies, or a function of the conversation.
+        strict: Refuse a conversation in which a tool call has no answer, as the APIs of models do.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     script: Any
+    strict: bool = False
     bound_tools: list[str] = Field(default_factory=list)
     _calls: list[list[BaseMessage]] = PrivateAttr(default_factory=list)
 
@@ -91,6 +118,8 @@ class ScriptedChatModel(BaseChatModel):
 
     def _reply(self, messages: list[BaseMessage]) -> AIMessage:
         self._calls.append(list(messages))
+        if self.strict:
+            check_tool_calls(messages)
         return render(self.script, messages)
 
     def _generate(

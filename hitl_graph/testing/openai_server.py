@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages
 
-from hitl_graph.testing.model import Fixed, Reply, render
+from hitl_graph.testing.model import Fixed, Reply, check_tool_calls, render
 
 __all__ = ["FakeOpenAI", "Fault"]
 
@@ -21,6 +21,8 @@ Fault = Literal["500", "cut"]
 
 class FakeOpenAI:
     """Answers `POST /v1/chat/completions` by a script, plain or streamed, on a free loopback port.
+
+    Refuses a conversation in which a tool call has no answer, as OpenAI does.
 
     Use it in `with`; give `base_url` to `ChatOpenAI(base_url=..., api_key="test")`.
 
@@ -94,7 +96,9 @@ class FakeOpenAI:
         if fault == "500":
             return _send(handler, 500, _error("the server had an error", "server_error"))
         try:
-            message = render(self.script, convert_to_messages(body["messages"]))
+            conversation = convert_to_messages(body["messages"])
+            check_tool_calls(conversation)
+            message = render(self.script, conversation)
         except Exception as exc:
             return _send(handler, 400, _error(str(exc)))
         base = {"id": f"chatcmpl-{message.id}", "created": int(time.time()), "model": body["model"]}

@@ -6,7 +6,7 @@ the errors of which one has to be raised, or none, and then how the request stan
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import permutations
 from typing import Any
 
@@ -237,12 +237,15 @@ class Desk:
         turn = asked.terms.schedule[asked.fired]
         asked.fired += 1
         self.turns.setdefault(asked.request.id, []).append(turn.then)
-        if turn.then in ("reject", "approve"):
-            said_no = any(v.decision.type != "approve" for v in asked.votes.values())
-            may = turn.then == "approve" and "approve" in asked.request.allowed and not said_no
-            word: Any = "approve" if may else "reject"
+        until = turn.until or turn.at + timedelta(minutes=1)
+        in_time = self.now_ms <= round(until.timestamp() * 1000)
+        agreed = all(vote.decision.type == "approve" for vote in asked.votes.values())
+        if turn.then == "reject" or (
+            turn.then == "approve" and in_time and agreed and "approve" in asked.request.allowed
+        ):
             asked.state, asked.by = "decided", {"deadline"}
-            asked.decision = Decision(type=word, message=f"Nobody decided by {turn.at:%Y-%m-%d %H:%M} UTC.")
+            nobody = "Not enough people agreed" if asked.votes else "Nobody decided"
+            asked.decision = Decision(type=turn.then, message=f"{nobody} by {turn.at:%Y-%m-%d %H:%M} UTC.")
         return turn.then
 
     def sweep(self) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from tests.invariants.people_oracle import MEANS, known, meant, proposed
 
 __all__ = ["recount"]
 
-_TURNS = ("request.reminded", "request.escalated", "request.timed_out")
+_TURNS = ("request.reminded", "request.escalated", "request.timed_out", "request.lapsed")
 
 
 def recount(ledger: Ledger, request_id: str, action: Action) -> None:

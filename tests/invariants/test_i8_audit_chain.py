@@ -192,14 +192,16 @@ def test_every_missing_row_is_found(original: Path, tmp_path: Path) -> None:
         (["UPDATE hitl_audit SET body = NULL, salt = NULL WHERE seq = 7"], "no redaction is on record"),
         (["CREATE TEMP TABLE one AS SELECT * FROM hitl_requests LIMIT 1", "UPDATE one SET id = 'ffff'",
           "INSERT INTO hitl_requests SELECT * FROM one"], "not in the log"),
-        (["INSERT INTO hitl_permits SELECT id || 'x', action_key, attempt + 1, thread_id,"
+        (["INSERT INTO hitl_permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms)"
+          " SELECT id || 'x', action_key, attempt + 1, thread_id,"
           " request_id, tool, digest, reason,"
           " issued_ms FROM hitl_permits LIMIT 1"], "not in the log"),
         (["INSERT INTO hitl_effects (permit_id, state, owner, started_ms) VALUES ('x', 'done', 'x',"
           " 1)"], "does not exist"),
-        (["INSERT INTO hitl_votes SELECT request_id, 'mallory', decision, channel, 1 FROM"
-          " hitl_votes LIMIT 1"], "was changed"),
-        (["INSERT INTO hitl_votes VALUES ('x', 'mallory', '{}', 'cli', 1)"], "does not exist"),
+        (["INSERT INTO hitl_votes (request_id, reviewer, decision, channel, at_ms)"
+          " SELECT request_id, 'mallory', decision, channel, 1 FROM hitl_votes LIMIT 1"], "was changed"),
+        (["INSERT INTO hitl_votes (request_id, reviewer, channel, at_ms)"
+          " VALUES ('x', 'mallory', 'cli', 1)"], "does not exist"),
         (["UPDATE hitl_requests SET decision = '{\"type\":\"approve\"}' WHERE decision LIKE '%reject%'"], "decision"),
         (["UPDATE hitl_requests SET reviewer = 'mallory' WHERE reviewer = 'bob'"], "decision"),
         (["UPDATE hitl_requests SET state = 'decided' WHERE state = 'pending'"], "the log says pending"),

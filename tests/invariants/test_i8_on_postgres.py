@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from hitl_graph.ledger import AuditReport, Ledger, audit
+from hitl_graph.ledger import AuditReport, Ledger, verification
 from hitl_graph.storage import Transaction
 from tests.databases import NOTE, open_ledger
 from tests.invariants.processes import child
@@ -38,7 +38,7 @@ def _tamper(ledger: Ledger, *statements: tuple[str, tuple[Any, ...]] | str) -> A
     def work(tx: Transaction) -> None:
         for statement in statements:
             tx.execute(*((statement, ()) if isinstance(statement, str) else statement))
-        raise _UndoneError(audit.verify(tx))
+        raise _UndoneError(verification.verify(tx))
 
     with pytest.raises((_UndoneError, psycopg.Error)) as caught:
         ledger.database.write(work)
@@ -86,7 +86,10 @@ def test_every_change_of_every_cell_and_every_missing_row_is_found(played: Ledge
         (["DELETE FROM hitl_audit WHERE seq = 5"], "row 5 is missing"),
         (["UPDATE hitl_requests SET reviewer = 'mallory' WHERE reviewer = 'bob'"], "decision"),
         (["INSERT INTO hitl_effects (permit_id, state, owner, started_ms) VALUES ('x', 'done', 'x', 1)"], "not exist"),
-        (["INSERT INTO hitl_votes VALUES ('x', 'mallory', '{}', 'cli', 1)"], "does not exist"),
+        (
+            ["INSERT INTO hitl_votes (request_id, reviewer, channel, at_ms) VALUES ('x', 'm', 'cli', 1)"],
+            "does not exist",
+        ),
     ],
 )
 def test_what_a_forger_does_is_found(played: Ledger, statements: list[str], says: str) -> None:

@@ -129,8 +129,9 @@ class People(RuleBasedStateMachine):
     def put(self, terms: Terms, turns: Any, allowed: Any, plain: int) -> None:
         number, start = len(self.desk.asked), self.clock()
         planned = [
-            Turn(at=start + timedelta(minutes=10 * after, milliseconds=ms), then=then, to=tuple(to))
+            Turn(at=at, then=then, to=tuple(to), until=at + timedelta(hours=ms) if ms else None)
             for after, ms, then, to in sorted(turns, key=lambda turn: turn[:2])
+            for at in [start + timedelta(minutes=10 * after, milliseconds=ms)]
         ]
         interrupt, thread = f"{number:032x}", f"t{number % 2}"
         request = Request(

@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 
 from hitl_graph.facts import Failure
+from hitl_graph.ledger.schedule import CHANNEL
 from hitl_graph.model import Decision, Request
 from hitl_graph.nodes import replies
 
@@ -68,5 +69,7 @@ def again() -> HumanMessage:
 
 def stopped(request: Request, decision: Decision) -> AIMessage:
     """The last message of a run that a person stopped."""
+    if request.channel == CHANNEL:
+        return AIMessage(f"This run was stopped. {decision.message}", id=f"hitl-{request.id}")
     why = f": {decision.message}" if decision.message else "."
     return AIMessage(f"This run was stopped by a person{why}", id=f"hitl-{request.id}")

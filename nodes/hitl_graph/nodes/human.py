@@ -18,6 +18,7 @@ from pydantic import Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError
 from hitl_graph.errors import InvalidDecisionError
 from hitl_graph.facts import Inquiry
 from hitl_graph.ledger import Ledger, requests
+from hitl_graph.ledger.schedule import CHANNEL
 from hitl_graph.model import Decision, Request, canonical
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.steps import Steps, arun, blocking, run
@@ -51,6 +52,8 @@ class AskHuman(StructuredTool):
         yield blocking(asker.delivered, request.id)
         if decision.type == "respond":
             return self._told(call, self._text(decision), failed=False)
+        if request.channel == CHANNEL:
+            return self._told(call, f"{decision.message} Go on without an answer, and do not ask it again.")
         why = f' They said: "{decision.message}".' if decision.message else ""
         return self._told(call, f"A person declined to answer.{why} Go on without an answer, and do not ask it again.")
 

@@ -72,3 +72,4 @@ CREATE TABLE hitl_messages (
     delivered_ms INTEGER
 );
 CREATE INDEX hitl_messages_queued ON hitl_messages (thread_id, id) WHERE delivered_ms IS NULL;
+CREATE INDEX hitl_messages_subject ON hitl_messages (CAST(id AS TEXT)); -- by which the log names it
