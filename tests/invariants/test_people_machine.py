@@ -39,6 +39,7 @@ SPELLINGS: tuple[Callable[[str], str], ...] = (str, str, str.upper, str.title, l
 MANY = sorted(selector for selector, people in MEANS.items() if len(people) > 1)
 SELECTORS = st.lists(st.sampled_from([*MEANS, *MANY, *MANY]), min_size=1, max_size=3, unique=True)
 PERSON = st.sampled_from(EVERYBODY)
+ABSENT = st.sampled_from(["alice", "bob", "carol", "mia", "fay"])
 SPELT = st.builds(lambda name, spell: spell(name), PERSON, st.sampled_from(SPELLINGS))
 ANSWER = st.sampled_from(
     [approve(), approve("fine"), approve(), edit({"eur": 4}), edit({"eur": 9}), reject("no"), respond("later")]
@@ -122,9 +123,11 @@ class People(RuleBasedStateMachine):
     def ask(self, terms: Terms, turns: Any, allowed: Any, plain: int) -> None:
         self.put(terms, turns, allowed, plain)
 
-    @initialize(terms=TERMS, turns=TURNS)
-    def ask_at_first(self, terms: Terms, turns: Any) -> None:
+    @initialize(terms=TERMS, turns=TURNS, away=st.lists(st.tuples(ABSENT, PERSON), max_size=2))
+    def ask_at_first(self, terms: Terms, turns: Any, away: list[tuple[str, str]]) -> None:
         self.put(terms, turns, WORDS, 1)
+        for who, deputy in away:
+            self.leave_for(who, deputy, self.clock(), timedelta(days=1))
 
     def put(self, terms: Terms, turns: Any, allowed: Any, plain: int) -> None:
         number, start = len(self.desk.asked), self.clock()
@@ -162,8 +165,9 @@ class People(RuleBasedStateMachine):
             for_others = [name for name in who if (self.desk.right(asked, name) or (name,))[0] != name]
             if who := (proxies and for_others) or who:
                 yes = [v.decision for v in asked.votes.values() if not refuses(v.decision)] + [decision]
-                wanted = sorted(yes, key=lambda d: (asked.agreed or proposed(d)) != proposed(d))[0]
-                self.answer(asked, spell(data.draw(st.sampled_from(who), "who")), wanted, None)
+                wanted = [d for d in yes if asked.agreed in (None, proposed(d))] or yes
+                name, answer = data.draw(st.sampled_from(who), "who"), data.draw(st.sampled_from(wanted), "answer")
+                self.answer(asked, spell(name), answer, None)
 
     @precondition(lambda self: any(a.state == "pending" for a in self.desk.asked.values()))
     @rule(data=st.data(), decision=st.sampled_from([approve(), edit({"eur": 4})]))
@@ -250,15 +254,16 @@ class People(RuleBasedStateMachine):
         self.attempt(predict(asked, known(who)), lambda: move(asked.request.id, reviewer=who))
 
     @rule(
-        who=st.sampled_from(["alice", "bob", "carol", "mia", "fay"]), deputy=SPELT,
+        who=ABSENT, deputy=SPELT,
         since=st.sampled_from([0, 0, 1, 60_000]), lasts=MOMENT,
     )  # fmt: skip
     def leave(self, who: str, deputy: str, since: int, lasts: int) -> None:
+        self.leave_for(who, deputy, self.clock() + timedelta(milliseconds=since), timedelta(milliseconds=lasts))
+
+    def leave_for(self, who: str, deputy: str, from_: Any, lasts: timedelta) -> None:
         ledger = self.inbox.ledger
-        from_ = self.clock() + timedelta(milliseconds=since)
-        until = from_ + timedelta(milliseconds=lasts)
-        ledger.write(handling.leave, ledger.now_ms(), who, deputy, from_, until, actor="admin")
-        self.desk.leave(who, known(deputy), from_, until)
+        ledger.write(handling.leave, ledger.now_ms(), who, deputy, from_, from_ + lasts, actor="admin")
+        self.desk.leave(who, known(deputy), from_, from_ + lasts)
 
     @precondition(lambda self: self.desk.absences)
     @rule(data=st.data())

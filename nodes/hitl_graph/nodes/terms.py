@@ -13,7 +13,7 @@ from hitl_graph.errors import PolicyError
 from hitl_graph.ledger import requests
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.policy import Verdict
-from hitl_graph.reviewers import Directory
+from hitl_graph.reviewers import Directory, same
 from hitl_graph.terms import Origin, Terms
 
 __all__ = ["implementation", "origin_of", "terms_of"]
@@ -73,7 +73,7 @@ def _named(who: object, directory: Directory | None) -> str | None:
     if who is None:
         return None
     found = directory(str(who)) if directory is not None else None
-    return str(who) if found is None else found.name
+    return str(who) if found is None or same(found.name, str(who)) else found.name
 
 
 def _graph_id(config: RunnableConfig) -> str | None:
