@@ -258,8 +258,9 @@ class ApprovalNode(ToolNode):
             return refusal
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
         tool, asking = self.tools_by_name.get(action.name), verdict.asking
+        where = self._origin(asker, tool)
         if item.escalated or (verdict.outcome == "deny" and (asking is None or isinstance(tool, AskHuman))):
-            return (yield from denying.alone(asker, item, verdict.reason, limit=self._denials(config)))
+            return (yield from denying.alone(asker, item, where, verdict.reason, limit=self._denials(config)))
         if isinstance(tool, AskHuman):
             return self._misfit(item, config) or (yield from tool.asking(asker, item.call, item.key))
         known = yield blocking(asker.ledger.read, effects.ended, item.key)
@@ -273,9 +274,7 @@ class ApprovalNode(ToolNode):
         if asking is not None:
             authority = None
             if not item.asked:
-                authority, terms = yield blocking(
-                    permitting.look, asker, asking, action, item.key, self._origin(asker, tool)
-                )
+                authority, terms = yield blocking(permitting.look, asker, asking, action, item.key, where)
         if authority is not None:
             ended = yield from self._carry_out(item, asker, action, authority, terms=terms)
             if not isinstance(ended, Asked):
@@ -290,7 +289,7 @@ class ApprovalNode(ToolNode):
         asking = cast(Verdict, asking)
         if not item.asked and self._is_unattended(config):
             reason = under(_UNATTENDED, asking, self._call(item, action)).reason
-            return (yield from denying.alone(asker, item, reason, limit=None))
+            return (yield from denying.alone(asker, item, where, reason, limit=None))
         return (yield from self._asked(item, asker, asking, action))
 
     def _origin(self, asker: Asker, tool: BaseTool | None) -> Callable[[], Origin | None]:
@@ -361,7 +360,8 @@ class ApprovalNode(ToolNode):
                     yield blocking(asker.delivered, authority.request_id)
                 told = replies.stopped(item.call, ended.switch.told, again=attempt > 1)
                 limit = None if asked else self._denials(asker.config)
-                return (yield from denying.alone(asker, item, ended.switch.told, told, limit=limit))
+                where = self._origin(asker, self.tools_by_name.get(action.name))
+                return (yield from denying.alone(asker, item, where, ended.switch.told, told, limit=limit))
             if is_idempotent(self.tools_by_name.get(action.name)):
                 authority = replace(authority, retry=True)
                 continue

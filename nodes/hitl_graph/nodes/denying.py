@@ -14,6 +14,7 @@ from hitl_graph.nodes import replies
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.calls import Item
 from hitl_graph.steps import Steps, blocking
+from hitl_graph.terms import Origin
 
 __all__ = ["alone", "at_once", "record"]
 
@@ -42,11 +43,22 @@ def at_once(
 
 
 def alone(
-    asker: Asker, item: Item, reason: str, told: ToolMessage | None = None, *, limit: int | None
+    asker: Asker,
+    item: Item,
+    where: Callable[[], Origin | None],
+    reason: str,
+    told: ToolMessage | None = None,
+    *,
+    limit: int | None,
 ) -> Steps[ToolMessage]:
     """A denied call in a task of its own that has asked nothing else: its questions have their numbers.
 
     Once people were asked what now, they are in every execution, whatever has become of the reason.
+
+    Args:
+        where: Tells where the call comes from.
+        told: What the model is told, if not that the policy denied it.
+        limit: From how many in a row people are asked; None: never.
     """
     limit = (limit or 1) if item.escalated else None if item.asked else limit
     denial: Denial = yield blocking(record, asker, item.key, cast(Action, item.action), reason, limit)
@@ -56,13 +68,15 @@ def alone(
     if limit is None or not denial.asks:
         return told
     row: list[Denial] = yield blocking(asker.ledger.read, denials.in_a_row, denial)
-    request, decision = yield blocking(asker.ask, 0, _question(asker, row, item))
+    request, decision = yield blocking(asker.ask, 0, _question(asker, row, item, where))
     yield blocking(asker.delivered, request.id)
     guidance = replies.guidance(decision) if decision.type == "respond" else None
     return cast(ToolMessage, replies.with_notice(told, guidance))
 
 
-def _question(asker: Asker, row: list[Denial], item: Item) -> Callable[[str, str], Request]:
+def _question(
+    asker: Asker, row: list[Denial], item: Item, where: Callable[[], Origin | None]
+) -> Callable[[str, str], Request]:
     count = len(row)
     again = (
         "The last call of the agent was denied" if count == 1 else f"{count} calls of the agent were denied in a row"
@@ -93,6 +107,7 @@ def _question(asker: Asker, row: list[Denial], item: Item) -> Callable[[str, str
             reason=f"{count} denied in a row" if count > 1 else "a call was denied",
             tool_call_id=item.call["id"],
             action_key=item.key,
+            origin=where(),
         )
 
     return describe
