@@ -256,6 +256,9 @@ class Worker:
         config = self._thread_config(thread_id)
         try:
             state = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
+            mode = (state.metadata or {}).get("hitl_mode")
+            if mode is not None:  # the run that paused was to be stricter, and what goes on is that run
+                config = cast(RunnableConfig, {**config, "configurable": {**config["configurable"], "hitl_mode": mode}})
             waiting = yield from position.waiting(self.graph, state)
             deliverable = [request for request in decided if request.interrupt_id in waiting]
             if not decided and not (
