@@ -187,7 +187,7 @@ def test_a_grant_that_reaches_further_than_what_was_asked_is_refused(office: Off
 @both
 def test_the_grant_of_an_edit_is_about_the_edited_call(office: Office) -> None:
     [request] = office.pay(500)
-    new = {"eur": 5, "to": "bob"}
+    new: dict[str, Any] = {"eur": 5, "to": "bob"}
     with pytest.raises(InvalidDecisionError, match="very arguments"):
         office.inbox.decide(request.id, edit(new, grant=Grant.of(request, same_args=True)), reviewer="alice")
     office.decide(request, edit(new, grant=Grant.of(request).exactly(new)))
@@ -403,6 +403,10 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
+def _hours(count: int | None) -> timedelta | None:
+    return None if count is None else timedelta(hours=count)
+
+
 @pytest.fixture(scope="module")
 def random_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ledger, FakeClock]]:
     clock = FakeClock()
@@ -425,8 +429,8 @@ def test_no_life_of_a_grant_lets_through_too_much(
 ) -> None:  # fmt: skip
     ledger, clock = random_ledger
     inbox = Inbox(ledger)
-    budget = limit and Budget(arg="eur", limit=limit, per=per and timedelta(hours=per))
-    grant = Grant(tool="pay", uses=uses, budget=budget, expires_in=lasts and timedelta(hours=lasts))
+    budget = None if limit is None else Budget(arg="eur", limit=limit, per=_hours(per))
+    grant = Grant(tool="pay", uses=uses, budget=budget, expires_in=_hours(lasts))
     begin, revoked, spent = clock(), False, list[tuple[Any, Fraction]]()
     given = inbox.grant(grant, reviewer="alice")
     last: tuple[str, int, Any] | None = None
