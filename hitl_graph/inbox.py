@@ -181,7 +181,7 @@ class Inbox:
             GrantError: Nobody was authenticated.
         """
         who = self._known(reviewer, GrantError)
-        return self.ledger.write(grants.revoke, self.ledger.now_ms(), grant_id, by=who, note=reason)
+        return self.ledger.write(grants.revoke, self.ledger.now_ms(), grant_id, by=who, why=reason)
 
     def switches(self) -> list[Switch]:
         """The switches that are on."""

@@ -99,7 +99,8 @@ SUBJECTS: Final = {
         "hitl_grants",
         (
             Part(
-                "tool, scope, request_id, thread_id, given_by, given_ms, expires_ms, revoked_ms, revoked_by, note",
+                "tool, scope, request_id, thread_id, given_by, given_ms, expires_ms, revoked_ms, revoked_by, note,"
+                " revoked_why",
                 "hitl_grants",
             ),
         ),

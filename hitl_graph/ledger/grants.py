@@ -24,7 +24,8 @@ from hitl_graph.terms import Origin, Terms
 __all__ = ["Given", "Spent", "Use", "find", "give", "listed", "live", "redact", "revoke", "spend", "under", "uses"]
 
 _COLUMNS = (
-    "g.id, g.tool, g.scope, g.request_id, g.given_by, g.given_ms, g.expires_ms, g.revoked_ms, g.revoked_by, g.note"
+    "g.id, g.tool, g.scope, g.request_id, g.given_by, g.given_ms, g.expires_ms, g.revoked_ms, g.revoked_by, g.note,"
+    " g.revoked_why"
 )
 _STRINGS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
 
@@ -40,7 +41,7 @@ class Given:
         used: How many calls it let through.
         spent: What those within the budget's time took of it.
         status: `live`, `revoked`, `expired`, `used up`; one whose budget is spent for now is live.
-        note: Why it was given or revoked.
+        note: Why it was given.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Given:
     revoked_at: datetime | None
     revoked_by: str | None
     note: str | None
+    revoked_why: str | None
     used: int
     spent: Fraction
     status: Literal["live", "revoked", "expired", "used up"]
@@ -128,7 +130,7 @@ def give(
     return own
 
 
-def revoke(tx: Transaction, now_ms: int, grant_id: str, *, by: str, note: str) -> Given:
+def revoke(tx: Transaction, now_ms: int, grant_id: str, *, by: str, why: str) -> Given:
     """End a grant now: what was not started under it by then is asked about. Revoking it again changes nothing.
 
     Raises:
@@ -136,11 +138,11 @@ def revoke(tx: Transaction, now_ms: int, grant_id: str, *, by: str, note: str) -
     """
     given = find(tx, now_ms, grant_id)
     changed = tx.execute(
-        "UPDATE hitl_grants SET revoked_ms = ?, revoked_by = ?, note = ? WHERE id = ? AND revoked_ms IS NULL",
-        (now_ms, by, note, given.id),
+        "UPDATE hitl_grants SET revoked_ms = ?, revoked_by = ?, revoked_why = ? WHERE id = ? AND revoked_ms IS NULL",
+        (now_ms, by, why, given.id),
     )
     if changed.rowcount == 1:
-        audit.append(tx, now_ms, "grant.revoked", given.id, {"note": note}, thread_id=given.grant.thread_id, actor=by)
+        audit.append(tx, now_ms, "grant.revoked", given.id, {"why": why}, thread_id=given.grant.thread_id, actor=by)
     return find(tx, now_ms, given.id)
 
 
@@ -235,13 +237,13 @@ def redact(tx: Transaction, now_ms: int, thread_id: str, *, actor: str) -> list[
     """End and empty the grants that hold only in a thread; gives their ids. What holds beyond it stays."""
     rows = tx.execute("SELECT id FROM hitl_grants WHERE thread_id = ?", (thread_id,)).fetchall()
     for (own,) in rows:
-        revoke(tx, now_ms, own, by=actor, note="redacted")
-    tx.execute("UPDATE hitl_grants SET scope = NULL, note = NULL WHERE thread_id = ?", (thread_id,))
+        revoke(tx, now_ms, own, by=actor, why="redacted")
+    tx.execute("UPDATE hitl_grants SET scope = NULL, note = NULL, revoked_why = NULL WHERE thread_id = ?", (thread_id,))
     return [row[0] for row in rows]
 
 
 def _given(tx: Transaction, now_ms: int, row: Sequence[Any]) -> Given:
-    own, tool, scope, request_id, by, given_ms, expires_ms, revoked_ms, revoked_by, note = row
+    own, tool, scope, request_id, by, given_ms, expires_ms, revoked_ms, revoked_by, note, why = row
     try:
         kept: dict[str, Any] = json.loads(scope) if scope else {"grant": {"tool": tool}, "people": [], "terms": None}
         grant, people = Grant.model_validate(kept["grant"]), _STRINGS.validate_python(kept["people"])
@@ -259,7 +261,7 @@ def _given(tx: Transaction, now_ms: int, row: Sequence[Any]) -> Given:
         status = "used up"
     return Given(
         own, grant, people, terms, request_id, by, _at(given_ms),
-        None if revoked_ms is None else _at(revoked_ms), revoked_by, note, used, spent, status,
+        None if revoked_ms is None else _at(revoked_ms), revoked_by, note, why, used, spent, status,
     )  # fmt: skip
 
 

@@ -30,7 +30,8 @@ CREATE TABLE hitl_grants (
     expires_ms  bigint,
     revoked_ms  bigint,
     revoked_by  text COLLATE "C",
-    note        text COLLATE "C"
+    note        text COLLATE "C",                       -- why it was given
+    revoked_why text COLLATE "C"
 );
 
 -- What overrides every policy at once: `all`, `graph:NAME` or `tool:GLOB`.

@@ -30,7 +30,8 @@ CREATE TABLE hitl_grants (
     expires_ms  INTEGER,
     revoked_ms  INTEGER,
     revoked_by  TEXT,
-    note        TEXT
+    note        TEXT,                       -- why it was given
+    revoked_why TEXT
 ) WITHOUT ROWID;
 
 -- What overrides every policy at once: `all`, `graph:NAME` or `tool:GLOB`.
