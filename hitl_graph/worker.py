@@ -258,7 +258,7 @@ class Worker:
             state = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
             mode = (state.metadata or {}).get("hitl_mode")
             if mode is not None:  # the run that paused was to be stricter, and what goes on is that run
-                config = cast(RunnableConfig, {**config, "configurable": {**config["configurable"], "hitl_mode": mode}})
+                config = self._thread_config(thread_id, hitl_mode=mode)
             waiting = yield from position.waiting(self.graph, state)
             deliverable = [request for request in decided if request.interrupt_id in waiting]
             if not decided and not (
@@ -316,9 +316,10 @@ class Worker:
     def _decided(self, thread_id: str) -> list[Request]:
         return self.ledger.read(requests.select, "thread_id = ? AND state = 'decided' AND parked = 1", (thread_id,))
 
-    def _thread_config(self, thread_id: str) -> RunnableConfig:
+    def _thread_config(self, thread_id: str, **more: Any) -> RunnableConfig:
         configurable = {
             **self.config.get("configurable", {}),
+            **more,
             "thread_id": thread_id,
             "__pregel_strict_resume": True,  # LangGraph's switch against answers to questions that are not open
         }

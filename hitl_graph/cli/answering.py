@@ -67,9 +67,8 @@ def approve_request(
         grant = None
         if always:
             grant = grants.made(
-                lambda **limits: Grant.of(request, same_args=same_args, same_thread=same_thread, **limits),
-                lasting, uses, budget,
-            )  # fmt: skip
+                lambda: Grant.of(request, same_args=same_args, same_thread=same_thread), lasting, uses, budget
+            )
         _record(ledger, request, _made(approve, message, grant=grant), who)
 
 

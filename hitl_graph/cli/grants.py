@@ -104,7 +104,7 @@ def give_grant(
         "graph": graph,
     }
     with open_ledger(db) as ledger:
-        grant = made(lambda **limits: Grant(**scope, **limits), lasting, uses, budget)
+        grant = made(lambda: Grant(**scope), lasting, uses, budget)
         given = Inbox(ledger).grant(grant, reviewer=who, reason=message)
         print(f"Given as {views.visible(who)}: {described(given.grant)}.")
         print(f"Standing permission {given.id[:8]}; `hitl grants revoke {given.id[:8]} -m WHY` ends it.")
@@ -126,11 +126,12 @@ def revoke_grant(
     print(f"It let {_calls(given.used)} through.")
 
 
-def made(make: Callable[..., Grant], lasting: str | None, uses: int | None, budget: str | None) -> Grant:
+def made(make: Callable[[], Grant], lasting: str | None, uses: int | None, budget: str | None) -> Grant:
     """A grant with what was typed for how long, how often and how much."""
     try:
-        limits = {"expires_in": duration(lasting, "--for") if lasting else None, "uses": uses}
-        return make(**limits, budget=_budget(budget) if budget else None)
+        limits = {"uses": uses, "budget": _budget(budget) if budget else None}
+        until = duration(lasting, "--for") if lasting else None
+        return Grant.model_validate({**make().model_dump(), **limits, "expires_in": until})
     except ValidationError as exc:
         error = exc.errors(include_url=False)[0]
         where = ".".join(map(str, error["loc"]))

@@ -28,7 +28,7 @@ __all__: list[str] = []
 _All = Annotated[bool, typer.Option("--all", help="Every call of every agent.")]
 _Graph = Annotated[
     str | None,
-    typer.Option("--graph", metavar="NAME", help="Every call in the graph that its ApprovalNode(graph=NAME) names so."),
+    typer.Option("--graph", metavar="NAME", help="Every call of ApprovalNode(..., graph=NAME)."),
 ]
 _Tool = Annotated[str | None, typer.Option("--tool", metavar="GLOB", help="Every call of these tools.")]
 _Why = Annotated[str, typer.Option("-m", "--message", help="Why. Agents and people are told.")]

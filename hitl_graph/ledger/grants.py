@@ -154,7 +154,7 @@ def live(tx: Transaction, now_ms: int, call: Named, thread_id: str, origin: Orig
         " ORDER BY g.given_ms, g.id",
         (now_ms, thread_id),
     ).fetchall()
-    known = [_given(tx, now_ms, row) for row in rows]
+    known = [_given(tx, now_ms, row, counted=False) for row in rows]
     return [given for given in known if covers(given.grant, call, thread_id, origin)]
 
 
@@ -176,17 +176,19 @@ def spend(
         row = tx.execute(f"SELECT {_COLUMNS} FROM hitl_grants g WHERE g.id = ?", (grant_id,)).fetchone()
         if row is None:
             continue
-        given, grant = (known := _given(tx, now_ms, row)), known.grant
+        given = _given(tx, now_ms, row, counted=False)
+        grant = given.grant
         if given.status in ("revoked", "expired") or not covers(grant, call, thread_id, origin):
             continue
         if under(tx, key) == grant_id:
             return Spent(given.id, given.given_by, None)
-        if given.status == "used up":
+        if grant.uses is not None and _used(tx, grant_id) >= grant.uses:
             continue
         if grant.budget is None:
             return Spent(given.id, given.given_by, None)
         amount = amount_of(grant.budget, call.args)
-        if amount is not None and given.spent + amount <= Fraction(grant.budget.limit):
+        spent = _spent(tx, now_ms, grant_id, grant.budget.per)
+        if amount is not None and spent + amount <= Fraction(grant.budget.limit):
             return Spent(given.id, given.given_by, repr(call.args[grant.budget.arg]))
     return None
 
@@ -242,7 +244,8 @@ def redact(tx: Transaction, now_ms: int, thread_id: str, *, actor: str) -> list[
     return [row[0] for row in rows]
 
 
-def _given(tx: Transaction, now_ms: int, row: Sequence[Any]) -> Given:
+def _given(tx: Transaction, now_ms: int, row: Sequence[Any], *, counted: bool = True) -> Given:
+    """Read one; counting what it let through takes longer the more that was."""
     own, tool, scope, request_id, by, given_ms, expires_ms, revoked_ms, revoked_by, note, why = row
     try:
         kept: dict[str, Any] = json.loads(scope) if scope else {"grant": {"tool": tool}, "people": [], "terms": None}
@@ -250,8 +253,8 @@ def _given(tx: Transaction, now_ms: int, row: Sequence[Any]) -> Given:
         terms = None if kept["terms"] is None else Terms.model_validate(kept["terms"])
     except (ValueError, LookupError, TypeError, ValidationError):  # damaged: it covers nothing
         grant, people, terms, revoked_ms = Grant(tool=tool), (), None, revoked_ms or given_ms
-    used = _used(tx, own)
-    spent = _spent(tx, now_ms, own, grant.budget.per) if grant.budget else Fraction(0)
+    used = _used(tx, own) if counted else 0
+    spent = _spent(tx, now_ms, own, grant.budget.per) if counted and grant.budget else Fraction(0)
     status: Literal["live", "revoked", "expired", "used up"] = "live"
     if revoked_ms is not None:
         status = "revoked"

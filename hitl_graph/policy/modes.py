@@ -45,8 +45,8 @@ def combined(mode: Mode, run: Any) -> tuple[Mode, ...]:
             f"configurable.hitl_mode takes 'plan' or 'dont-ask', which make a run stricter, not {run!r:.80};"
             " nothing ran"
         )
-    wanted = {mode, run}
-    return tuple(known for known in get_args(Mode) if known in wanted and known in ("plan", "dont-ask"))[::-1]
+    both: tuple[Mode, ...] = ("dont-ask", "plan")
+    return tuple(known for known in both if known in (mode, run))
 
 
 def under(modes: Iterable[Mode], verdict: "Verdict", call: "Call") -> "Verdict":

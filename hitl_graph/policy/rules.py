@@ -252,7 +252,7 @@ class Policy:
 
     def __init__(self, rules: Iterable[Rule] = (), *, mode: Mode = "default", max_denials: int | None = None) -> None:
         self.rules = tuple(rules)
-        self.mode = check_mode(mode)
+        self.mode: Mode = check_mode(mode)
         if max_denials is not None and (type(max_denials) is not int or max_denials < 1):
             raise PolicyError(f"max_denials= takes a number from 1, not {max_denials!r:.80}")
         self.max_denials = max_denials
