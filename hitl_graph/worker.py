@@ -213,12 +213,15 @@ class Worker:
         """Run the graph with a message; None if the thread has not come to its end."""
         thread_id, config = message.thread_id, self._thread_config(message.thread_id)
         given, key = turns.unpacked(message.message, message.id)
-        marked = cast(RunnableConfig, {**config, "metadata": {**config.get("metadata", {}), MARK: str(message.id)}})
         try:
             found = yield from position.look(self.graph, self.ledger, config)
             if not self._may_say(found):
                 return None
             found.check_graph(self.graph)
+            mode = found.stored.metadata.get("hitl_mode") if found.stored else None
+            if mode is not None:  # whoever queued it could not say that the thread may do more from here on
+                config = self._thread_config(thread_id, hitl_mode=mode)
+            marked = cast(RunnableConfig, {**config, "metadata": {**config.get("metadata", {}), MARK: str(message.id)}})
             yield from self._invoke(found.input_of(given, key, message.sender), marked)
         except ThreadBusyError:
             return None

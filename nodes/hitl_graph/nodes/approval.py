@@ -18,7 +18,7 @@ from langchain_core.runnables.config import get_executor_for_config
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.func import task
-from langgraph.prebuilt import ToolNode, ToolRuntime
+from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
 from langgraph.runtime import Runtime
 from langgraph.types import Command
@@ -35,8 +35,7 @@ from hitl_graph.nodes.calls import (
     InputType,
     Item,
     Refusing,
-    key_of,
-    message_of,
+    items_of,
     part_of,
     runs_in_a_thread,
     schema_of,
@@ -146,32 +145,8 @@ class ApprovalNode(ToolNode):
 
     def _items(self, input: Any, config: RunnableConfig, runtime: Runtime[Any]) -> tuple[list[Item], InputType]:
         calls, input_type = self._parse_input(input)
-        state = self._extract_state(input, config)
-        message = message_of(state, self._messages_key, calls)
-        items = []
-        for position, call in enumerate(calls):
-            index: Any = position
-            tool_runtime = ToolRuntime(
-                state=state,
-                tool_call_id=call["id"],
-                config=config,
-                context=runtime.context,
-                store=runtime.store,
-                stream_writer=runtime.stream_writer,
-                tools=list(self.tools_by_name.values()),
-                execution_info=runtime.execution_info,
-                server_info=runtime.server_info,
-            )
-            try:
-                action = Action(name=call["name"], args=call["args"])
-                signature = action.digest
-            except (ValidationError, TypeError):
-                action, signature = None, repr(call["args"])
-            if input_type == "tool_calls" and message and [c["id"] for c in message.tool_calls].count(call["id"]) > 1:
-                index = config.get("metadata", {}).get("langgraph_path")  # which of the Sends this is
-            key = key_of(config, message, index, call, signature)
-            items.append(Item(call, action, key, tool_runtime, input_type))
-        return items, input_type
+        state, tools = self._extract_state(input, config), list(self.tools_by_name.values())
+        return items_of(calls, input_type, state, self._messages_key, config, runtime, tools), input_type
 
     def _judge(self, items: list[Item], config: RunnableConfig) -> Steps[list[Item]]:
         """The items with what the policy says of them now."""

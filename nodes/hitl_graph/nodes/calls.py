@@ -10,7 +10,8 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.prebuilt.tool_node import ToolInvocationError
-from pydantic import BaseModel
+from langgraph.runtime import Runtime
+from pydantic import BaseModel, ValidationError
 
 from hitl_graph.model import Action
 from hitl_graph.policy import Verdict
@@ -19,6 +20,7 @@ __all__ = [
     "InputType",
     "Item",
     "Refusing",
+    "items_of",
     "key_of",
     "message_of",
     "model_of",
@@ -50,6 +52,42 @@ class Item:
     verdict: Verdict | None = None
     asked: bool = False
     escalated: bool = False
+
+
+def items_of(
+    calls: list[ToolCall],
+    input_type: InputType,
+    state: Any,
+    messages_key: str,
+    config: RunnableConfig,
+    runtime: Runtime[Any],
+    tools: list[BaseTool],
+) -> list[Item]:
+    """The calls of a message, each with its name and what its tool is given beside the arguments."""
+    message = message_of(state, messages_key, calls)
+    items = list[Item]()
+    for position, call in enumerate(calls):
+        index: Any = position
+        tool_runtime = ToolRuntime(
+            state=state,
+            tool_call_id=call["id"],
+            config=config,
+            context=runtime.context,
+            store=runtime.store,
+            stream_writer=runtime.stream_writer,
+            tools=list(tools),
+            execution_info=runtime.execution_info,
+            server_info=runtime.server_info,
+        )
+        try:
+            action = Action(name=call["name"], args=call["args"])
+            signature = action.digest
+        except (ValidationError, TypeError):
+            action, signature = None, repr(call["args"])
+        if input_type == "tool_calls" and message and [c["id"] for c in message.tool_calls].count(call["id"]) > 1:
+            index = config.get("metadata", {}).get("langgraph_path")  # which of the Sends this is
+        items.append(Item(call, action, key_of(config, message, index, call, signature), tool_runtime, input_type))
+    return items
 
 
 def key_of(config: RunnableConfig, message: AIMessage | None, index: Any, call: ToolCall, signature: str) -> str:
