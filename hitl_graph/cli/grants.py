@@ -31,7 +31,7 @@ from hitl_graph.ledger import Ledger
 from hitl_graph.ledger.grants import Given, Use
 from hitl_graph.model import Request
 
-__all__ = ["For", "Limit", "Uses", "given_with", "made"]
+__all__ = ["For", "Limit", "Uses", "described", "duration", "given_with", "made"]
 
 For = Annotated[str | None, typer.Option("--for", metavar="DURATION", help="For how long: 30m, 12h, 7d.")]
 Uses = Annotated[int | None, typer.Option("--uses", min=1, metavar="N", help="For so many calls.")]
