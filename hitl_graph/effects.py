@@ -18,12 +18,12 @@ from langgraph.errors import GraphBubbleUp
 
 from hitl_graph.errors import EffectBusyError
 from hitl_graph.ledger import Ledger, effects, owner
-from hitl_graph.ledger.effects import Asked, Authority, Begun, Busy, Finished, Lost
+from hitl_graph.ledger.effects import Asked, Authority, Begun, Busy, Finished, Lost, Stopped
 from hitl_graph.model import Action
 from hitl_graph.steps import Step, Steps, blocking
 from hitl_graph.storage import Transaction
 
-__all__ = ["Asked", "Effect", "Lost", "Outcome", "idempotency_key", "idempotent", "is_idempotent"]
+__all__ = ["Asked", "Effect", "Lost", "Outcome", "Stopped", "idempotency_key", "idempotent", "is_idempotent"]
 
 AnyTool = TypeVar("AnyTool", bound=BaseTool)
 
@@ -75,6 +75,7 @@ class Effect:
         attempt: From 1; another one only after a person, or the tool's idempotence, allowed it.
         patience: How many seconds to wait for another process that runs this very attempt.
         alone: Its LangGraph task runs nothing else, so that answers to questions which the tool asks cannot go astray.
+        graph: The graph's name, for switches.
     """
 
     ledger: Ledger
@@ -85,8 +86,9 @@ class Effect:
     attempt: int = 1
     patience: float = 60.0
     alone: bool = True
+    graph: str | None = None
 
-    def steps(self, execute: Step) -> Steps[Outcome | Lost | Asked]:
+    def steps(self, execute: Step) -> Steps[Outcome | Lost | Asked | Stopped]:
         """Take the permit, run `execute`, record its end; or find what an earlier run left.
 
         Raises:
@@ -101,7 +103,7 @@ class Effect:
                     " again when it is done"
                 )
             yield Step(lambda: time.sleep(0.05), lambda: asyncio.sleep(0.05))
-        if isinstance(begun, Lost | Asked):
+        if isinstance(begun, Lost | Asked | Stopped):
             return begun
         if isinstance(begun, Finished):
             return Outcome(_serde.loads_typed((begun.type, begun.result)))
@@ -141,10 +143,10 @@ class Effect:
     def _take(self, tx: Transaction) -> Any:
         now_ms = self.ledger.now_ms()
         wanted = (now_ms, self.key, self.attempt, self.thread_id, self.action, self.authority)
-        begun = effects.start(tx, *wanted, alone=self.alone)
+        begun = effects.start(tx, *wanted, alone=self.alone, graph=self.graph)
         if isinstance(begun, Busy) and begun.owner == owner.current() and self._name(begun) not in _running:
             effects.settle(tx, now_ms, begun.permit_id, "unknown", error="its end could not be recorded")
-            begun = effects.start(tx, *wanted, alone=self.alone)
+            begun = effects.start(tx, *wanted, alone=self.alone, graph=self.graph)
         if isinstance(begun, Begun):
             _running.add(self._name(begun))
         return begun

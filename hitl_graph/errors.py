@@ -15,6 +15,9 @@
     │   ├── StaleRequestError       the request is no longer asked, or is not what was shown
     │   └── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
     ├── DraftError                  a review that finds no draft, or nowhere to keep its feedback (also ValueError)
+    ├── GrantError                  a standing permission that cannot be given (also ValueError)
+    ├── UnknownGrantError           no such standing permission, or an ambiguous id (also LookupError)
+    ├── SwitchError                 a switch that cannot be set (also ValueError)
     ├── LedgerMissingError          a node that found no ledger to write to
     ├── PermitError                 an action without a valid permit; it did not run
     ├── EffectError
@@ -49,6 +52,7 @@ __all__ = [
     "EffectBusyError",
     "EffectError",
     "EscalationError",
+    "GrantError",
     "HitlError",
     "InvalidDecisionError",
     "LedgerMissingError",
@@ -61,7 +65,9 @@ __all__ = [
     "RequestError",
     "StaleRequestError",
     "StorageError",
+    "SwitchError",
     "ThreadBusyError",
+    "UnknownGrantError",
     "UnknownRequestError",
     "WatchError",
 ]
@@ -157,6 +163,18 @@ class InvalidDecisionError(RequestError, ValueError):
 
 class DraftError(HitlError, ValueError):
     """A review found no draft in the state, or nowhere to keep what the writer shall be told."""
+
+
+class GrantError(HitlError, ValueError):
+    """A standing permission that cannot be given. Nothing was recorded."""
+
+
+class UnknownGrantError(HitlError, LookupError):
+    """No standing permission has this id, or several begin with it."""
+
+
+class SwitchError(HitlError, ValueError):
+    """A switch that cannot be set or lifted. Nothing was recorded."""
 
 
 class LedgerMissingError(HitlError):

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
 
+from hitl_graph.grants import Grant
 from hitl_graph.handling import Handling
 from hitl_graph.terms import Fresh, Origin, Terms
 
@@ -158,6 +159,8 @@ class Decision(_Frozen):
     """edit of a review: the person's version of the draft."""
     comments: tuple[Comment, ...] = ()
     """respond to a review: remarks about places of the draft."""
+    grant: Grant | None = None
+    """approve, edit: from now on, calls like this one are not asked about."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -169,6 +172,8 @@ class Decision(_Frozen):
             raise ValueError("only respond carries a value")
         if self.comments and self.type != "respond":
             raise ValueError("only respond carries comments")
+        if self.grant is not None and self.type not in ("approve", "edit"):
+            raise ValueError("only approve and edit give a standing permission")
         if self.type == "respond" and self.message is not None and self.value is not None:
             raise ValueError("respond needs a text or a value, not both")
         if self.type == "respond" and self.message is None and self.value is None and not self.comments:
@@ -176,16 +181,24 @@ class Decision(_Frozen):
         return self
 
 
-def approve(comment: str | None = None) -> Decision:
-    """Go ahead exactly as shown."""
-    return Decision(type="approve", message=comment)
+def approve(comment: str | None = None, *, grant: Grant | None = None) -> Decision:
+    """Go ahead exactly as shown.
+
+    Args:
+        grant: And with calls like this one from now on, without asking.
+    """
+    return Decision(type="approve", message=comment, grant=grant)
 
 
-def edit(new: dict[str, Any] | list[Any] | str, comment: str | None = None) -> Decision:
-    """Go ahead with this instead: all arguments of an action, or the whole new draft of a review."""
+def edit(new: dict[str, Any] | list[Any] | str, comment: str | None = None, *, grant: Grant | None = None) -> Decision:
+    """Go ahead with this instead: all arguments of an action, or the whole new draft of a review.
+
+    Args:
+        grant: And with calls like this one, as it is edited, from now on without asking.
+    """
     if isinstance(new, dict):  # of a review, too: `wire.validate` knows which it is
-        return Decision(type="edit", args=new, message=comment)
-    return Decision(type="edit", draft=new, message=comment)
+        return Decision(type="edit", args=new, message=comment, grant=grant)
+    return Decision(type="edit", draft=new, message=comment, grant=grant)
 
 
 def reject(reason: str = "") -> Decision:
@@ -271,6 +284,8 @@ class Request(_Frozen):
     """On whose behalf, and by which version of what."""
     fresh: Fresh | None = None
     """Facts that are read again before the action runs."""
+    grantable: bool | None = None
+    """Whether a standing permission may be given with the answer. None: for an approval that one of our nodes asks."""
 
     state: State = "pending"
     checkpoint_id: str | None = None
@@ -299,12 +314,18 @@ class Request(_Frozen):
         return cast("dict[str, JsonValue]", self.model_dump(mode="json", exclude=_MOVING | unused))
 
     @property
+    def takes_grant(self) -> bool:
+        """Whether its decision may carry a standing permission."""
+        asks = self.kind == "approval" and self.answer_shape == "hitl" and "approve" in self.allowed
+        return asks and self.grantable is not False
+
+    @property
     def delivery(self) -> Action | None:
         """What a permit to deliver the draft of a review is bound to."""
         return delivery(self.draft) if self.kind == "review" and self.draft is not None else None
 
 
-_LATER = ("review", "terms", "origin", "fresh")
+_LATER = ("review", "terms", "origin", "fresh", "grantable")
 """Fields of later versions: where they are not used, they are not in the digest, so that older requests keep theirs."""
 _MOVING = {
     "state", "checkpoint_id", "created_at", "decided_at", "decision", "reviewer", "channel", "note", "stage", "fired",

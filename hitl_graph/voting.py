@@ -230,7 +230,8 @@ def _agreed_before(request: Request, votes: Sequence[Vote]) -> Vote | None:
 
 
 def _named(decision: Decision) -> str:
-    return "it as shown" if decision.type == "approve" else f"another {decision.type}"
+    lasting = " with a standing permission" if decision.grant is not None else ""
+    return ("it as shown" if decision.type == "approve" else f"another {decision.type}") + lasting
 
 
 def outcome(request: Request, votes: Sequence[Vote], vote: Vote, *, veto: bool) -> Literal["decided", "next", "waits"]:

@@ -15,6 +15,7 @@ from pydantic import JsonValue, ValidationError
 
 from hitl_graph.drafts import check_anchor
 from hitl_graph.errors import InvalidDecisionError, StaleRequestError
+from hitl_graph.grants import Grant, unfit
 from hitl_graph.model import WORDS, Action, Decision, Request, Word, canonical, reject, request_id
 from hitl_graph.schema import SchemaMismatch, check
 
@@ -223,9 +224,10 @@ def _typed(raw: Mapping[str, Any], request: Request) -> Decision:
         edited = raw.get("edited_action")
         if raw.get("draft") is not None and raw.get("args") is None and edited is None:
             return _made(request, type="edit", draft=raw["draft"], message=message)
+        given = {"comment": message, "grant": raw.get("grant")}
         if isinstance(edited, Mapping):
-            return _edit(edited.get("name"), edited.get("args"), request, message)
-        return _edit(None, raw.get("args"), request, message)
+            return _edit(edited.get("name"), edited.get("args"), request, **given)
+        return _edit(None, raw.get("args"), request, **given)
     if any(raw.get(name) is not None for name in ("args", "edited_action", "draft")):
         raise InvalidDecisionError(request.id, f"{word} takes no arguments; use edit to change them")
     return _made(
@@ -234,6 +236,7 @@ def _typed(raw: Mapping[str, Any], request: Request) -> Decision:
         message="" if word == "reject" and message is None else message,
         value=raw.get("value") if word == "respond" else None,
         comments=raw.get("comments") or (),
+        grant=raw.get("grant"),
     )
 
 
@@ -244,7 +247,7 @@ def _made(request: Request, **fields: Any) -> Decision:
         raise InvalidDecisionError(request.id, _first(exc)) from exc
 
 
-def _edit(name: Any, args: Any, request: Request, comment: Any = None) -> Decision:
+def _edit(name: Any, args: Any, request: Request, comment: Any = None, grant: Any = None) -> Decision:
     asked = _asked_about(request)
     if (request.action or request.draft is not None) and name is not None and name != asked.name:
         raise InvalidDecisionError(
@@ -258,7 +261,7 @@ def _edit(name: Any, args: Any, request: Request, comment: Any = None) -> Decisi
         args = {key: None for key, value in asked.args.items() if value is None} | {**args}
     if request.action is None and request.draft is not None:
         args = {key: _unfolded(value, asked.args.get(key)) for key, value in args.items()}
-    return _made(request, type="edit", args=dict(args), message=comment)
+    return _made(request, type="edit", args=dict(args), message=comment, grant=grant)
 
 
 def _unfolded(value: Any, shown: JsonValue) -> Any:
@@ -280,11 +283,19 @@ def validate(decision: Decision, request: Request) -> Decision:
     """The decision with the schema's types, if this request accepts it.
 
     Raises:
-        InvalidDecisionError: The word is not offered, or the edit breaks the schema or touches what may not be edited.
+        InvalidDecisionError: The word is not offered, the edit breaks the schema or touches what may not be edited, or
+            the grant would reach further than what was asked.
     """
+    decision = _fitted(decision, request)
+    if decision.grant is not None:
+        _check_grant(decision, decision.grant, request)
+    return decision
+
+
+def _fitted(decision: Decision, request: Request) -> Decision:
     try:
         canonical([decision.args, decision.draft, decision.message, decision.value])
-        canonical([comment.model_dump(mode="json") for comment in decision.comments])
+        canonical([part.model_dump(mode="json") for part in (*decision.comments, decision.grant) if part is not None])
     except TypeError as exc:
         raise InvalidDecisionError(request.id, f"the answer is {exc}") from exc
     if decision.type not in request.allowed:
@@ -312,6 +323,14 @@ def validate(decision: Decision, request: Request) -> Decision:
         except SchemaMismatch as exc:
             raise InvalidDecisionError(request.id, f"the answer does not fit: {exc}") from exc
     return decision
+
+
+def _check_grant(decision: Decision, grant: Grant, request: Request) -> None:
+    if not request.takes_grant:
+        raise InvalidDecisionError(request.id, "it takes no standing permission; decide only this one")
+    args = (request.action.args if request.action else {}) if decision.args is None else decision.args
+    if problem := unfit(grant, request, args):
+        raise InvalidDecisionError(request.id, f"the standing permission does not fit: {problem}")
 
 
 def _edited(args: dict[str, Any], request: Request) -> dict[str, Any]:

@@ -232,12 +232,15 @@ class Worker:
         """Run the graph with a message; None if the thread has not come to its end."""
         thread_id, config = message.thread_id, self._thread_config(message.thread_id)
         given, key = turns.unpacked(message.message, message.id)
-        marked = cast(RunnableConfig, {**config, "metadata": {**config.get("metadata", {}), MARK: str(message.id)}})
         try:
             found = yield from position.look(self.graph, self.ledger, config)
             if not self._may_say(found):
                 return None
             found.check_graph(self.graph)
+            mode = found.stored.metadata.get("hitl_mode") if found.stored else None
+            if mode is not None:  # whoever queued it could not say that the thread may do more from here on
+                config = self._thread_config(thread_id, hitl_mode=mode)
+            marked = cast(RunnableConfig, {**config, "metadata": {**config.get("metadata", {}), MARK: str(message.id)}})
             yield from self._invoke(found.input_of(given, key, message.sender), marked)
         except ThreadBusyError:
             return None
@@ -275,6 +278,9 @@ class Worker:
         config = self._thread_config(thread_id)
         try:
             state = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
+            mode = (state.metadata or {}).get("hitl_mode")
+            if mode is not None:  # the run that paused was to be stricter, and what goes on is that run
+                config = self._thread_config(thread_id, hitl_mode=mode)
             waiting = yield from position.waiting(self.graph, state)
             deliverable = [request for request in decided if request.interrupt_id in waiting]
             if not decided and not (
@@ -332,9 +338,10 @@ class Worker:
     def _decided(self, thread_id: str) -> list[Request]:
         return self.ledger.read(requests.select, "thread_id = ? AND state = 'decided' AND parked = 1", (thread_id,))
 
-    def _thread_config(self, thread_id: str) -> RunnableConfig:
+    def _thread_config(self, thread_id: str, **more: Any) -> RunnableConfig:
         configurable = {
             **self.config.get("configurable", {}),
+            **more,
             "thread_id": thread_id,
             "__pregel_strict_resume": True,  # LangGraph's switch against answers to questions that are not open
         }

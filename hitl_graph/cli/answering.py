@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from hitl_graph.cli import queries, reviews, situations, views
+from hitl_graph.cli import grants, queries, reviews, situations, views
 from hitl_graph.cli.app import (
     REFUSED,
     USAGE,
@@ -26,6 +26,7 @@ from hitl_graph.cli.editing import Draft, assigned, difference, parsed
 from hitl_graph.drafts import locate
 from hitl_graph.errors import AlreadyDecidedError, HitlError, InvalidDecisionError, StaleRequestError
 from hitl_graph.facts import Situation, facts_of
+from hitl_graph.grants import Grant
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import Comment, Decision, Request, approve, edit, reject, respond
@@ -45,15 +46,30 @@ _Digest = Annotated[
 def approve_request(
     request_id: _Id,
     message: Annotated[str | None, typer.Option("-m", "--message", help="A comment for the record.")] = None,
+    always: Annotated[
+        bool, typer.Option("--always", help="And calls of this tool from now on, without asking (see hitl grants).")
+    ] = False,
+    lasting: grants.For = None,
+    uses: grants.Uses = None,
+    same_args: Annotated[bool, typer.Option("--same-args", help="Only with exactly these arguments.")] = False,
+    same_thread: Annotated[bool, typer.Option("--thread", help="Only in this thread.")] = False,
+    budget: grants.Limit = None,
     reviewer: As = None,
     digest: _Digest = None,
     db: Db = "agent.db",
 ) -> None:
     """Go ahead exactly as shown."""
     who = reviewer_name(reviewer)
+    if not always and (lasting or uses or same_args or same_thread or budget):
+        raise Failure(USAGE, "--for, --uses, --same-args, --thread and --budget go with --always; nothing was recorded")
     with open_ledger(db) as ledger:
         request = _asked(ledger, request_id, digest)
-        _record(ledger, request, _made(approve, message), who)
+        grant = None
+        if always:
+            grant = grants.made(
+                lambda: Grant.of(request, same_args=same_args, same_thread=same_thread), lasting, uses, budget
+            )
+        _record(ledger, request, _made(approve, message, grant=grant), who)
 
 
 @app.command("reject", cls=Command)
@@ -318,5 +334,6 @@ def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, q
     then = "it does not run, and a worker tells the agent" if refused else "a worker carries it out"
     if decided.kind == "review":
         then = f"a worker {reviews.THEN[made.type]}"
+    lines += grants.given_with(ledger, decided)
     lines.append(f"Request {short} of thread {views.visible(decided.thread_id)}; {then}.")
     views.show(views.console(), lines)

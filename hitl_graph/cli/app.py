@@ -16,16 +16,19 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from hitl_graph.cli.views import visible
 from hitl_graph.errors import (
     AlreadyDecidedError,
     ChatError,
+    GrantError,
     HitlError,
     InvalidDecisionError,
     StaleRequestError,
     StorageError,
+    SwitchError,
+    UnknownGrantError,
     UnknownRequestError,
 )
 from hitl_graph.ledger import Ledger
@@ -43,6 +46,7 @@ __all__ = [
     "Db",
     "Failure",
     "Json",
+    "Listing",
     "answers_at",
     "app",
     "check_database",
@@ -79,6 +83,8 @@ _COMMANDS = (
     "looking",
     "answering",
     "saying",
+    "grants",
+    "switches",
     "history",
     "working",
     "sweeping",
@@ -132,14 +138,24 @@ class Command(TyperCommand):
             raise typer.Exit(code) from exc
 
 
+class Listing(TyperGroup):
+    """A group of commands of which the first, `list`, need not be typed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Add it."""
+        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 def told(exc: Exception) -> tuple[int, str]:
     """The exit code of an error, and what to say of it."""
     match exc:
         case Failure():
             return exc.code, str(exc)
-        case UnknownRequestError():
+        case UnknownRequestError() | UnknownGrantError():
             return UNKNOWN, str(exc)
-        case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError():
+        case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError() | GrantError() | SwitchError():
             return REFUSED, str(exc)
         case ChatError():
             return REFUSED, str(exc)

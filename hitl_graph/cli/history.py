@@ -8,7 +8,7 @@ import typer
 
 from hitl_graph.cli import queries, views
 from hitl_graph.cli.app import UNKNOWN, Command, Db, Failure, Json, app, emit, open_ledger
-from hitl_graph.ledger import Ledger
+from hitl_graph.ledger import Ledger, denials
 from hitl_graph.model import Decision, Request
 
 __all__: list[str] = []
@@ -65,6 +65,9 @@ def _events(ledger: Ledger, thread: str) -> Iterator[dict[str, Any]]:
     for at_ms, state, request_id in queries.closings(ledger, thread):
         known = asked.get(request_id)
         yield event(at_ms, state, request_id, None, views.visible((known.note if known else None) or ""))
+    for denial in ledger.read(denials.of_thread, thread):
+        shown = views.visible(denial.tool) if denial.args is None else views.call(denial.tool, denial.args)
+        yield event(denial.at, "denied", None, None, f"{shown}  ({views.visible(denial.reason)})")
     for row in ledger.executed(thread):
         took = f" in {row['ended_ms'] - row['started_ms']} ms" if row["ended_ms"] else ""
         error = f": {views.visible(row['error'])}" if row["error"] else ""

@@ -1,9 +1,10 @@
 """The durable record of what was asked, decided and executed.
 
 `Ledger` runs the transactions of the modules beside it: `requests` (questions), `deciding` (answers), `handling`
-(who has a question in hand), `schedule` (what comes when nobody answers), `effects` (permits and executions),
-`messages` (what was said while a thread waited), `claims` (who resumes a thread), `audit` (the hash chain;
-`verification` and `export` read it) and `parking` (what the checkpointer reports).
+(who has a question in hand), `schedule` (what comes when nobody answers), `grants` (standing permissions), `switches`
+(what is above every policy), `effects` (permits and executions), `denials` (what was denied), `messages` (what was said
+while a thread waited), `claims` (who resumes a thread), `audit` (the hash chain; `verification` and `export` read it)
+and `parking` (what the checkpointer reports).
 """
 
 import os
@@ -12,7 +13,19 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from hitl_graph.errors import InvalidDecisionError, NotEntitledError, StaleRequestError
-from hitl_graph.ledger import audit, deciding, effects, export, handling, messages, requests, schedule, verification
+from hitl_graph.ledger import (
+    audit,
+    deciding,
+    denials,
+    effects,
+    export,
+    grants,
+    handling,
+    messages,
+    requests,
+    schedule,
+    verification,
+)
 from hitl_graph.ledger.export import Exported
 from hitl_graph.ledger.verification import AuditReport, Progress
 from hitl_graph.model import Decision, Request
@@ -185,6 +198,8 @@ class Ledger:
             )
             effects.redact(tx, thread_id)
             messages.drop(tx, self.now_ms(), thread_id, actor=actor, reason="redacted")
+            denials.redact(tx, thread_id)
+            grants.redact(tx, self.now_ms(), thread_id, actor=actor)
             return audit.redact(tx, self.now_ms(), thread_id, actor=actor, reason=reason)
 
         return self.write(work)

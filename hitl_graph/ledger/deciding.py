@@ -6,12 +6,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from hitl_graph.errors import AlreadyDecidedError, StaleRequestError
-from hitl_graph.ledger import audit, requests
+from hitl_graph.errors import (
+    AlreadyDecidedError,
+    GrantError,
+    InvalidDecisionError,
+    NotEntitledError,
+    StaleRequestError,
+)
+from hitl_graph.ledger import audit, grants, requests
 from hitl_graph.model import Decision, Request, canonical
 from hitl_graph.reviewers import Reviewer, same
 from hitl_graph.storage import Transaction
-from hitl_graph.voting import Vote, agreed, check_claims, check_vote, is_no, may_decide, outcome
+from hitl_graph.voting import Vote, agreed, check_claims, check_vote, is_no, may_decide, outcome, proposal
 from hitl_graph.wire import validate
 
 __all__ = ["TurnDue", "check_open", "check_turn", "decide", "votes", "votes_on"]
@@ -84,6 +90,10 @@ def decide(
     before = votes(tx, request.id) if request.terms else ()
     entitled = may_decide(request, reviewer, away, before)
     decision = validate(decision, request)
+    if decision.grant is not None and reviewer.is_anonymous:
+        raise NotEntitledError(
+            request.id, "a standing permission needs somebody who was authenticated. Nothing was recorded"
+        )
     name = next((vote.reviewer for vote in before if same(vote.reviewer, reviewer.name)), reviewer.name)
     veto = entitled.veto and is_no(request, decision)
     behalf, rights = (None, ()) if veto else (entitled.behalf, entitled.selectors)
@@ -96,7 +106,10 @@ def decide(
     result = outcome(request, after, vote, veto=veto)
     if result == "decided":
         names = agreed(request, after, decision) if request.terms else vote.reviewer
-        return requests.settle(tx, now_ms, request, decision, reviewer=names, channel=channel)
+        settled = requests.settle(tx, now_ms, request, decision, reviewer=names, channel=channel)
+        if decision.grant is not None:
+            _give(tx, now_ms, request, decision, after, by=names)
+        return settled
     stage = request.stage + (result == "next")
     changed = requests.move_on(tx, request, stage=stage, fired=request.fired)
     body: dict[str, Any] = {"vote": requests.decision_text(decision), "voter": vote.reviewer, "stage": stage}
@@ -104,6 +117,22 @@ def decide(
     requests.check_waiting(request, changed)
     tx.notify("inbox")
     return requests.find(tx, request.id)
+
+
+def _give(
+    tx: Transaction, now_ms: int, request: Request, decision: Decision, votes: Sequence[Vote], *, by: str
+) -> None:
+    """Record the standing permission in a decision, with those who agreed to it and the terms on which they did."""
+    assert decision.grant is not None
+    wanted = proposal(decision)
+    people = [vote.behalf or vote.reviewer for vote in votes if proposal(vote.decision) == wanted]
+    try:
+        grants.give(
+            tx, now_ms, decision.grant, tool=request.action.name if request.action else None, by=by, people=people,
+            terms=request.terms, request_id=request.id, note=decision.message,
+        )  # fmt: skip
+    except GrantError as exc:
+        raise InvalidDecisionError(request.id, str(exc)) from exc
 
 
 def votes(tx: Transaction, request_id: str) -> tuple[Vote, ...]:

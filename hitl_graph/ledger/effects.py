@@ -1,7 +1,8 @@
 """Permits and effects: the right to run one digest once, and what came of it.
 
-`start` is the only way to a permit. In one transaction it looks for an earlier attempt, checks the authority (a
-policy that allows, or a recorded decision about exactly this digest), writes the permit and reserves the effect.
+`start` is the only way to a permit. In one transaction it looks for an earlier attempt and for a switch that stops it,
+checks the authority (a policy that allows, a standing permission with something left, or a recorded decision about
+exactly this digest), writes the permit and reserves the effect.
 """
 
 import hashlib
@@ -10,9 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hitl_graph.errors import PermitError
-from hitl_graph.ledger import audit, owner, requests
+from hitl_graph.ledger import audit, grants, owner, requests, switches
+from hitl_graph.ledger.switches import Switch
 from hitl_graph.model import Action, Request, delivery, plain_text
 from hitl_graph.storage import Transaction
+from hitl_graph.terms import Origin
 
 __all__ = [
     "Asked",
@@ -21,6 +24,7 @@ __all__ = [
     "Busy",
     "Finished",
     "Lost",
+    "Stopped",
     "authority_of",
     "begun",
     "ended",
@@ -38,10 +42,14 @@ LEASE_MS = 15 * 60 * 1000
 
 @dataclass(frozen=True)
 class Authority:
-    """Why an action may run: a decided request, or a policy's reason."""
+    """Why an action may run: a decided request, a standing permission, or a policy's reason."""
 
     reason: str
     request_id: str | None = None
+    grants: tuple[str, ...] | None = None
+    """Standing permissions that cover it; the first with something left is the authority. None: it needs none."""
+    origin: Origin | None = None
+    """Where the call comes from, as far as those look at it."""
     retry: bool = False
     """The tool is declared idempotent, so that an attempt with an unknown end may be followed by another."""
 
@@ -55,9 +63,22 @@ class Begun:
 
 @dataclass(frozen=True)
 class Asked:
-    """It needs a task of its own: people were asked about it, or it asked them something. Nothing was written."""
+    """People have to be asked, or were; or it asked them something. Nothing was written.
+
+    Attributes:
+        reason: Why they have to be asked after all.
+    """
 
     permit_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A switch does not let it start, whoever approved it. Nothing was written."""
+
+    permit_id: str
+    switch: Switch
 
 
 @dataclass(frozen=True)
@@ -98,8 +119,12 @@ def start(
     authority: Authority,
     *,
     alone: bool = True,
-) -> Asked | Begun | Finished | Busy | Lost:
+    graph: str | None = None,
+) -> Asked | Begun | Finished | Busy | Lost | Stopped:
     """Take the right to run attempt `attempt` (from 1) of an action, or say what became of it.
+
+    Args:
+        graph: The name of the graph, for switches.
 
     Raises:
         PermitError: Nothing entitles this action to run. Nothing was written.
@@ -121,6 +146,8 @@ def start(
                 return Asked(permit_id)
             if digest != signature:
                 raise PermitError(f"{action.name} was permitted with other arguments than these; it did not run")
+            if (switch := switches.strictest(tx, action.name, graph)) and switch.outcome == "deny":
+                return Stopped(permit_id, switch)
             tx.execute(
                 "UPDATE hitl_effects SET state = 'reserved', owner = ? WHERE permit_id = ?",
                 (owner.current(), permit_id),
@@ -135,39 +162,47 @@ def start(
             state = "unknown"
             settle(tx, now_ms, permit_id, "unknown", error=error, holder=holder)
         return Lost(permit_id, error or "", "failed" if state == "failed" else "unknown", pauses)
-    if authority.request_id is None and _was_asked(tx, key):
+    was_asked, is_switched = tx.execute(_LOOK, (key,)).fetchone()
+    if authority.request_id is None and was_asked:
         return Asked(permit_id)
+    switch = switches.strictest(tx, action.name, graph) if is_switched else None
+    if switch is not None and switch.outcome == "deny":
+        return Stopped(permit_id, switch)
+    if switch is not None and authority.request_id is None:
+        return Asked(permit_id, switch.told)
     _check(tx, key, attempt, action, authority)
+    reason, spent = authority.reason, None
+    if authority.grants is not None and authority.request_id is None:
+        spent = grants.spend(tx, now_ms, authority.grants, key, action, thread_id, authority.origin)
+        if spent is None:
+            return Asked(permit_id)
+        reason = f"standing permission {spent.grant_id} by {spent.given_by}"
     tx.execute(
         "INSERT INTO hitl_permits (id, action_key, attempt, thread_id, request_id, tool, digest, reason, issued_ms,"
-        " args) VALUES (?,?,?,?,?,?,?,?,?,?)",
+        " grant_id, amount, args) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
         (
-            permit_id,
-            key,
-            attempt,
-            thread_id,
-            authority.request_id,
-            action.name,
-            signature,
-            authority.reason,
-            now_ms,
+            permit_id, key, attempt, thread_id, authority.request_id, action.name, signature, reason, now_ms,
+            spent and spent.grant_id, spent and spent.amount,
             plain_text(action.args) if authority.request_id is None else None,  # else the request has them
         ),
-    )
+    )  # fmt: skip
     tx.execute(
         "INSERT INTO hitl_effects (permit_id, state, owner, started_ms) VALUES (?, 'reserved', ?, ?)",
         (permit_id, owner.current(), now_ms),
     )
     _log(
         tx, now_ms, permit_id, thread_id, signature, "reserved",
-        tool=action.name, request=authority.request_id, reason=authority.reason,
+        tool=action.name, request=authority.request_id, reason=reason, grant=spent.grant_id if spent else None,
+        amount=spent.amount if spent else None,
     )  # fmt: skip
     return Begun(permit_id)
 
 
-def _was_asked(tx: Transaction, key: str) -> bool:
-    asked = tx.execute("SELECT 1 FROM hitl_requests WHERE action_key = ? AND kind IN ('approval', 'review')", (key,))
-    return asked.fetchone() is not None
+_LOOK = (
+    "SELECT EXISTS (SELECT 1 FROM hitl_requests WHERE action_key = ? AND kind IN ('approval', 'review', 'escalation')),"
+    " EXISTS (SELECT 1 FROM hitl_switches)"
+)
+"""Whether people were asked about an action, and whether any switch is on: one look, as nearly always neither is so."""
 
 
 def _check(tx: Transaction, key: str, attempt: int, action: Action, authority: Authority) -> None:

@@ -94,6 +94,30 @@ SUBJECTS: Final = {
         (Part("reviewer, deputy, from_ms, until_ms", "hitl_absences"),),
         thread=None,
     ),
+    "grant": Subject(
+        "standing permission",
+        "hitl_grants",
+        (
+            Part(
+                "tool, scope, request_id, thread_id, given_by, given_ms, expires_ms, revoked_ms, revoked_by, note,"
+                " revoked_why",
+                "hitl_grants",
+            ),
+        ),
+    ),
+    "switch": Subject(
+        "switch",
+        "hitl_switches",
+        (Part("outcome, reason, set_by, set_ms", "hitl_switches", "scope"),),
+        key="scope",
+        thread=None,
+    ),
+    "denial": Subject(
+        "denial",
+        "hitl_denials",
+        (Part("thread_id, tool, args, reason, at_ms, number, ran, streak, asks", "hitl_denials", "action_key"),),
+        key="action_key",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from hitl_graph.policy.deadline import Deadline, EndOfDay, Escalate
 from hitl_graph.policy.hours import Hours
+from hitl_graph.policy.modes import Mode
 from hitl_graph.policy.rules import Call, Outcome, Policy, Predicate, Rule, Verdict
 from hitl_graph.terms import Stage
 
@@ -11,6 +12,7 @@ __all__ = [
     "EndOfDay",
     "Escalate",
     "Hours",
+    "Mode",
     "Outcome",
     "Policy",
     "Predicate",

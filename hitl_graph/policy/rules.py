@@ -21,6 +21,7 @@ from hitl_graph.model import WORDS, Word
 from hitl_graph.policy.combining import both, earlier, rejecting
 from hitl_graph.policy.conditions import Condition
 from hitl_graph.policy.deadline import Deadline, Earliest, End
+from hitl_graph.policy.modes import Mode, check_mode, combined, under
 from hitl_graph.steps import Steps, arun, calling, run
 from hitl_graph.terms import Stage, Terms
 
@@ -215,6 +216,8 @@ class Verdict:
         terms: Who has to agree; None: one answer of anybody. `exclude` is not in it yet, as names are not known.
         facts: What to read again before it runs.
         grants: Whether a standing permission may take the place of asking.
+        mode: The mode that made something else of what the rules say.
+        rules: What they say, in that case.
     """
 
     outcome: Outcome
@@ -226,6 +229,15 @@ class Verdict:
     deadline: Deadline | Earliest | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
     grants: bool = True
+    mode: Mode | None = None
+    rules: "Verdict | None" = None
+
+    @property
+    def asking(self) -> "Verdict | None":
+        """The verdict by which people are asked, or would be if the mode were not `dont-ask`; None if none does."""
+        if self.outcome == "ask":
+            return self
+        return self.rules if self.mode == "dont-ask" else None
 
     def stricter(self, other: "Verdict") -> "Verdict":
         """The stricter of two verdicts; where both ask, what both want together, for the first reason with people."""
@@ -278,12 +290,20 @@ class Considered:
 class Policy:
     """Rules, checked once and judged for each call.
 
+    Args:
+        mode: `default`, `plan`, `dont-ask` or `shadow` (see `hitl_graph.policy.modes`).
+        max_denials: After so many denied calls in a row, in which no call of the thread ran, people are asked what now.
+
     Raises:
-        PolicyError: Something in the list is no rule.
+        PolicyError: Something in the list is no rule, or an option makes no sense.
     """
 
-    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+    def __init__(self, rules: Iterable[Rule] = (), *, mode: Mode = "default", max_denials: int | None = None) -> None:
         self.rules = tuple(rules)
+        self.mode: Mode = check_mode(mode)
+        if max_denials is not None and (type(max_denials) is not int or max_denials < 1):
+            raise PolicyError(f"max_denials= takes a number from 1, not {max_denials!r:.80}")
+        self.max_denials = max_denials
         for rule in self.rules:
             if not isinstance(rule, Rule):
                 raise PolicyError(f"a policy takes Rule(...), not {rule!r}")
@@ -396,16 +416,33 @@ class Policy:
                 self._matching[name] = found
         return found
 
-    def judge(self, call: Call) -> Verdict:
-        """The verdict on one call. An async predicate is run to its end in a thread of its own."""
-        return run(self.steps(call))
+    def judge(self, call: Call, *, mode: Any = None) -> Verdict:
+        """The verdict on one call. An async predicate is run to its end in a thread of its own.
 
-    async def ajudge(self, call: Call) -> Verdict:
-        """The verdict on one call."""
-        return await arun(self.steps(call))
+        Args:
+            mode: What the run wants (`plan` or `dont-ask`), on top of the policy's own.
+        """
+        return run(self.steps(call, mode=mode))
 
-    def steps(self, call: Call) -> Steps[Verdict]:
+    async def ajudge(self, call: Call, *, mode: Any = None) -> Verdict:
+        """As `judge`."""
+        return await arun(self.steps(call, mode=mode))
+
+    def modes(self, run: Any = None) -> tuple[Mode, ...]:
+        """The modes that hold in a run which wants this one.
+
+        Raises:
+            PolicyError: It wants what is not stricter.
+        """
+        return combined(self.mode, run)
+
+    def steps(self, call: Call, *, mode: Any = None) -> Steps[Verdict]:
         """The judgement itself: yields each predicate that must be asked."""
+        verdict = yield from self.by_rules(call)
+        return under(self.modes(mode), verdict, call)
+
+    def by_rules(self, call: Call) -> Steps[Verdict]:
+        """What the rules say, whatever the mode."""
         best: dict[Layer | None, Verdict] = {}
         for rule in self._matches(call.name):
             verdict = (yield from _considered(rule, call)).verdict

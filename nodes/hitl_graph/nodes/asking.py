@@ -218,7 +218,8 @@ class Asker:
 
 
 def _drop(tx: Transaction, now_ms: int, action_key: str) -> None:
-    for request in requests.select(tx, "action_key = ? AND state IN ('pending', 'decided')", (action_key,)):
+    open_ = "action_key = ? AND kind <> 'escalation' AND state IN ('pending', 'decided')"
+    for request in requests.select(tx, open_, (action_key,)):
         requests.close(tx, now_ms, request, "superseded", "the call was refused without an answer")
 
 

@@ -13,9 +13,11 @@ __all__ = [
     "denied",
     "edited",
     "found_out",
+    "guidance",
     "instead",
     "not_json",
     "not_plain",
+    "stopped",
     "text",
     "with_notice",
 ]
@@ -51,6 +53,21 @@ def denied(call: ToolCall, reason: str) -> ToolMessage:
     return _message(
         call, f"{call['name']} is not permitted with these arguments ({reason}); it did not run. Do not try it again."
     )
+
+
+def stopped(call: ToolCall, by: str, *, again: bool = False) -> ToolMessage:
+    """A switch does not let it run.
+
+    Args:
+        again: An earlier attempt was cut off, and this would have been the next.
+    """
+    what = "was cut off, and was not run again" if again else "did not run"
+    return _message(call, f"{call['name']} {what}: {by}. Do not try it again.")
+
+
+def guidance(decision: Decision) -> str:
+    """Added for a call that was denied, when people were asked what now."""
+    return f"[A person who watches this run says: {text(decision)}\nFollow this from here on.]"
 
 
 def changed(call: ToolCall) -> ToolMessage:

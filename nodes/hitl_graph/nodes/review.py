@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import END
@@ -18,7 +18,7 @@ from langgraph.graph.message import push_message
 from langgraph.types import Command
 from pydantic import ValidationError
 
-from hitl_graph.effects import Asked, Effect, Outcome
+from hitl_graph.effects import Asked, Effect, Outcome, Stopped
 from hitl_graph.errors import OutcomeUnknownError, PermitError, PolicyError
 from hitl_graph.ledger import Ledger, effects, requests
 from hitl_graph.ledger.effects import Authority
@@ -28,9 +28,11 @@ from hitl_graph.nodes.checking import Check, findings
 from hitl_graph.nodes.drafting import Place
 from hitl_graph.nodes.reviewing import End, Item, question, update, what_became
 from hitl_graph.nodes.revisions import past
+from hitl_graph.nodes.terms import graph_of
 from hitl_graph.nodes.verdicts import DRAW, Judged, check_rules, judge
 from hitl_graph.nodes.withholding import conceal
 from hitl_graph.policy import Call, Policy, Rule, Verdict
+from hitl_graph.policy.modes import under
 from hitl_graph.steps import Step, Steps, arun, blocking, calling, run
 
 __all__ = ["OutputReviewNode"]
@@ -132,7 +134,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         if known is not None:  # it was delivered, and the graph has not heard of it
             end = self._recorded(item, earlier)
             found = (earlier[0].review or Review()).findings if earlier else ()
-            end = yield from self._deliver(item, end, Authority("delivered before"), 0, known)
+            end = yield from self._delivered(item, end, Authority("delivered before"), 0, known)
         else:
             judged, found, ending = yield from self._judge(item, earlier)
             end = ending or (yield from self._decide(item, judged, found))
@@ -142,12 +144,14 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         """What checks and policy say; what people were once asked about is never waved through later."""
         if earlier:
             first, review = earlier[0], earlier[0].review or Review()
-            now = yield from judge(self.policy, self._call(item, item.draft.value, review.findings))
+            now = yield from judge(self.policy, self._call(item, item.draft.value, review.findings), item.mode)
             kept = Verdict("ask", first.reason, first.allowed, first.editable)
-            judged = Judged(kept.stricter(now.verdict), first.route, first.propensity, first.score)
+            judged = Judged(
+                kept.stricter(now.verdict.asking or now.verdict), first.route, first.propensity, first.score
+            )
             return judged, review.findings, (yield from self._denied(item, judged.verdict))
         found = yield from findings(self.checks, item.draft.value, item.draft.plain)
-        judged = yield from judge(self.policy, self._call(item, item.draft.value, found))
+        judged = yield from judge(self.policy, self._call(item, item.draft.value, found), item.mode)
         if ending := (yield from self._denied(item, judged.verdict)):
             return judged, found, ending
         wanted = {finding.then: finding for finding in reversed(found)}
@@ -158,8 +162,9 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
             return judged, found, End("revise", "checks", comments=comments)
         if judged.verdict.outcome == "allow" and (serious := wanted.get("ask") or wanted.get("revise")):
             reason = f"{serious.check or 'a check'}: {serious.text}"
-            judged = replace(judged, verdict=Verdict("ask", reason), route="policy")
-        return judged, found, None
+            verdict = under(self.policy.modes(item.mode), Verdict("ask", reason), self._call(item, None, found))
+            judged = replace(judged, verdict=verdict, route="policy")
+        return judged, found, (yield from self._denied(item, judged.verdict))
 
     def _denied(self, item: Item, verdict: Verdict) -> Steps[End | None]:
         if verdict.outcome != "deny":
@@ -178,7 +183,12 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         """Ask if need be, and deliver if it may be."""
         if judged.verdict.outcome == "allow":
             end = End("delivered", "policy", draft=item.draft.plain, typed=item.draft.value)
-            return (yield from self._deliver(item, end, Authority(judged.verdict.reason), 0))
+            ended = yield from self._deliver(item, end, Authority(judged.verdict.reason), 0)
+            if isinstance(ended, End):
+                return ended
+            if "dont-ask" in self.policy.modes(item.mode):
+                return replace(end, outcome="blocked", message=ended.reason)
+            judged = replace(judged, verdict=Verdict("ask", ended.reason), route="policy")
         asker, questions = item.asker, 0
         describe = question(item, judged, found, self.max_revisions)
         request, decision = yield blocking(asker.ask, questions, describe)
@@ -202,7 +212,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
             yield blocking(asker.delivered, request.id)
             return end
         authority = Authority(f"{decision.type} by {by}", request.id)
-        return (yield from self._deliver(item, end, authority, questions + 1))
+        return (yield from self._delivered(item, end, authority, questions + 1))
 
     def _chosen(self, item: Item, request: Request, decision: Decision, found: tuple[Finding, ...]) -> Steps[End]:
         """What a person wants delivered, unless policy or checks forbid it."""
@@ -219,8 +229,8 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
             if forbidden := next((finding for finding in found if finding.then == "block"), None):
                 return replace(end, outcome="blocked", by="checks", message=forbidden.text)
             end = replace(end, draft=plain)
-        now = yield from judge(self.policy, self._call(item, typed, found))
-        if now.verdict.outcome == "deny":
+        now = yield from judge(self.policy, self._call(item, typed, found), item.mode)
+        if now.verdict.outcome == "deny" and now.verdict.asking is None:
             return replace(end, outcome="blocked", by="policy", message=now.verdict.reason)
         return replace(end, typed=typed)
 
@@ -237,15 +247,29 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
 
     # --- delivery ------------------------------------------------------------------------------------------------
 
-    def _deliver(self, item: Item, end: End, authority: Authority, questions: int, first: int = 1) -> Steps[End]:
+    def _delivered(self, item: Item, end: End, authority: Authority, questions: int, first: int = 1) -> Steps[End]:
+        """As `_deliver`, of what nobody has to be asked about any more."""
+        return cast(End, (yield from self._deliver(item, end, authority, questions, first)))
+
+    def _deliver(
+        self, item: Item, end: End, authority: Authority, questions: int, first: int = 1
+    ) -> Steps[End | Asked]:
+        """Deliver it; if its end is not known, ask what became of it. `Asked`: people have to be asked first."""
         asker, action, step = item.asker, delivery(end.draft), self._execution(end.typed)
         for attempt in count(first):
-            effect = Effect(asker.ledger, item.key, asker.thread_id, action, authority, attempt)
+            graph = graph_of(asker.config, None)
+            effect = Effect(asker.ledger, item.key, asker.thread_id, action, authority, attempt, graph=graph)
             ended = yield from effect.steps(step)
             if isinstance(ended, Outcome):
                 for request_id in {authority.request_id, end.request_id} - {None}:
                     yield blocking(asker.delivered, str(request_id))
                 return _ended(end, ended.result)
+            if isinstance(ended, Stopped):
+                for request_id in {authority.request_id, end.request_id} - {None}:
+                    yield blocking(asker.delivered, str(request_id))
+                return replace(end, outcome="blocked", by=ended.switch.by, message=ended.switch.told)
+            if isinstance(ended, Asked) and ended.reason:
+                return ended
             if isinstance(ended, Asked):
                 raise PermitError("people were asked about the draft and their answer is missing; it was not delivered")
             if self.delivery is None or self.idempotent:

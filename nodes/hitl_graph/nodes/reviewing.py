@@ -36,6 +36,11 @@ class Item:
     asker: Asker
     state: Any
 
+    @property
+    def mode(self) -> Any:
+        """The mode that the run wants."""
+        return self.asker.config.get("configurable", {}).get("hitl_mode")
+
 
 @dataclass(frozen=True)
 class End:

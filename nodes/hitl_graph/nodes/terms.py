@@ -16,7 +16,7 @@ from hitl_graph.policy import Verdict
 from hitl_graph.reviewers import Directory, same
 from hitl_graph.terms import Origin, Terms
 
-__all__ = ["implementation", "origin_of", "terms_of"]
+__all__ = ["graph_of", "implementation", "origin_of", "terms_of"]
 
 _RESUMING = "__pregel_resuming"  # langgraph._internal._constants
 
@@ -54,14 +54,14 @@ def origin_of(asker: Asker, *, graph: str | None, version: str | None, tool: Bas
     requester = requester or configurable.get("user_id")
     if configurable.get(_RESUMING):
         asked = asker.ledger.read(
-            requests.select, "thread_id = ? ORDER BY created_ms DESC, id LIMIT 1", (asker.thread_id,)
+            requests.select, "thread_id = ? ORDER BY created_ms DESC, id LIMIT 50", (asker.thread_id,)
         )
-        if asked and asked[0].origin is not None:
-            requester, author = asked[0].origin.requester, author or asked[0].origin.author
+        if before := next((request.origin for request in asked if request.origin is not None), None):
+            requester, author = before.requester, author or before.author
     known = Origin(
         requester=_named(requester, asker.ledger.directory),
         author=_named(author, asker.ledger.directory),
-        graph=graph or _graph_id(asker.config),
+        graph=graph_of(asker.config, graph),
         version=version,
         implementation=implementation(tool),
     )
@@ -76,8 +76,9 @@ def _named(who: object, directory: Directory | None) -> str | None:
     return str(who) if found is None or same(found.name, str(who)) else found.name
 
 
-def _graph_id(config: RunnableConfig) -> str | None:
-    found = config.get("metadata", {}).get("graph_id") or config.get("configurable", {}).get("graph_id")
+def graph_of(config: RunnableConfig, given: str | None) -> str | None:
+    """The graph's name: as the node was given it, else the server's."""
+    found = given or config.get("metadata", {}).get("graph_id") or config.get("configurable", {}).get("graph_id")
     return str(found) if found else None
 
 

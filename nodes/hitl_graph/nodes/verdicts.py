@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import isnan, prod
-from typing import Literal
+from typing import Any, Literal
 
 from hitl_graph.errors import PolicyError
 from hitl_graph.policy import Call, Policy, Rule, Verdict
+from hitl_graph.policy.modes import under
 from hitl_graph.steps import Steps, calling
 
 __all__ = ["Judged", "Sampled", "Unsure", "check_rules", "judge"]
@@ -88,8 +89,17 @@ def check_rules(policy: Policy, name: str) -> None:
             raise PolicyError(f"Rule({rule.tool!r}, {rule.outcome!r}): {type(rule.when).__name__} goes with 'ask'")
 
 
-def judge(policy: Policy, call: Call) -> Steps[Judged]:
-    """The verdict on a draft. What the other rules say comes first; a sample is drawn of what they allow."""
+def judge(policy: Policy, call: Call, mode: Any = None) -> Steps[Judged]:
+    """The verdict on a draft. What the other rules say comes first; a sample is drawn of what they allow.
+
+    Args:
+        mode: What the run wants, on top of the policy's own mode.
+    """
+    judged = yield from _by_rules(policy, call)
+    return replace(judged, verdict=under(policy.modes(mode), judged.verdict, call))
+
+
+def _by_rules(policy: Policy, call: Call) -> Steps[Judged]:
     special = [rule for rule in policy.rules if isinstance(rule.when, Sampled | Unsure) and rule.matches(call.name)]
     verdict = yield from Policy(r for r in policy.rules if not isinstance(r.when, Sampled | Unsure)).steps(call)
     judged = Judged(verdict)

@@ -14,7 +14,7 @@ ALTER TABLE hitl_votes ADD COLUMN behalf text COLLATE "C";          -- whose rig
 ALTER TABLE hitl_votes ADD COLUMN rights text COLLATE "C";          -- JSON list: what of the stage's reviewers they count as
 
 ALTER TABLE hitl_permits ADD COLUMN grant_id text COLLATE "C";
-ALTER TABLE hitl_permits ADD COLUMN amount double precision;        -- what it took of the grant's budget
+ALTER TABLE hitl_permits ADD COLUMN amount text COLLATE "C";        -- what it took of the grant's budget, as it was written
 ALTER TABLE hitl_permits ADD COLUMN args text COLLATE "C";          -- JSON; NULL where a request has them, and once redacted
 CREATE INDEX hitl_permits_grant ON hitl_permits (grant_id, issued_ms) WHERE grant_id IS NOT NULL;
 
@@ -22,14 +22,16 @@ CREATE INDEX hitl_permits_grant ON hitl_permits (grant_id, issued_ms) WHERE gran
 CREATE TABLE hitl_grants (
     id          text COLLATE "C" PRIMARY KEY,
     tool        text COLLATE "C" NOT NULL,              -- name or glob
-    scope       text COLLATE "C" NOT NULL,              -- JSON
+    scope       text COLLATE "C",                       -- JSON; NULL once redacted
     request_id  text COLLATE "C",                       -- from which decision
+    thread_id   text COLLATE "C",                       -- where it holds only in one thread
     given_by    text COLLATE "C" NOT NULL,
     given_ms    bigint NOT NULL,
     expires_ms  bigint,
     revoked_ms  bigint,
     revoked_by  text COLLATE "C",
-    note        text COLLATE "C"
+    note        text COLLATE "C",                       -- why it was given
+    revoked_why text COLLATE "C"
 );
 
 -- What overrides every policy at once: `all`, `graph:NAME` or `tool:GLOB`.
@@ -58,9 +60,13 @@ CREATE TABLE hitl_denials (
     tool       text COLLATE "C" NOT NULL,
     args       text COLLATE "C",                        -- JSON; NULL once redacted
     reason     text COLLATE "C" NOT NULL,
-    at_ms      bigint NOT NULL
+    at_ms      bigint NOT NULL,
+    number     bigint NOT NULL,            -- of the thread's denials, from 1
+    ran        bigint NOT NULL,            -- how many permits the thread had by then
+    streak     bigint NOT NULL,            -- how many in a row, with this one
+    asks       bigint NOT NULL             -- 1: people are asked what now
 );
-CREATE INDEX hitl_denials_thread ON hitl_denials (thread_id, at_ms);
+CREATE INDEX hitl_denials_thread ON hitl_denials (thread_id, number);
 
 -- What was said in a thread that waits for people; delivered when it has come to its end.
 CREATE TABLE hitl_messages (

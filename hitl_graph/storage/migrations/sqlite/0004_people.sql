@@ -14,7 +14,7 @@ ALTER TABLE hitl_votes ADD COLUMN behalf TEXT;          -- whose right was used,
 ALTER TABLE hitl_votes ADD COLUMN rights TEXT;          -- JSON list: what of the stage's reviewers they count as
 
 ALTER TABLE hitl_permits ADD COLUMN grant_id TEXT;
-ALTER TABLE hitl_permits ADD COLUMN amount REAL;        -- what it took of the grant's budget
+ALTER TABLE hitl_permits ADD COLUMN amount TEXT;        -- what it took of the grant's budget, as it was written
 ALTER TABLE hitl_permits ADD COLUMN args TEXT;          -- JSON; NULL where a request has them, and once redacted
 CREATE INDEX hitl_permits_grant ON hitl_permits (grant_id, issued_ms) WHERE grant_id IS NOT NULL;
 
@@ -22,14 +22,16 @@ CREATE INDEX hitl_permits_grant ON hitl_permits (grant_id, issued_ms) WHERE gran
 CREATE TABLE hitl_grants (
     id          TEXT PRIMARY KEY,
     tool        TEXT NOT NULL,              -- name or glob
-    scope       TEXT NOT NULL,              -- JSON
+    scope       TEXT,                       -- JSON; NULL once redacted
     request_id  TEXT,                       -- from which decision
+    thread_id   TEXT,                       -- where it holds only in one thread
     given_by    TEXT NOT NULL,
     given_ms    INTEGER NOT NULL,
     expires_ms  INTEGER,
     revoked_ms  INTEGER,
     revoked_by  TEXT,
-    note        TEXT
+    note        TEXT,                       -- why it was given
+    revoked_why TEXT
 ) WITHOUT ROWID;
 
 -- What overrides every policy at once: `all`, `graph:NAME` or `tool:GLOB`.
@@ -58,9 +60,13 @@ CREATE TABLE hitl_denials (
     tool       TEXT NOT NULL,
     args       TEXT,                        -- JSON; NULL once redacted
     reason     TEXT NOT NULL,
-    at_ms      INTEGER NOT NULL
+    at_ms      INTEGER NOT NULL,
+    number     INTEGER NOT NULL,            -- of the thread's denials, from 1
+    ran        INTEGER NOT NULL,            -- how many permits the thread had by then
+    streak     INTEGER NOT NULL,            -- how many in a row, with this one
+    asks       INTEGER NOT NULL             -- 1: people are asked what now
 ) WITHOUT ROWID;
-CREATE INDEX hitl_denials_thread ON hitl_denials (thread_id, at_ms);
+CREATE INDEX hitl_denials_thread ON hitl_denials (thread_id, number);
 
 -- What was said in a thread that waits for people; delivered when it has come to its end.
 CREATE TABLE hitl_messages (
