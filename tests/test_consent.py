@@ -14,6 +14,7 @@ from langgraph.types import Command
 
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.errors import NotEntitledError, PolicyError, QuorumMissingError
+from hitl_graph.grants import Grant
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import schedule
 from hitl_graph.model import Request, approve, edit, reject, respond
@@ -376,3 +377,19 @@ def test_who_has_two_names_may_not_decide_under_the_other_one(db_path: str) -> N
         for name in ("alice", "alice@corp.example"):
             with pytest.raises(NotEntitledError, match="it is their own"):
                 desk.inbox.decide(request.id, approve(), reviewer=name)
+
+
+def test_a_grant_given_by_proxy_is_not_one_for_the_proxys_own_calls(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask", reviewers=["role:finance"], exclude=["requester"])])
+    request = desk.start(user_id="bob")
+    desk.inbox.delegate(request.id, "carol", reviewer="alice")
+    desk.inbox.decide(request.id, approve(grant=Grant()), reviewer="carol")
+    assert desk.resume() == "finished"
+
+    def paid_for(name: str) -> bool:
+        config: Any = {"configurable": {"thread_id": f"of {name}", "user_id": name}}
+        return "__interrupt__" not in desk.graph.invoke({"messages": [("user", "pay")]}, config)
+
+    assert paid_for("bob")
+    assert not paid_for("carol")
+    assert not paid_for("alice")

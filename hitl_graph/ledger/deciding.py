@@ -125,11 +125,12 @@ def _give(
     """Record the standing permission in a decision, with those who agreed to it and the terms on which they did."""
     assert decision.grant is not None
     wanted = proposal(decision)
-    people = [vote.behalf or vote.reviewer for vote in votes if proposal(vote.decision) == wanted]
+    agreeing = [vote for vote in votes if proposal(vote.decision) == wanted]
+    people, voters = [vote.behalf or vote.reviewer for vote in agreeing], [vote.reviewer for vote in agreeing]
     try:
         grants.give(
             tx, now_ms, decision.grant, tool=request.action.name if request.action else None, by=by, people=people,
-            terms=request.terms, request_id=request.id, note=decision.message,
+            voters=voters,            terms=request.terms, request_id=request.id, note=decision.message,
         )  # fmt: skip
     except GrantError as exc:
         raise InvalidDecisionError(request.id, str(exc)) from exc
