@@ -184,7 +184,8 @@ class People(RuleBasedStateMachine):
     def push(self, data: Any, decision: Decision, *, proxies: bool) -> None:
         asked = self.pick(data)
         wanted = next((v.decision for v in asked.votes.values() if proposed(v.decision) == asked.agreed), decision)
-        for _ in range(8):
+        dissent = asked.agreed is None and data.draw(st.booleans(), "one wants something else")
+        for number in range(8):
             self.desk.now_ms = self.ledger.now_ms()
             who = [name for name in EVERYBODY if self.desk.right(asked, name) and self.desk.open_to(asked, name)]
             if not who:
@@ -195,7 +196,7 @@ class People(RuleBasedStateMachine):
                 to = data.draw(st.sampled_from(["dave", "erin", "mia", "carol"]), "to")
                 if self.hand_on(asked, name, to):
                     name = to
-            self.answer(asked, name, wanted, None)
+            self.answer(asked, name, edit({"eur": 9}) if dissent and not number else wanted, None)
         if asked.state == "decided":
             self.start(asked, "decided")
 
