@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any, Literal, NoReturn, cast
 
@@ -186,8 +187,8 @@ class ApprovalNode(ToolNode):
         for item in items:
             if item.action is not None and (self._wraps or item.call["name"] in self.tools_by_name):
                 verdict = yield from self.policy.steps(self._call(item, item.action))
-                if isinstance(self.tools_by_name.get(item.call["name"]), AskHuman):
-                    verdict = Verdict("ask", "the agent asks").stricter(verdict)
+                if isinstance(human := self.tools_by_name.get(item.call["name"]), AskHuman):
+                    verdict = human.judged(verdict)
                 item = replace(item, verdict=verdict)
             judged.append(item)
         return judged
@@ -241,7 +242,9 @@ class ApprovalNode(ToolNode):
             return refusal
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
         if isinstance(human := self.tools_by_name.get(action.name), AskHuman):
-            return self._misfit(item, config) or (yield from human.asking(asker, item.call, item.key))
+            origin = partial(origin_of, asker, graph=self.graph, version=self.version)
+            asking = human.asking(asker, item.call, item.key, verdict, origin)
+            return self._misfit(item, config) or (yield from asking)
         authority, questions, notice, terms = Authority(verdict.reason), 0, None, None
         known = yield blocking(asker.ledger.read, effects.ended, item.key)
         if verdict.outcome == "ask" and known is None:
