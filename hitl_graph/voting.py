@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from hitl_graph.errors import AlreadyDecidedError, ClaimedError, InvalidDecisionError, NotEntitledError
+from hitl_graph.errors import AlreadyVotedError, ClaimedError, InvalidDecisionError, NotEntitledError
 from hitl_graph.handling import Claim, Delegation, Handling
 from hitl_graph.model import Decision, Request, digest
 from hitl_graph.reviewers import Reviewer, same, selects
@@ -18,6 +18,7 @@ __all__ = [
     "agreed",
     "check_claims",
     "check_vote",
+    "in_hand",
     "is_no",
     "left",
     "may_decide",
@@ -27,6 +28,7 @@ __all__ = [
     "right",
     "satisfied",
     "standing",
+    "supporting",
     "who",
 ]
 
@@ -58,8 +60,8 @@ class Right:
 
     Attributes:
         behalf: Whose right it is, where it is not their own.
-        selectors: What of the stage's reviewers they are.
-        veto: They may only reject, and need nobody else for it.
+        selectors: What of the stage's reviewers they count as; none: they may do no more than reject, by a veto.
+        veto: Where they reject it, it needs nobody else.
     """
 
     behalf: str | None = None
@@ -74,6 +76,7 @@ class Standing:
     Attributes:
         stage: In which stage it is, from 0, of `stages`.
         reviewers: Selectors of who may decide now; `*`: anybody.
+        quorum: How many the present stage takes, and of these `left` are still needed.
         missing: Who is still needed, in words; empty once it is decided.
         votes: In the order in which they were given.
         claims: Who is at it, until when.
@@ -84,6 +87,8 @@ class Standing:
     stage: int
     stages: int
     reviewers: tuple[str, ...]
+    quorum: int
+    left: int
     missing: str
     votes: tuple[Vote, ...]
     claims: tuple[Claim, ...]
@@ -114,22 +119,20 @@ def right(
         return Right()
     if reviewer.is_anonymous or _excluded(terms, reviewer.name):
         return None
-    means = who(request)
-    own = tuple(selector for selector in means if selects(selector, reviewer))
-    if own and not handling.gave_away(reviewer.name, request.stage):
-        return Right(None, own)
-    if principal := handling.principal(reviewer.name, request.stage):
-        if not handling.gave_away(reviewer.name, request.stage) and not _excluded(terms, principal):
-            return Right(principal, means)
-    for absent in away:
+    means, veto = who(request), any(selects(selector, reviewer) for selector in terms.veto)
+    if not handling.gave_away(reviewer.name, request.stage):
+        if own := tuple(selector for selector in means if selects(selector, reviewer)):
+            return Right(None, own, veto)
+        given = handling.principal(reviewer.name, request.stage)
+        if given is not None and not _excluded(terms, given.by):
+            return Right(given.by, given.rights, veto)
+    spent = [vote.behalf or vote.reviewer for vote in votes if not same(vote.reviewer, reviewer.name)]
+    for absent in away if any(selects(selector, reviewer) for selector in terms.delegates) else ():
         theirs = tuple(selector for selector in means if selects(selector, absent))
-        spent = any(same(absent.name, vote.behalf or vote.reviewer) for vote in votes)
-        barred = spent or _excluded(terms, absent.name) or handling.gave_away(absent.name, request.stage)
-        if theirs and not barred:
-            return Right(absent.name, theirs)
-    if any(selects(selector, reviewer) for selector in terms.veto):
-        return Right(None, (), veto=True)
-    return None
+        barred = _excluded(terms, absent.name) or handling.gave_away(absent.name, request.stage)
+        if theirs and not barred and not any(same(absent.name, name) for name in spent):
+            return Right(absent.name, theirs, veto)
+    return Right(None, (), veto) if veto else None
 
 
 def may_decide(
@@ -178,21 +181,21 @@ def proposal(decision: Decision) -> str:
 def check_vote(request: Request, votes: Sequence[Vote], vote: Vote, *, veto: bool) -> None:
     """Refuse an answer that cannot count.
 
+    Args:
+        veto: Whoever gives it can end it alone.
+
     Raises:
-        AlreadyDecidedError: This person, or whose right they use, has answered already.
+        AlreadyVotedError: This person, or whose right they use, has answered already.
         InvalidDecisionError: A veto that is no reject, or not what the stage before agreed on.
     """
+    ends = veto and is_no(request, vote.decision)
     for earlier in votes:
-        person = earlier.behalf or earlier.reviewer
-        if same(earlier.reviewer, vote.reviewer) or same(person, vote.behalf or vote.reviewer):
-            if (
-                earlier.stage == vote.stage
-                and proposal(earlier.decision) != proposal(vote.decision)
-                and (same(earlier.reviewer, vote.reviewer))
-            ):
-                continue  # they changed their mind while it waits
-            raise AlreadyDecidedError(request.id, earlier.reviewer, earlier.decision.type)
-    if veto and not is_no(request, vote.decision):
+        own = same(earlier.reviewer, vote.reviewer)
+        if own or same(earlier.behalf or earlier.reviewer, vote.behalf or vote.reviewer):
+            changed = earlier.stage == vote.stage and proposal(earlier.decision) != proposal(vote.decision)
+            if not (own and (changed or ends)):  # they may change their mind while it waits
+                raise AlreadyVotedError(request.id, earlier.reviewer, earlier.decision.type)
+    if not vote.rights and not ends:
         raise InvalidDecisionError(
             request.id, f"{vote.reviewer} may only reject it; for more it takes {' or '.join(who(request))}"
         )
@@ -278,6 +281,11 @@ def missing(request: Request, votes: Sequence[Vote]) -> str:
     return ", then ".join(parts) + rejected
 
 
+def supporting(request: Request, votes: Sequence[Vote]) -> list[Vote]:
+    """The votes, of all stages, by which it was decided as it was."""
+    return [vote for vote in votes if request.decision and proposal(vote.decision) == proposal(request.decision)]
+
+
 def left(request: Request, votes: Sequence[Vote]) -> int:
     """How many answers the present stage still takes, at best."""
     stage = (request.terms or Terms()).stages[request.stage]
@@ -285,19 +293,26 @@ def left(request: Request, votes: Sequence[Vote]) -> int:
     return stage.quorum - max((_count(stage, _agreeing(request, votes, v.decision)) for v in yes), default=0)
 
 
-def check_claims(request: Request, votes: Sequence[Vote], reviewer: str, now: datetime) -> None:
-    """Refuse while as many others are at it as are still needed.
-
-    Raises:
-        ClaimedError: Says who, until when, and what to do.
-    """
+def in_hand(request: Request, votes: Sequence[Vote], reviewer: str, now: datetime) -> list[Claim]:
+    """The claims of others that keep this person from deciding."""
     voted = {v.reviewer for v in votes}
+    if any(v.stage == request.stage and same(v.reviewer, reviewer) for v in votes):
+        return []
     others = [
         claim
         for claim in (request.handling or Handling()).claimed(now)
         if not same(claim.reviewer, reviewer) and not any(same(claim.reviewer, name) for name in voted)
     ]
-    if others and len(others) >= left(request, votes):
+    return others if others and len(others) >= left(request, votes) else []
+
+
+def check_claims(request: Request, votes: Sequence[Vote], reviewer: str, now: datetime) -> None:
+    """Refuse while as many others are at it as are still needed. Whoever has voted may still change their mind.
+
+    Raises:
+        ClaimedError: Says who, until when, and what to do.
+    """
+    if others := in_hand(request, votes, reviewer, now):
         until = max(claim.until for claim in others)
         names = ", ".join(claim.reviewer for claim in others)
         raise ClaimedError(
@@ -307,8 +322,12 @@ def check_claims(request: Request, votes: Sequence[Vote], reviewer: str, now: da
         )
 
 
-def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[Reviewer]) -> bool:
-    """Whether a decision of these people, made on other terms, would also be one on these."""
+def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[tuple[str, Reviewer]]) -> bool:
+    """Whether a decision of these people, made on other terms, would also be one on these.
+
+    Args:
+        people: Who agreed, and by whose right.
+    """
     if terms is None or not terms.names_people or (decided and decided.unscheduled == terms.unscheduled):
         return True
     if any(stage.distinct_roles for stage in terms.stages):
@@ -316,8 +335,8 @@ def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[Revie
     slots = [(f"{i} {k}", stage) for i, stage in enumerate(terms.stages) for k in range(stage.quorum)]
     able = [
         tuple(slot for slot, stage in slots if any(selects(s, human) for s in stage.reviewers or _ANYBODY))
-        for human in people
-        if not human.is_anonymous and not _excluded(terms, human.name)
+        for voter, human in people
+        if not human.is_anonymous and not _excluded(terms, human.name) and not _excluded(terms, voter)
     ]
     return _matched(able) == len(slots)
 
@@ -330,6 +349,8 @@ def standing(request: Request, votes: Sequence[Vote], now_ms: int) -> Standing:
         stage=request.stage,
         stages=len(terms.stages),
         reviewers=who(request),
+        quorum=terms.stages[request.stage].quorum,
+        left=left(request, votes) if request.state == "pending" else 0,
         missing=missing(request, votes),
         votes=tuple(votes),
         claims=handling.claimed(now) if request.state == "pending" else (),

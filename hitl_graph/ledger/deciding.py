@@ -17,7 +17,7 @@ from hitl_graph.ledger import audit, grants, requests
 from hitl_graph.model import Decision, Request, canonical
 from hitl_graph.reviewers import Reviewer, same
 from hitl_graph.storage import Transaction
-from hitl_graph.voting import Vote, agreed, check_claims, check_vote, may_decide, outcome, proposal
+from hitl_graph.voting import Vote, agreed, check_claims, check_vote, is_no, may_decide, outcome, proposal
 from hitl_graph.wire import validate
 
 __all__ = ["TurnDue", "check_open", "check_turn", "decide", "votes", "votes_on"]
@@ -77,7 +77,8 @@ def decide(
 
     Raises:
         UnknownRequestError: No such request.
-        AlreadyDecidedError: It is decided, or this person has answered.
+        AlreadyDecidedError: It is decided.
+        AlreadyVotedError: This person has answered.
         StaleRequestError: It is not asked any more, or something else is.
         NotEntitledError: This person may not decide it.
         ClaimedError: Others are at it.
@@ -97,7 +98,7 @@ def decide(
     name = next((vote.reviewer for vote in before if same(vote.reviewer, reviewer.name)), reviewer.name)
     vote = Vote(name, decision, channel, now, stage=request.stage, behalf=entitled.behalf, rights=entitled.selectors)
     check_vote(request, before, vote, veto=entitled.veto)
-    if not entitled.veto:
+    if not (entitled.veto and is_no(request, decision)):
         check_claims(request, before, name, now)
     _store(tx, now_ms, request, vote)
     after = (*(earlier for earlier in before if earlier.reviewer != vote.reviewer), vote)
@@ -109,7 +110,9 @@ def decide(
             _give(tx, now_ms, request, decision, after, by=names)
         return settled
     stage = request.stage + (result == "next")
-    changed = requests.move_on(tx, request, stage=stage, fired=request.fired)
+    done = request.handling and request.handling.without_claim(vote.reviewer)
+    settled = request.model_copy(update={"handling": done})
+    changed = requests.move_on(tx, settled, stage=stage, fired=request.fired)
     body: dict[str, Any] = {"vote": requests.decision_text(decision), "voter": vote.reviewer, "stage": stage}
     audit.append(tx, now_ms, "request.voted", request.id, body, thread_id=request.thread_id, actor=vote.reviewer)
     requests.check_waiting(request, changed)
@@ -123,7 +126,8 @@ def _give(
     """Record the standing permission in a decision, with those who agreed to it and the terms on which they did."""
     assert decision.grant is not None
     wanted = proposal(decision)
-    people = [vote.behalf or vote.reviewer for vote in votes if proposal(vote.decision) == wanted]
+    # Under other terms, only those are counted again who used their own right.
+    people = [vote.reviewer for vote in votes if vote.behalf is None and proposal(vote.decision) == wanted]
     try:
         grants.give(
             tx, now_ms, decision.grant, tool=request.action.name if request.action else None, by=by, people=people,

@@ -36,7 +36,7 @@ class Given:
 
     Attributes:
         grant: What it covers. Once redacted, only its tool.
-        people: Who agreed to it, or whose right they used.
+        people: Who agreed to it in their own right.
         terms: On which terms they did; None: one answer of anybody.
         used: How many calls it let through.
         spent: What those within the budget's time took of it.

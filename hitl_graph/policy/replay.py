@@ -254,7 +254,7 @@ class Replay:
         self.changes["people"].add(Change(one, "ask", verdict.reason, enough if ran else None))
 
     def _enough(self, wanted: Terms | None, one: Recorded) -> bool:
-        people = [self.people.get(name) or Reviewer(name) for name in one.voters]
+        people = [(name, self.people.get(name) or Reviewer(name)) for name in one.voters]
         return wanted is not None and satisfied(wanted, one.decided, people)
 
     def __str__(self) -> str:

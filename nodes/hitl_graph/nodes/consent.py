@@ -1,4 +1,4 @@
-"""Ask people until their answer covers what is about to run.
+"""Ask people until their answer covers what is about to run, or to be delivered.
 
 An answer may not be enough: the edit needs other people, the policy has become stricter, or facts that were shown have
 changed since. Then they are asked again, and told why. Once a question was stored it is asked in every re-execution,
@@ -14,15 +14,15 @@ from pydantic import JsonValue
 
 from hitl_graph.drafts import difference
 from hitl_graph.ledger import deciding, requests
-from hitl_graph.model import Action, Decision, Request, canonical
+from hitl_graph.model import Action, Decision, Kind, Request, canonical, delivery
 from hitl_graph.nodes.asking import Asker
-from hitl_graph.nodes.terms import terms_of
+from hitl_graph.nodes.terms import on_terms, terms_of
 from hitl_graph.policy import Call, Verdict
 from hitl_graph.policy.rules import Fact
 from hitl_graph.reviewers import person
 from hitl_graph.steps import Steps, blocking, calling
-from hitl_graph.terms import Fresh, Origin
-from hitl_graph.voting import satisfied
+from hitl_graph.terms import Fresh, Origin, Terms
+from hitl_graph.voting import satisfied, supporting
 
 __all__ = ["Answer", "ask"]
 
@@ -56,6 +56,7 @@ def ask(
     call: Callable[[Action], Call],
     judge: Callable[[Action], Steps[Verdict]],
     begun: bool,
+    kind: Kind = "approval",
 ) -> Steps[Answer]:
     """Ask whether an action may run, and again while the answer does not cover it.
 
@@ -65,21 +66,25 @@ def ask(
         call: What predicates and facts see of an action.
         judge: The policy's verdict as it is now.
         begun: It was started before, so that the answers of then are what counts.
+        kind: `review`: the action is the delivery of a draft, and a question about another draft is asked anew.
     """
     changed: str | None = None
+    least: Terms | None = None
     for number in count():
         fresh = None
-        if verdict.facts and not (yield blocking(_stored, asker, number)):
+        if verdict.facts and not (yield blocking(_stored, asker, number, kind)):
             facts = yield from _read(verdict.facts, call(action))
             fresh = Fresh(facts=facts, changed=changed)
-        question = _complete(describe(action, verdict), asker, verdict, origin, fresh)
+        question = on_terms(describe(action, verdict), asker, verdict, origin, fresh, least)
         request, decision = yield blocking(asker.ask, number, question)
-        answer = Answer(request, decision, number + 1)
+        if kind == "review" and (request.delivery or action).digest != action.digest:  # another draft by now
+            yield blocking(asker.delivered, request.id)
+            continue
+        answer, least = Answer(request, decision, number + 1), request.terms
         if decision.type in ("reject", "respond"):
             return answer
-        shown = cast(Action, request.action)
-        action = shown if decision.args is None else Action(name=shown.name, args=decision.args)
-        again = yield blocking(_stored, asker, number + 1)
+        action = _wanted(request, decision)
+        again = yield blocking(_stored, asker, number + 1, kind)
         if begun and again:
             continue
         if begun:
@@ -104,26 +109,17 @@ def ask(
     raise AssertionError("unreachable")
 
 
-def _stored(asker: Asker, number: int) -> bool:
+def _wanted(request: Request, decision: Decision) -> Action:
+    if decision.draft is not None:
+        return delivery(decision.draft)
+    shown = cast(Action, request.action or request.delivery)
+    return shown if decision.args is None else Action(name=shown.name, args=decision.args)
+
+
+def _stored(asker: Asker, number: int, kind: Kind) -> bool:
     """Whether this was asked before. A tool's own questions and what became of it have numbers, too."""
     request = asker.ledger.read(requests.get, asker.own(number))
-    return request is not None and request.kind == "approval"
-
-
-def _complete(
-    described: Callable[[str, str], Request],
-    asker: Asker,
-    verdict: Verdict,
-    origin: Callable[[], Origin | None],
-    fresh: Fresh | None,
-) -> Callable[[str, str], Request]:
-    def complete(request_id: str, interrupt_id: str) -> Request:
-        known = origin()
-        terms = terms_of(verdict, known, asker.ledger.clock())
-        more = {"terms": terms, "origin": known, "fresh": fresh}
-        return described(request_id, interrupt_id).model_copy(update=more)
-
-    return complete
+    return request is not None and request.kind == kind
 
 
 def _covers(asker: Asker, request: Request, now: Verdict) -> bool:
@@ -131,8 +127,9 @@ def _covers(asker: Asker, request: Request, now: Verdict) -> bool:
     if now.outcome != "ask" or (now.terms is None and not now.exclude):
         return True
     terms = terms_of(now, request.origin, asker.ledger.clock())
-    votes = asker.ledger.read(deciding.votes, request.id)
-    people = [person(vote.behalf or vote.reviewer, asker.ledger.directory) for vote in votes]
+    stored = asker.ledger.read(requests.get, request.id) or request
+    votes = supporting(stored, asker.ledger.read(deciding.votes, request.id))
+    people = [(vote.reviewer, person(vote.behalf or vote.reviewer, asker.ledger.directory)) for vote in votes]
     return satisfied(terms, request.terms, people)
 
 

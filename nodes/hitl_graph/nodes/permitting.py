@@ -57,5 +57,5 @@ def look(
 
 
 def _enough(asker: Asker, given: Given, terms: Terms | None) -> bool:
-    people = [person(name, asker.ledger.directory) for name in given.people]
+    people = [(name, person(name, asker.ledger.directory)) for name in given.people]
     return satisfied(terms, given.terms, people)
