@@ -9,6 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, WithJsonSchema
 
 from hitl_graph.model import Word
 from hitl_graph.policy.deadline import End
+from hitl_graph.policy.modes import Mode
 from hitl_graph.policy.rules import Outcome, Party
 from hitl_graph.reviewers import check_selector
 
@@ -22,8 +23,6 @@ __all__ = [
     "StageTable",
     "schema",
 ]
-
-Mode = Literal["default", "plan", "dont-ask", "shadow"]
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _DURATION = r"^\s*(?:\d{1,6}\s*[wdhms]\s*)+$"
