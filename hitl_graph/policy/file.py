@@ -22,7 +22,8 @@ from hitl_graph.policy.hours import Hours
 from hitl_graph.policy.permissions import rules_of
 from hitl_graph.policy.positions import Path as Place
 from hitl_graph.policy.reading import NotReadableError, Source, read
-from hitl_graph.policy.rules import Fact, Outcome, Predicate, Rule
+from hitl_graph.policy.rules import Rule
+from hitl_graph.policy.verdict import Fact, Outcome, Predicate
 from hitl_graph.terms import Stage
 
 __all__ = ["from_file", "from_permissions", "load"]

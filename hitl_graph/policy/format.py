@@ -9,14 +9,12 @@ from pydantic.json_schema import GenerateJsonSchema, WithJsonSchema
 
 from hitl_graph.model import Word
 from hitl_graph.policy.deadline import End
-from hitl_graph.policy.modes import Mode
-from hitl_graph.policy.rules import Outcome, Party
+from hitl_graph.policy.verdict import Mode, Outcome, Party
 from hitl_graph.reviewers import check_selector
 
 __all__ = [
     "DeadlineTable",
     "EscalateTable",
-    "Mode",
     "PermissionsTable",
     "PolicyDocument",
     "RuleTable",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hitl_graph.errors import PolicyError, PolicyFileError
 
 if TYPE_CHECKING:
-    from hitl_graph.policy.rules import Layer, Policy
+    from hitl_graph.policy.policy import Policy
+    from hitl_graph.policy.verdict import Layer
 
 __all__ = ["layered"]
 

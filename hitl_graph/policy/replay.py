@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 from itertools import count
 from typing import Literal, get_args
 
+from hitl_graph.policy.policy import Policy
 from hitl_graph.policy.recorded import Judge, Judged, Recorded
-from hitl_graph.policy.rules import Outcome, Policy, Verdict
 from hitl_graph.policy.shares import at_most
+from hitl_graph.policy.verdict import Outcome, Verdict
 from hitl_graph.reviewers import Reviewer
 from hitl_graph.steps import Steps
 from hitl_graph.terms import Terms

@@ -43,8 +43,8 @@ from hitl_graph.nodes.calls import (
 from hitl_graph.nodes.human import AskHuman
 from hitl_graph.nodes.terms import graph_of, origin_of
 from hitl_graph.nodes.wrapping import abound, bound
-from hitl_graph.policy import Call, Policy, Verdict
-from hitl_graph.policy.modes import Mode, under
+from hitl_graph.policy import Call, Mode, Policy, Verdict
+from hitl_graph.policy.modes import under
 from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, arun, blocking, run
 from hitl_graph.terms import Origin, Terms

@@ -18,7 +18,7 @@ from hitl_graph.model import Action, Decision, Kind, Request, canonical, deliver
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.terms import on_terms, terms_of
 from hitl_graph.policy import Call, Verdict
-from hitl_graph.policy.rules import Fact
+from hitl_graph.policy.verdict import Fact
 from hitl_graph.reviewers import person
 from hitl_graph.steps import Steps, blocking, calling
 from hitl_graph.terms import Fresh, Origin, Terms
