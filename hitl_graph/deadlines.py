@@ -39,7 +39,7 @@ class Sweeper:
             raise ValueError(f"batch={batch} is no number of turns")
         self.ledger, self.on_turn, self.batch = ledger, on_turn, batch
         self._stopping = Event()
-        self._damaged = set[str]()
+        self._damaged = frozenset[str]()
         self._due: int | None = None
 
     def run_once(self) -> list[Came]:
@@ -75,11 +75,6 @@ class Sweeper:
         """`run` and `arun` return when the current batch is done. From any thread, or a signal."""
         self._stopping.set()
 
-    @property
-    def wait(self) -> float | None:
-        """Seconds until the next turn that was known when it last looked; None: none was."""
-        return None if self._due is None else max(0.0, (self._due - self.ledger.now_ms()) / 1000)
-
     def steps(self, stopping: Event | None = None) -> Steps[list[Came]]:
         """As `run_once`; a worker's rounds go through it.
 
@@ -91,18 +86,34 @@ class Sweeper:
             self._due = yield blocking(self.ledger.read, schedule.next_due, self._damaged)
             if self._due is None or self._due > self.ledger.now_ms():  # a look is cheap, a transaction is not
                 break
-            known = set(self._damaged)
             came: list[Came] = yield blocking(self._take)
-            for request_id in self._damaged - known:
-                log.error("request %s was changed behind our back; its deadline is not kept. See `hitl audit verify`",
-                          request_id)  # fmt: skip
             taken += came
             for one in came:
                 yield from self._tell(one)
         return taken
 
+    def tried(self, stopping: Event | None = None) -> Steps[float | None]:
+        """As `steps`; what goes wrong is logged. Gives the seconds until the next turn; None where none is known.
+
+        Raises:
+            DatabaseClosedError: It will not get better.
+        """
+        try:
+            yield from self.steps(stopping)
+        except DatabaseClosedError:
+            raise
+        except Exception:
+            log.exception("what is due could not be taken; it is tried again")
+            return None
+        return None if self._due is None else max(0.0, (self._due - self.ledger.now_ms()) / 1000)
+
     def _take(self) -> list[Came]:
-        return self.ledger.write(schedule.sweep, self.ledger.now_ms(), limit=self.batch, damaged=self._damaged)
+        damaged = set(self._damaged)
+        came = self.ledger.write(schedule.sweep, self.ledger.now_ms(), limit=self.batch, damaged=damaged)
+        for request_id in damaged - self._damaged:
+            log.error("%s was changed behind our back; its deadline is not kept. See `hitl audit verify`", request_id)
+        self._damaged = frozenset(damaged)
+        return came
 
     def _tell(self, came: Came) -> Steps[None]:
         if self.on_turn is None:
@@ -114,15 +125,8 @@ class Sweeper:
 
     def _serve(self, interval: float) -> Steps[None]:
         while not self._stopping.is_set():
-            pause = interval
-            try:
-                yield from self.steps()
-                pause = min(interval, interval if (wait := self.wait) is None else wait)
-            except DatabaseClosedError:
-                raise
-            except Exception:
-                log.exception("what is due could not be taken; it is tried again in %s s", interval)
-            until = time.monotonic() + pause
+            wait = yield from self.tried()
+            until = time.monotonic() + (interval if wait is None else min(interval, wait))
             while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
                 nap = min(_NAP, left)
                 yield Step(partial(self._stopping.wait, nap), partial(asyncio.sleep, nap))

@@ -9,6 +9,7 @@
     ├── RequestError
     │   ├── UnknownRequestError     no such request, or an ambiguous id prefix (also LookupError)
     │   ├── AlreadyDecidedError     somebody decided first
+    │   │   └── AlreadyVotedError   this person has answered, and it waits for others
     │   ├── NotEntitledError        this person may not decide it (also PermissionError)
     │   ├── ClaimedError            somebody else is at it
     │   ├── QuorumMissingError      the answer counts, and others have to agree before anything happens
@@ -40,6 +41,7 @@ from typing import Any
 
 __all__ = [
     "AlreadyDecidedError",
+    "AlreadyVotedError",
     "ChatError",
     "ClaimedError",
     "DatabaseClosedError",
@@ -136,6 +138,15 @@ class AlreadyDecidedError(RequestError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.request_id, self.decided_by, self.word)
+
+
+class AlreadyVotedError(AlreadyDecidedError):
+    """This person, or whose vote they hold, has answered already, and nobody counts twice. It waits for others."""
+
+    def __init__(self, request_id: str, decided_by: str, word: str) -> None:
+        AlreadyDecidedError.__init__(self, request_id, decided_by, word)
+        told = f"{decided_by} has answered it already ({word}), and nobody counts twice; it still waits for others"
+        self.args = (request_id, f"{told}. This answer was not recorded")
 
 
 class NotEntitledError(RequestError, PermissionError):

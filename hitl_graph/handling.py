@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from hitl_graph.reviewers import same
 
-__all__ = ["Claim", "Delegation", "Handling"]
+__all__ = ["Absence", "Claim", "Delegation", "Handling"]
 
 
 class _Frozen(BaseModel):
@@ -21,23 +21,30 @@ class Claim(_Frozen):
 
 
 class Delegation(_Frozen):
-    """A vote in one stage was given to somebody else. Only the last one of a chain counts.
+    """A reviewer gave their vote in one stage to somebody else. Only the last one of a chain counts.
 
     Attributes:
         by: Who gave it; may have got it from somebody else (then that delegation is in the chain, too).
-        whose: Whose vote it is: `by`'s own, or whose it was when they got it, also as a deputy.
-        rights: What of the stage's reviewers that person is.
+        rights: As which of the stage's reviewers it counts: what whoever gave it first was at that time.
         back: It was handed back, or taken back.
     """
 
     by: str
     to: str
-    whose: str
-    rights: tuple[str, ...]
     at: AwareDatetime
     stage: int
+    rights: tuple[str, ...] = ()
     comment: str | None = None
     back: bool = False
+
+
+class Absence(_Frozen):
+    """A reviewer is out of office from `start` to `until`; the deputy may do what they may."""
+
+    reviewer: str
+    deputy: str
+    start: AwareDatetime
+    until: AwareDatetime
 
 
 class Handling(_Frozen):
@@ -50,17 +57,22 @@ class Handling(_Frozen):
         """The claims that have not run out."""
         return tuple(claim for claim in self.claims if claim.until > now)
 
+    def without_claim(self, name: str) -> "Handling":
+        """The same, but this person is not at it any more."""
+        return self.model_copy(update={"claims": tuple(c for c in self.claims if not same(c.reviewer, name))})
+
     def given(self, stage: int) -> tuple[Delegation, ...]:
         """The delegations of a stage that stand."""
         return tuple(given for given in self.delegations if given.stage == stage and not given.back)
 
     def gave_away(self, name: str, stage: int) -> bool:
-        """Whether this person's vote, or one that they had, is in somebody else's hands."""
-        return any(same(name, one) for given in self.given(stage) for one in (given.by, given.whose))
+        """Whether this person gave their vote to somebody else."""
+        return any(same(given.by, name) for given in self.given(stage))
 
-    def held(self, name: str, stage: int) -> Delegation | None:
-        """How this person got the vote that was given to them, and that they did not give on."""
+    def principal(self, name: str, stage: int) -> Delegation | None:
+        """By which delegation this person holds a vote: the first one of the chain, by whom it is; None if nobody's."""
+        found, holder = None, name
         given = self.given(stage)
-        if any(same(step.by, name) for step in given):
-            return None
-        return next((step for step in given if same(step.to, name)), None)
+        while before := next((step for step in given if same(step.to, holder)), None):
+            found, holder = before, before.by
+        return found

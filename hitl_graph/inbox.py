@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -10,13 +10,14 @@ from pydantic import TypeAdapter
 
 from hitl_graph.errors import GrantError, SwitchError
 from hitl_graph.grants import Grant
+from hitl_graph.handling import Absence
 from hitl_graph.ledger import Ledger, deciding, grants, handling, requests, switches
 from hitl_graph.ledger.grants import Given, Use
 from hitl_graph.ledger.switches import Setting, Switch
 from hitl_graph.model import Decision, Request
-from hitl_graph.reviewers import Reviewer, person, selects
+from hitl_graph.reviewers import Reviewer, person, same, selects
 from hitl_graph.storage import Transaction
-from hitl_graph.voting import Standing, is_open_to, standing
+from hitl_graph.voting import Standing, in_hand, right, standing
 
 __all__ = ["Inbox"]
 
@@ -24,7 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _STRINGS: TypeAdapter[list[str]] = TypeAdapter(list[str])
-LEASE = timedelta(minutes=15)
+LEASE, LONGEST = timedelta(minutes=15), timedelta(days=1)
 
 
 class Inbox:
@@ -48,7 +49,7 @@ class Inbox:
             kind: `approval`, `review`, `escalation` or `question`; None for all.
             thread_id: Only of this thread.
             reviewer: Only what this person may decide now, also as a deputy or by delegation. What they have answered
-                already, and others still have to, is left out.
+                already, and what others have claimed, is left out.
             limit: Rows a page.
             after: Id of the last request of the page before.
 
@@ -60,7 +61,8 @@ class Inbox:
         who = person(reviewer, self.ledger.directory)
         names = self.ledger.read(handling.deputised, self.ledger.now_ms(), who.name)
         away = [person(name, self.ledger.directory) for name in names]
-        return self.ledger.read(_open_to, who, away, kind=kind, thread_id=thread_id, limit=limit, after=after)
+        now = self.ledger.clock()
+        return self.ledger.read(_open_to, who, away, now, kind=kind, thread_id=thread_id, limit=limit, after=after)
 
     def get(self, request_id: str) -> Request:
         """One request, by its id or an unambiguous beginning of it.
@@ -97,7 +99,8 @@ class Inbox:
 
         Raises:
             UnknownRequestError: No such request.
-            AlreadyDecidedError: Another answer came first; this one is not recorded. Or this person has answered.
+            AlreadyDecidedError: Another answer came first; this one is not recorded.
+            AlreadyVotedError: This person has answered, and it waits for others.
             StaleRequestError: It is not asked any more, or is not what was shown.
             NotEntitledError: This person may not decide it.
             ClaimedError: Somebody else is at it.
@@ -113,25 +116,36 @@ class Inbox:
     def claim(self, request_id: str, *, reviewer: str | Reviewer, lease: timedelta = LEASE) -> Request:
         """Take a request in hand for a while: nobody else can decide it unless more people are needed than are at it.
 
-        Claiming it again makes it last longer.
+        Claiming it again makes it last longer. It ends with the stage, and when the request is escalated; a veto is
+        not held up by it.
+
+        Args:
+            lease: For how long; a day at most, so that nobody who is gone keeps others from it.
 
         Raises:
             NotEntitledError: This person may not decide it.
             ClaimedError: Somebody else is at it.
         """
-        if lease <= timedelta(0):
-            raise ValueError("a claim needs a positive lease")
+        if not timedelta(0) < lease <= LONGEST:
+            raise ValueError(f"a claim lasts for some time, {LONGEST} at most; it can be claimed again")
         until = self.ledger.clock() + lease
         return self.ledger.acting(handling.claim, request_id, until, reviewer=reviewer)
 
     def hand_back(self, request_id: str, *, reviewer: str | Reviewer) -> Request:
-        """Give up one's claim, and a vote that was delegated to one: it goes back to whom it came from."""
+        """Give up one's claim, and a vote that was delegated to one: it goes back to whom it came from.
+
+        Raises:
+            StaleRequestError: There is neither, or the vote was used or given on.
+        """
         return self.ledger.acting(handling.hand_back, request_id, reviewer=reviewer)
 
     def delegate(
         self, request_id: str, to: str | Reviewer, *, reviewer: str | Reviewer, comment: str | None = None
     ) -> Request:
         """Give one's vote to somebody else, who may give it on. Who gave it to whom is kept.
+
+        It counts as what its giver was when it was given. A veto, and the vote of somebody who is away, stay where they
+        are.
 
         Raises:
             NotEntitledError: This person may not decide it, or the rule does not let `to` have it.
@@ -143,6 +157,45 @@ class Inbox:
     def take_back(self, request_id: str, *, reviewer: str | Reviewer) -> Request:
         """Take back a vote that one delegated and that was not used."""
         return self.ledger.acting(handling.take_back, request_id, reviewer=reviewer)
+
+    def leave(
+        self, *, reviewer: str | Reviewer, deputy: str | Reviewer, until: datetime, start: datetime | None = None
+    ) -> Absence:
+        """Be out of office. Meanwhile the deputy may decide what this person may, in their place.
+
+        Everybody notes only their own absence: `reviewer` is whom the door authenticated. A deputy's vote is the vote
+        of whoever is away, who may still use it first; a rule that says to whom votes may be delegated binds deputies,
+        too; a deputy has no deputy.
+
+        Args:
+            until: Aware; the first instant at which they are back.
+            start: Aware; now, unless given.
+
+        Raises:
+            ValueError: It ends before it begins, or the deputy is the same person.
+        """
+        now = self.ledger.clock()
+        who, instead = (person(name, self.ledger.directory) for name in (reviewer, deputy))
+        since = start or now
+        for at in (since, until):
+            if at.tzinfo is None:
+                raise ValueError(f"{at} has no time zone")
+        if until <= max(since, now):
+            raise ValueError(f"an absence ends after it begins, and after now; {until:%Y-%m-%d %H:%M} does not")
+        if who.is_anonymous or instead.is_anonymous or same(who.name, instead.name):
+            raise ValueError(f"{who.name} needs somebody else as a deputy, not {instead.name}")
+        found = Absence(reviewer=who.name, deputy=instead.name, start=since, until=until)
+        self.ledger.write(handling.leave, self.ledger.now_ms(), found, actor=who.name)
+        return found
+
+    def returned(self, *, reviewer: str | Reviewer) -> int:
+        """Be back: ends all absences of this person, also those that have not begun. Returns how many there were."""
+        name = person(reviewer, self.ledger.directory).name
+        return self.ledger.write(handling.returned, self.ledger.now_ms(), name, actor=name)
+
+    def absences(self) -> list[Absence]:
+        """Who is or will be out of office, in the order in which they leave."""
+        return self.ledger.read(handling.absences, self.ledger.now_ms())
 
     def grants(self) -> list[Given]:
         """The standing permissions, the newest first, also those that have ended."""
@@ -269,6 +322,20 @@ class Inbox:
         """As `take_back`."""
         return await _to_the_end(self.take_back, request_id, reviewer=reviewer)
 
+    async def aleave(
+        self, *, reviewer: str | Reviewer, deputy: str | Reviewer, until: datetime, start: datetime | None = None
+    ) -> Absence:
+        """As `leave`."""
+        return await _to_the_end(self.leave, reviewer=reviewer, deputy=deputy, until=until, start=start)
+
+    async def areturned(self, *, reviewer: str | Reviewer) -> int:
+        """As `returned`."""
+        return await _to_the_end(self.returned, reviewer=reviewer)
+
+    async def aabsences(self) -> list[Absence]:
+        """As `absences`."""
+        return await asyncio.to_thread(self.absences)
+
     async def agrants(self) -> list[Given]:
         """As `grants`."""
         return await asyncio.to_thread(self.grants)
@@ -304,8 +371,8 @@ def _standing(tx: Transaction, now_ms: int, request_id: str) -> Standing:
 
 
 def _open_to(
-    tx: Transaction, who: Reviewer, away: list[Reviewer], *, kind: str | None, thread_id: str | None, limit: int,
-    after: str | None,
+    tx: Transaction, who: Reviewer, away: list[Reviewer], now: datetime, *, kind: str | None, thread_id: str | None,
+    limit: int, after: str | None,
 ) -> list[Request]:  # fmt: skip
     """A page of what somebody may decide: what is asked of people like them, and of that what is open to them."""
     people, page = [who, *away], list[Request]()
@@ -317,7 +384,10 @@ def _open_to(
         found = requests.pending(tx, kind=kind, thread_id=thread_id, among=sets, limit=limit, after=after)
         votes = deciding.votes_on(tx, [request.id for request in found]) if found else {}
         for request in found:
-            if is_open_to(request, who, away, votes[request.id]) and len(page) < limit:
+            given = votes[request.id]
+            voted = any(same(name, who.name) for v in given for name in (v.reviewer, v.behalf or v.reviewer))
+            open_to = not voted and right(request, who, away, given) and not in_hand(request, given, who.name, now)
+            if open_to and len(page) < limit:
                 page.append(request)
         if len(found) < limit:
             break

@@ -9,7 +9,7 @@ import ast
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from os import PathLike
@@ -23,6 +23,7 @@ __all__ = ["ANONYMOUS", "Directory", "Reviewer", "StaticDirectory", "check_selec
 ANONYMOUS = "anonymous"
 """Who answers where nobody was authenticated."""
 _WORDS = ("and", "or", "not")
+_UNSEEN = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0", *map(chr, range(0xFE00, 0xFE10))}
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 
 
@@ -41,7 +42,7 @@ class Reviewer:
     groups: frozenset[str] = field(default_factory=frozenset)
 
     def __init__(self, name: str, roles: Iterable[str] = (), groups: Iterable[str] = ()) -> None:
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not _folded(name):
             raise ValueError("a reviewer needs a name")
         for option, given in (("roles", roles), ("groups", groups)):
             if isinstance(given, str):
@@ -89,6 +90,9 @@ class StaticDirectory:
         """The person of this name, whatever its case."""
         return self._people.get(_folded(name))
 
+    def __iter__(self) -> Iterator[Reviewer]:
+        return iter(self._people.values())
+
 
 def _listed(contents: Mapping[str, Any], path: str) -> list[Reviewer]:
     def wrong(what: str) -> DirectoryError:
@@ -119,15 +123,17 @@ def person(who: str | Reviewer, directory: Directory | None) -> Reviewer:
 def same(one: str, other: str) -> bool:
     """Whether two names are one person, so that nobody counts twice.
 
-    Case and blanks around do not count, nor in which of Unicode's ways a letter is written.
+    Case, blanks, characters that cannot be seen and the ways in which Unicode writes one letter do not count. Letters
+    of other alphabets that look alike do: the authentication must not give two people names that differ only in those.
     """
-    return _folded(one) == _folded(other)
+    return one == other or _folded(one) == _folded(other)
 
 
+@lru_cache(maxsize=4096)
 def _folded(name: str) -> str:
-    if name.isascii():
-        return name.strip().casefold()
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    seen = "".join(c for c in plain if c.isspace() or (unicodedata.category(c)[0] != "C" and c not in _UNSEEN))
+    return " ".join(seen.split())
 
 
 def selects(selector: str, reviewer: Reviewer) -> bool:

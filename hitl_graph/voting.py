@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from hitl_graph.errors import AlreadyDecidedError, ClaimedError, InvalidDecisionError, NotEntitledError
+from hitl_graph.errors import AlreadyVotedError, ClaimedError, InvalidDecisionError, NotEntitledError
 from hitl_graph.handling import Claim, Delegation, Handling
 from hitl_graph.model import Decision, Request, digest
 from hitl_graph.reviewers import Reviewer, same, selects
@@ -18,9 +18,8 @@ __all__ = [
     "agreed",
     "check_claims",
     "check_vote",
-    "counts",
+    "in_hand",
     "is_no",
-    "is_open_to",
     "left",
     "may_decide",
     "missing",
@@ -29,6 +28,7 @@ __all__ = [
     "right",
     "satisfied",
     "standing",
+    "supporting",
     "who",
 ]
 
@@ -60,8 +60,8 @@ class Right:
 
     Attributes:
         behalf: Whose right it is, where it is not their own.
-        selectors: What of the stage's reviewers they are; none: they may only reject.
-        veto: Their reject ends it.
+        selectors: What of the stage's reviewers they count as; none: they may do no more than reject, by a veto.
+        veto: Where they reject it, it needs nobody else.
     """
 
     behalf: str | None = None
@@ -76,6 +76,7 @@ class Standing:
     Attributes:
         stage: In which stage it is, from 0, of `stages`.
         reviewers: Selectors of who may decide now; `*`: anybody.
+        quorum: How many the present stage takes, and of these `left` are still needed.
         missing: Who is still needed, in words; empty once it is decided.
         votes: In the order in which they were given.
         claims: Who is at it, until when.
@@ -86,6 +87,8 @@ class Standing:
     stage: int
     stages: int
     reviewers: tuple[str, ...]
+    quorum: int
+    left: int
     missing: str
     votes: tuple[Vote, ...]
     claims: tuple[Claim, ...]
@@ -109,37 +112,27 @@ def right(
 
     Args:
         away: Whose deputy they are now, because those are out of office.
-        votes: Whoever voted has no right left that another deputy could use.
+        votes: Whoever voted has no right left that a deputy could use.
     """
     terms, handling = request.terms, request.handling or Handling()
     if terms is None or not terms.names_people:
         return Right()
     if reviewer.is_anonymous or _excluded(terms, reviewer.name):
         return None
-    veto = any(selects(selector, reviewer) for selector in terms.veto)
-    means = who(request)
-    own = tuple(selector for selector in means if selects(selector, reviewer))
-    if own and not handling.gave_away(reviewer.name, request.stage):
-        return Right(None, own, veto)
-    if given := handling.held(reviewer.name, request.stage):
-        return Right(given.whose, given.rights, veto)
+    means, veto = who(request), any(selects(selector, reviewer) for selector in terms.veto)
+    if not handling.gave_away(reviewer.name, request.stage):
+        if own := tuple(selector for selector in means if selects(selector, reviewer)):
+            return Right(None, own, veto)
+        given = handling.principal(reviewer.name, request.stage)
+        if given is not None and not _excluded(terms, given.by):
+            return Right(given.by, given.rights, veto)
+    spent = [vote.behalf or vote.reviewer for vote in votes if not same(vote.reviewer, reviewer.name)]
     for absent in away if any(selects(selector, reviewer) for selector in terms.delegates) else ():
         theirs = tuple(selector for selector in means if selects(selector, absent))
-        others = [vote for vote in votes if not same(vote.reviewer, reviewer.name)]
-        spent = any(same(absent.name, vote.behalf or vote.reviewer) for vote in others)
-        barred = spent or _excluded(terms, absent.name) or handling.gave_away(absent.name, request.stage)
-        if theirs and not barred:
+        barred = _excluded(terms, absent.name) or handling.gave_away(absent.name, request.stage)
+        if theirs and not barred and not any(same(absent.name, name) for name in spent):
             return Right(absent.name, theirs, veto)
     return Right(None, (), veto) if veto else None
-
-
-def is_open_to(request: Request, reviewer: Reviewer, away: Iterable[Reviewer], votes: Sequence[Vote]) -> bool:
-    """Whether an answer of this person is wanted: they may decide, and neither they nor anybody for them has."""
-    if any(same(vote.reviewer, reviewer.name) for vote in votes):
-        return False
-    found = right(request, reviewer, away, votes)
-    whose = found and (found.behalf or reviewer.name)
-    return found is not None and (found.veto or not any(same(v.behalf or v.reviewer, str(whose)) for v in votes))
 
 
 def may_decide(
@@ -185,29 +178,28 @@ def proposal(decision: Decision) -> str:
     return digest(meant)
 
 
-def check_vote(request: Request, votes: Sequence[Vote], vote: Vote, entitled: Right) -> None:
-    """Refuse an answer that cannot count. A veto always can.
+def check_vote(request: Request, votes: Sequence[Vote], vote: Vote, *, veto: bool) -> None:
+    """Refuse an answer that cannot count.
+
+    Args:
+        veto: Whoever gives it can end it alone.
 
     Raises:
-        AlreadyDecidedError: This person, or whose right they use, has answered already.
+        AlreadyVotedError: This person, or whose right they use, has answered already.
         InvalidDecisionError: A veto that is no reject, or not what the stage before agreed on.
     """
-    if entitled.veto and is_no(request, vote.decision):
+    if veto and is_no(request, vote.decision):
         return
-    if not entitled.selectors:
+    for earlier in votes:
+        own = same(earlier.reviewer, vote.reviewer)
+        if own or same(earlier.behalf or earlier.reviewer, vote.behalf or vote.reviewer):
+            changed = earlier.stage == vote.stage and proposal(earlier.decision) != proposal(vote.decision)
+            if not (own and changed):  # they may change their mind while it waits
+                raise AlreadyVotedError(request.id, earlier.reviewer, earlier.decision.type)
+    if not vote.rights:
         raise InvalidDecisionError(
             request.id, f"{vote.reviewer} may only reject it; for more it takes {' or '.join(who(request))}"
         )
-    for earlier in votes:
-        person = earlier.behalf or earlier.reviewer
-        if same(earlier.reviewer, vote.reviewer) or same(person, vote.behalf or vote.reviewer):
-            if (
-                earlier.stage == vote.stage
-                and proposal(earlier.decision) != proposal(vote.decision)
-                and (same(earlier.reviewer, vote.reviewer))
-            ):
-                continue  # they changed their mind while it waits
-            raise AlreadyDecidedError(request.id, earlier.reviewer, earlier.decision.type)
     if is_no(request, vote.decision):
         return
     before = _agreed_before(request, votes)
@@ -298,6 +290,11 @@ def missing(request: Request, votes: Sequence[Vote]) -> str:
     return ", then ".join(parts) + rejected
 
 
+def supporting(request: Request, votes: Sequence[Vote]) -> list[Vote]:
+    """The votes, of all stages, by which it was decided as it was."""
+    return [vote for vote in votes if request.decision and proposal(vote.decision) == proposal(request.decision)]
+
+
 def left(request: Request, votes: Sequence[Vote]) -> int:
     """How many answers the present stage still takes, at best."""
     stage = (request.terms or Terms()).stages[request.stage]
@@ -305,19 +302,26 @@ def left(request: Request, votes: Sequence[Vote]) -> int:
     return stage.quorum - max((_count(stage, _agreeing(request, votes, v.decision)) for v in yes), default=0)
 
 
-def check_claims(request: Request, votes: Sequence[Vote], reviewer: str, now: datetime) -> None:
-    """Refuse while as many others are at it as are still needed.
-
-    Raises:
-        ClaimedError: Says who, until when, and what to do.
-    """
+def in_hand(request: Request, votes: Sequence[Vote], reviewer: str, now: datetime) -> list[Claim]:
+    """The claims of others that keep this person from deciding."""
     voted = {v.reviewer for v in votes}
+    if any(v.stage == request.stage and same(v.reviewer, reviewer) for v in votes):
+        return []
     others = [
         claim
         for claim in (request.handling or Handling()).claimed(now)
         if not same(claim.reviewer, reviewer) and not any(same(claim.reviewer, name) for name in voted)
     ]
-    if others and len(others) >= left(request, votes):
+    return others if others and len(others) >= left(request, votes) else []
+
+
+def check_claims(request: Request, votes: Sequence[Vote], reviewer: str, now: datetime) -> None:
+    """Refuse while as many others are at it as are still needed. Whoever has voted may still change their mind.
+
+    Raises:
+        ClaimedError: Says who, until when, and what to do.
+    """
+    if others := in_hand(request, votes, reviewer, now):
         until = max(claim.until for claim in others)
         names = ", ".join(claim.reviewer for claim in others)
         raise ClaimedError(
@@ -327,15 +331,12 @@ def check_claims(request: Request, votes: Sequence[Vote], reviewer: str, now: da
         )
 
 
-def counts(terms: Terms, voter: Reviewer, owner: Reviewer) -> bool:
-    """Whether a vote would count on these terms: neither is excluded, and the one may have the other's vote."""
-    if any(human.is_anonymous or _excluded(terms, human.name) for human in (voter, owner)):
-        return False
-    return same(voter.name, owner.name) or any(selects(selector, voter) for selector in terms.delegates)
+def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[tuple[str, Reviewer]]) -> bool:
+    """Whether a decision of these people, made on other terms, would also be one on these.
 
-
-def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[Reviewer]) -> bool:
-    """Whether a decision of these people, made on other terms, would also be one on these."""
+    Args:
+        people: Who agreed, and by whose right.
+    """
     if terms is None or not terms.names_people or (decided and decided.unscheduled == terms.unscheduled):
         return True
     if any(stage.distinct_roles for stage in terms.stages):
@@ -343,8 +344,8 @@ def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[Revie
     slots = [(f"{i} {k}", stage) for i, stage in enumerate(terms.stages) for k in range(stage.quorum)]
     able = [
         tuple(slot for slot, stage in slots if any(selects(s, human) for s in stage.reviewers or _ANYBODY))
-        for human in people
-        if not human.is_anonymous and not _excluded(terms, human.name)
+        for voter, human in people
+        if not human.is_anonymous and not _excluded(terms, human.name) and not _excluded(terms, voter)
     ]
     return _matched(able) == len(slots)
 
@@ -357,6 +358,8 @@ def standing(request: Request, votes: Sequence[Vote], now_ms: int) -> Standing:
         stage=request.stage,
         stages=len(terms.stages),
         reviewers=who(request),
+        quorum=terms.stages[request.stage].quorum,
+        left=left(request, votes) if request.state == "pending" else 0,
         missing=missing(request, votes),
         votes=tuple(votes),
         claims=handling.claimed(now) if request.state == "pending" else (),

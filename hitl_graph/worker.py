@@ -1,5 +1,6 @@
 """Carry out decisions: resume the threads that wait for them."""
 
+import contextlib
 import logging
 import os
 import time
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from hitl_graph import position, turns
 from hitl_graph.deadlines import Came, Sweeper
-from hitl_graph.errors import DeliveryError, ThreadBusyError
+from hitl_graph.errors import DatabaseClosedError, DeliveryError, ThreadBusyError
 from hitl_graph.ledger import Ledger, claims, messages, owner, requests
 from hitl_graph.ledger.messages import MARK, Queued
 from hitl_graph.model import Decision, Request
@@ -144,17 +145,8 @@ class Worker:
                 if (yield Step(partial(news.wait, nap), partial(news.await_news, nap))):
                     break
 
-    def _sweep(self) -> Steps[float | None]:
-        """Take what is due; in how many seconds something is due again, if that is known."""
-        try:
-            yield from self._sweeper.steps(self._stopping)
-        except Exception as exc:  # threads with decisions are resumed all the same
-            log.warning("what is due could not be taken, and is tried again: %s", exc, exc_info=True)
-            return None
-        return self._sweeper.wait
-
     def _round(self, limit: int | None) -> Steps[list[Resumed]]:
-        self._next_due = yield from self._sweep()
+        self._next_due = yield from self._sweeper.tried(self._stopping)  # if it fails, the threads go on
         decided = yield blocking(self.ledger.read, requests.decided_threads)
         left = yield blocking(self.ledger.read, claims.left, self.ledger.now_ms())
         spoken = yield blocking(self.ledger.read, messages.threads)
@@ -186,7 +178,7 @@ class Worker:
         """
         if not (yield blocking(self._claim, thread_id)):
             return None
-        renewing, ended = Renewal(self, thread_id), False
+        renewing, ended = Renewal(self, thread_id, self._sweeper), False
         try:
             done, ended = yield from self._claimed(thread_id, begun)
         finally:
@@ -349,26 +341,30 @@ class Worker:
 
 
 class Renewal:
-    """What goes on while a thread runs, however long: its claim is renewed, and what is due is taken.
+    """Renews a claim while its thread runs, so that another machine does not take a slow thread for a dead one.
 
-    Without the first another machine would take a slow thread for a dead one.
+    Args:
+        sweeper: Takes what is due meanwhile.
     """
 
-    def __init__(self, worker: Worker, thread_id: str) -> None:
-        self._worker, self._thread_id, self._ended = worker, thread_id, Event()
+    def __init__(self, worker: Worker, thread_id: str, sweeper: Sweeper | None = None) -> None:
+        self._worker, self._thread_id, self._sweeper, self._ended = worker, thread_id, sweeper, Event()
         self._thread = Thread(target=self._run, name="hitl-claim", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        renewal = time.monotonic() + self._worker.lease / 3
-        while not self._ended.wait(min(_MEANWHILE, max(0.0, renewal - time.monotonic()))):
+        every = self._worker.lease / 3
+        look, renewal = min(_MEANWHILE, every) if self._sweeper else every, time.monotonic() + every
+        while not self._ended.wait(min(look, max(0.0, renewal - time.monotonic()))):
             if time.monotonic() >= renewal:
-                renewal = time.monotonic() + self._worker.lease / 3
+                renewal = time.monotonic() + every
                 try:
                     self._worker._claim(self._thread_id)
                 except Exception as exc:
                     log.warning("the claim on thread %s could not be renewed: %s", self._thread_id, exc)
-            run(self._worker._sweep())
+            if self._sweeper is not None:
+                with contextlib.suppress(DatabaseClosedError):
+                    run(self._sweeper.tried(self._worker._stopping))
 
     def stop(self) -> None:
         self._ended.set()

@@ -271,7 +271,7 @@ def test_the_requester_may_not_decide(bank: Make) -> None:
         desk.graph.invoke({"messages": [("user", "pay")]}, {"configurable": {"thread_id": "nobody"}})
     request = desk.start(user_id="Alice")
     assert request.origin is not None
-    assert request.origin.requester == "Alice"
+    assert request.origin.requester == "alice"  # as the directory names her
     with pytest.raises(NotEntitledError, match="it is their own"):
         desk.inbox.decide(request.id, approve(), reviewer="alice")
     desk.inbox.decide(request.id, approve(), reviewer="carol")

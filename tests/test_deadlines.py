@@ -189,7 +189,7 @@ def test_a_record_that_was_changed_holds_nobody_else_up(db_path: Path, caplog: p
         assert turns(sweeper.run_once()) == [("b", "reject")]
         assert sweeper.run_once() == []
         assert sweeper.next_due() is None
-        assert caplog.text.count(f"request {forged} was changed behind our back") == 1
+        assert caplog.text.count(f"{forged} was changed behind our back") == 1
         assert Inbox(ledger).get(forged).state == "pending"
         assert Inbox(ledger).get(sound).state == "decided"
         assert ledger.verify_audit().problem == f"what request {forged} showed was changed"

@@ -21,8 +21,8 @@ CLASSES: list[type[HitlError]] = [getattr(errors, name) for name in errors.__all
 
 
 def made(of: type[HitlError]) -> HitlError:
-    if of is AlreadyDecidedError:
-        return AlreadyDecidedError("abc", "alice", "reject")
+    if issubclass(of, AlreadyDecidedError):
+        return of("abc", "alice", "reject")
     if of is ChatError:
         return ChatError("thread-1", ("abc", "def"), "went wrong")
     if of is ThreadBusyError:

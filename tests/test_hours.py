@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hitl_graph.errors import PolicyError
 from hitl_graph.policy import Deadline, EndOfDay, Escalate, Hours, Policy, Rule
-from hitl_graph.policy.rules import Call
+from hitl_graph.policy.verdict import Call
 
 ZONES = {  # a Sunday, or Friday, or whatever it was, on which the clocks changed
     "Europe/Berlin": [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)],

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -129,7 +130,7 @@ REMOVES = [
     "echo rm | xargs -I{} {} x", "echo rm x | xargs -I % sh -c '%'", "echo rm | xargs -I % % x",
     "source /dev/stdin <<< 'rm x'",
     ". <(echo rm x)", "bash /dev/stdin", "sh <<< rm", "sh -c $W", "env env $W", "#\\\nrm x", "trap rm EXIT",
-    "echo rm | xargs env",
+    "echo rm | xargs env", "bash rm x",
     "find $W",
     "sudo find . -exec /bin/r? {} +", "echo 'open rm", "rm\x00", "\x1brm", ["git status", "rm x"], 3, None, [],
     {"rm": 1}, "; " * 9999,
@@ -167,6 +168,17 @@ def test_options_in_between_hide_nothing() -> None:
 def test_without_the_argument_only_the_strict_rules_match() -> None:
     assert said({"allow": ["Bash(git *)"]}, "Bash", cmd="git status") == "ask"
     assert said({"deny": ["Bash(rm *)"]}, "Bash", cmd="ls") == "deny"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["sudo sh " * 240, "sh -c '" * 50, "sudo 'sudo a;b' " * 240, "'" + "; " * 499 + "'", "if " * 4000, "xargs " * 400],
+)
+def test_no_command_takes_long(command: str) -> None:
+    """A model may send anything, and every rule looks at it."""
+    start = perf_counter()
+    CommandPattern("rm *").perhaps(command)
+    assert perf_counter() - start < 5
 
 
 PIECES = [

@@ -317,12 +317,18 @@ def _changes(request: Request, decision: Decision) -> list[Text | str]:
 
 
 def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, quiet: bool = False) -> None:
-    decided = Inbox(ledger).decide(request.id, decision, reviewer=who, digest=request.digest, channel="cli")
+    inbox = Inbox(ledger)
+    decided = inbox.decide(request.id, decision, reviewer=who, digest=request.digest, channel="cli")
     made = decided.decision or decision
     meaning = decided.labels.get(made.type) if decided.kind != "review" else None
     short = queries.short_ids(ledger, [decided.id])[decided.id]
     done = "sent back" if decided.kind == "review" and made.type == "respond" else views.DONE[made.type]
-    head = f"{done.capitalize()} as {who}: {views.what(decided, made.args)}"
+    by = (
+        ""
+        if decided.decision is None or decided.reviewer == who
+        else f" (decided by {views.visible(str(decided.reviewer))})"
+    )
+    head = f"{done.capitalize()} as {who}{by}: {views.what(decided, made.args)}"
     lines: list[Text | str] = [head + (f" -> {views.visible(meaning)}" if meaning else "")]
     if made.type == "edit" and not quiet:
         lines += _changes(request, made)
@@ -330,6 +336,14 @@ def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, q
         answer = views.block(made.message) if made.message is not None else views.value_lines(made.value)
         lines += views.quoted(views.console(), answer, "  ")
     lines += reviews.remarks(views.console(), made.comments, decided.draft)
+    if decided.decision is None:
+        needed = views.visible(inbox.standing(decided.id).missing)
+        lines += [
+            f"Your vote is recorded. It is not decided yet; still needed: {needed}.",
+            f"Request {short} of thread {views.visible(decided.thread_id)} waits on.",
+        ]
+        views.show(views.console(), lines)
+        return
     refused = decided.kind == "approval" and made.type in ("reject", "respond")
     then = "it does not run, and a worker tells the agent" if refused else "a worker carries it out"
     if decided.kind == "review":

@@ -8,6 +8,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Generator, Sequence
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
@@ -16,15 +17,19 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from hitl_graph.cli.views import visible
 from hitl_graph.errors import (
     AlreadyDecidedError,
     ChatError,
+    ClaimedError,
+    DirectoryError,
     GrantError,
     HitlError,
     InvalidDecisionError,
+    NotEntitledError,
+    QuorumMissingError,
     StaleRequestError,
     StorageError,
     SwitchError,
@@ -32,6 +37,7 @@ from hitl_graph.errors import (
     UnknownRequestError,
 )
 from hitl_graph.ledger import Ledger
+from hitl_graph.reviewers import Directory, StaticDirectory
 from hitl_graph.storage.urls import is_postgres
 
 __all__ = [
@@ -51,6 +57,7 @@ __all__ = [
     "app",
     "check_database",
     "debugging",
+    "directory",
     "emit",
     "note",
     "on_terminal",
@@ -68,7 +75,7 @@ Exit codes:
   1  the graph or hitl itself failed, doctor found something, or a replayed policy lets rejects through
   2  the command line is wrong
   3  no such request or thread, or several begin so
-  4  refused: already decided, no longer asked, or not a valid answer; nothing was recorded
+  4  refused: already decided, no longer asked, not yours to decide, or not a valid answer; nothing was recorded
   5  the database cannot be used
   6  the audit log does not verify
 
@@ -76,12 +83,14 @@ Exit codes:
 Environment:
   HITL_DB        the database, in place of --db
   HITL_REVIEWER  who decides, in place of --as
+  HITL_DIRECTORY who has which roles, in place of --directory
   HITL_DEBUG     1: errors with their traceback
   NO_COLOR       1: no colours"""
 
 _COMMANDS = (
     "looking",
     "answering",
+    "people",
     "saying",
     "grants",
     "switches",
@@ -98,11 +107,21 @@ _COMMANDS = (
 )
 _NEWLINE = "\n"
 _debugging = False
+_directory: str | None = None
 
 
 def debugging() -> bool:
     """Whether tracebacks are wanted."""
     return _debugging
+
+
+def directory() -> Directory | None:
+    """Who has which roles: the file of `--directory`, which may stand before or after the command.
+
+    Raises:
+        DirectoryError: It cannot be read.
+    """
+    return StaticDirectory.from_file(_directory) if _directory else None
 
 
 class Failure(Exception):
@@ -117,7 +136,15 @@ class Failure(Exception):
 
 
 class Command(TyperCommand):
-    """A command whose errors are one or two lines on stderr and an exit code."""
+    """A command whose errors are one or two lines on stderr and an exit code.
+
+    One that opens a ledger takes `--directory`, too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if any(option.name == "db" for option in self.params):
+            self.params.append(_directory_option())
 
     def invoke(self, ctx: Any) -> Any:
         """Run it."""
@@ -155,10 +182,17 @@ def told(exc: Exception) -> tuple[int, str]:
             return exc.code, str(exc)
         case UnknownRequestError() | UnknownGrantError():
             return UNKNOWN, str(exc)
-        case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError() | GrantError() | SwitchError():
+        case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError() | ClaimedError():
+            return REFUSED, str(exc)
+        case GrantError() | SwitchError():
             return REFUSED, str(exc)
         case ChatError():
             return REFUSED, str(exc)
+        case NotEntitledError() | QuorumMissingError():
+            hint = "" if _directory else "\nNo directory is given, so nobody has roles: --directory FILE"
+            return REFUSED, str(exc) + (hint if ":" in str(exc.args[1]).partition("Needed: ")[2] else "")
+        case DirectoryError():
+            return USAGE, str(exc)
         case StorageError():
             return DATABASE, str(exc)
         case HitlError():
@@ -193,6 +227,33 @@ Db = Annotated[
 As = Annotated[
     str | None, typer.Option("--as", envvar="HITL_REVIEWER", metavar="NAME", help="Who decides. Default: the OS user.")
 ]
+_DIRECTORY = "Who has which roles: a TOML file of [people.NAME] with roles and groups."
+
+
+def _remember(path: str | None) -> str | None:
+    global _directory
+    _directory = path or _directory
+    return path
+
+
+@cache
+def _directory_option() -> TyperOption:
+    """An option as Typer makes one, for commands that do not name it themselves."""
+    made = typer.Typer(add_completion=False)
+
+    @made.command()
+    def command(
+        directory: Annotated[
+            str | None, typer.Option("--directory", metavar="FILE", help=_DIRECTORY, callback=_remember)
+        ] = None,
+    ) -> None: ...
+
+    [option] = [param for param in typer.main.get_command(made).params if param.name == "directory"]
+    assert isinstance(option, TyperOption)
+    option.expose_value = False
+    return option
+
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
 
 
@@ -211,9 +272,12 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    directory: Annotated[
+        str | None, typer.Option("--directory", envvar="HITL_DIRECTORY", metavar="FILE", help=_DIRECTORY)
+    ] = None,
 ) -> None:
-    global _debugging
-    _debugging = debug
+    global _debugging, _directory
+    _debugging, _directory = debug, directory
 
 
 def run(argv: Sequence[str]) -> int:
@@ -233,8 +297,9 @@ def run(argv: Sequence[str]) -> int:
 @contextlib.contextmanager
 def open_ledger(path: str) -> Generator[Ledger]:
     """The ledger of a database that exists: a misspelt name never becomes an empty database."""
+    people = directory()
     check_database(path)
-    with Ledger.open(path) as ledger:
+    with Ledger.open(path, directory=people) as ledger:
         yield ledger
 
 

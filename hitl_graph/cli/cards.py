@@ -7,8 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from hitl_graph.cli import reviews, situations, views
+from hitl_graph.cli import reviews, situations, standings, views
 from hitl_graph.model import Request, Word
+from hitl_graph.reviewers import Directory
+from hitl_graph.voting import Standing
 
 __all__ = ["card", "facts"]
 
@@ -26,7 +28,7 @@ _TYPED: dict[Word, str] = {
 }
 
 
-def facts(request: Request) -> dict[str, Any]:
+def facts(request: Request, standing: Standing) -> dict[str, Any]:
     """A request as JSON for scripts: the same keys for every request."""
     told = request.model_dump(mode="json")
     first = ("id", "kind", "thread_id", "state", "action", "question", "draft", "allowed", "labels", "editable")
@@ -44,12 +46,16 @@ def facts(request: Request) -> dict[str, Any]:
     )
     return {name: request.digest if name == "digest" else told[name] for name in (*first, *then)} | {
         name: told[name] for name in ("interrupt_id", "tool_call_id", "answer_schema", "checkpoint_id")
-    }
+    } | {
+        "standing": standings.facts(standing),
+        **{name: told[name] for name in ("terms", "origin", "fresh")},
+    }  # fmt: skip
 
 
 def card(
-    out: Console, request: Request, ran: list[dict[str, Any]], now: datetime, short: str, db: str
-) -> list[Text | str]:
+    out: Console, request: Request, standing: Standing, ran: list[dict[str, Any]], now: datetime, short: str, db: str,
+    directory: Directory | None = None,
+) -> list[Text | str]:  # fmt: skip
     """All that a person needs to decide, in the order in which it is needed."""
     lines: list[Text | str] = [Text(situations.heading(request) or _sentence(request), style="bold"), ""]
     told = situations.contents(out, request, now)
@@ -59,15 +65,18 @@ def card(
         lines += told
     else:
         lines += reviews.contents(out, request) if request.kind == "review" else _contents(out, request)
+    lines += _fresh(out, request)
     about = [
         ("why", views.visible(request.reason) or "-"),
         ("request", request.id),
         ("thread", views.visible(request.thread_id)),
+        *_origin(request),
         ("asked", f"{views.clock(request.created_at)} ({views.age(request.created_at, now)} ago)"),
         ("state", request.state + (f": {views.visible(request.note)}" if request.note else "")),
         ("digest", request.digest if request.interrupt_id else "(redacted)"),
     ]
     lines += ["", *views.pairs(about)]
+    lines += standings.contents(out, request, standing, now, directory)
     lines += _decided(out, request, ran, now)
     if request.state == "pending":
         lines += ["", Text("Answers", style="bold")]
@@ -79,6 +88,33 @@ def card(
             typed, hint, other = (how or _TYPED[word]).format(id=short).partition("    ")
             lines.append(Text.assemble("             ", f"{typed}{db}", (hint + other, "dim")))
     return lines
+
+
+def _fresh(out: Console, request: Request) -> list[Text]:
+    """The facts that were read for this question, and what is new about them."""
+    if request.fresh is None:
+        return []
+    lines = [Text(""), Text("As things were when people were asked; read again before it runs", style="bold")]
+    for name, value in request.fresh.facts.items():
+        first, *rest = views.value_lines(value)
+        if rest or first.startswith("| "):
+            lines += [Text.assemble("  ", (views.visible(name), "cyan")), *views.quoted(out, [first, *rest], "      ")]
+        else:
+            lines.append(Text.assemble("  ", (views.visible(name), "cyan"), " = ", first))
+    if request.fresh.changed is not None:
+        lines += [Text(""), Text("Changed since people were asked before", style="bold")]
+        lines += reviews.coloured(out, request.fresh.changed)
+    return lines
+
+
+def _origin(request: Request) -> list[tuple[str, str]]:
+    if (origin := request.origin) is None:
+        return []
+    people = [("for", origin.requester), ("author", origin.author)]
+    graph = " ".join(filter(None, (origin.graph, origin.version)))
+    return [(name, views.visible(who)) for name, who in people if who] + (
+        [("graph", views.visible(graph))] if graph else []
+    )
 
 
 def _sentence(request: Request) -> str:

@@ -12,9 +12,22 @@ import typer
 from rich.text import Text
 
 from hitl_graph.cli import views
-from hitl_graph.cli.app import DATABASE, FAILED, TAMPERED, Command, Db, Failure, Json, app, check_database, emit, told
+from hitl_graph.cli.app import (
+    DATABASE,
+    FAILED,
+    TAMPERED,
+    Command,
+    Db,
+    Failure,
+    Json,
+    app,
+    check_database,
+    directory,
+    emit,
+    told,
+)
 from hitl_graph.cli.progress import counted
-from hitl_graph.cli.waiting import Finding, claims, stuck_effects, stuck_requests
+from hitl_graph.cli.waiting import Finding, claims, stuck_effects, stuck_requests, undecidable
 from hitl_graph.cli.working import attached, load_graph
 from hitl_graph.errors import HitlError
 from hitl_graph.ledger import Ledger
@@ -67,10 +80,11 @@ def _all(db: str, graph: str | None, stuck: timedelta) -> Iterator[Finding]:
     try:
         check_database(db)
         yield from _file(db)
-        with Ledger.open(db) as ledger:
+        with Ledger.open(db, directory=directory()) as ledger:
             yield from _database(ledger)
             yield from _log(ledger)
             yield from stuck_requests(ledger, stuck)
+            yield from undecidable(ledger)
             yield from stuck_effects(ledger)
             yield from claims(ledger)
     except Exception as exc:

@@ -1,5 +1,6 @@
 """`hitl history`: what was asked, decided and executed in a thread."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,6 +14,8 @@ from hitl_graph.model import Decision, Request
 
 __all__: list[str] = []
 
+_BY_PEOPLE = ("voted", "claimed", "handed_back", "delegated", "taken_back")
+_BY_TIME = ("reminded", "escalated", "timed_out")
 _HAPPENED = {"done": "ran", "reserved": "started", "not_done": "not done", "paused": "asks itself"}
 
 
@@ -62,9 +65,10 @@ def _events(ledger: Ledger, thread: str) -> Iterator[dict[str, Any]]:
         if request.decided_at is not None:
             name = views.DONE[request.decision.type] if request.decision else "decided"
             yield event(request.decided_at, name, request.id, request.reviewer, _answer(request, request.decision))
-    for at_ms, state, request_id in queries.closings(ledger, thread):
-        known = asked.get(request_id)
-        yield event(at_ms, state, request_id, None, views.visible((known.note if known else None) or ""))
+    for at_ms, name, request_id, actor, body in queries.closings(ledger, thread):
+        known, people = asked.get(request_id), name in _BY_PEOPLE
+        text = _handled(name, body) if people or name in _BY_TIME else (known.note if known else None) or ""
+        yield event(at_ms, name.replace("_", " "), request_id, actor if people else None, views.visible(text))
     for denial in ledger.read(denials.of_thread, thread):
         shown = views.visible(denial.tool) if denial.args is None else views.call(denial.tool, denial.args)
         yield event(denial.at, "denied", None, None, f"{shown}  ({views.visible(denial.reason)})")
@@ -74,6 +78,22 @@ def _events(ledger: Ledger, thread: str) -> Iterator[dict[str, Any]]:
         text = f"{views.visible(row['tool'])} {row['state']}{took}{error}  ({views.visible(row['reason'])})"
         happened = _HAPPENED.get(row["state"], str(row["state"]))
         yield event(row["started_ms"], happened, row["request_id"], None, text)
+
+
+def _handled(name: str, body: dict[str, Any]) -> str:
+    """What somebody did with a request that waits, or what time did."""
+    match name:
+        case "voted" if isinstance(text := body.get("vote"), str):
+            vote = json.loads(text)
+            return str(vote.get("type")) + (f': "{vote["message"]}"' if vote.get("message") else "")
+        case "claimed" if isinstance(until := body.get("until_ms"), int):
+            return f"until {views.clock(until)}"
+        case "delegated":
+            return f"to {body.get('to')}" + (f': "{body["comment"]}"' if body.get("comment") else "")
+        case "reminded" | "escalated" if isinstance(to := body.get("to"), list):
+            return f"to {' or '.join(map(str, to))}"
+        case _:
+            return ""
 
 
 def _answer(request: Request, decision: Decision | None) -> str:

@@ -8,8 +8,21 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from hitl_graph.cli import queries, views
-from hitl_graph.cli.app import USAGE, Command, Db, Failure, Json, answers_at, app, emit, note, open_ledger
+from hitl_graph.cli import queries, standings, views
+from hitl_graph.cli.app import (
+    USAGE,
+    As,
+    Command,
+    Db,
+    Failure,
+    Json,
+    answers_at,
+    app,
+    emit,
+    note,
+    open_ledger,
+    reviewer_name,
+)
 from hitl_graph.cli.cards import card, facts
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
@@ -24,6 +37,8 @@ def inbox(
     db: Db = "agent.db",
     thread: Annotated[str | None, typer.Option(help="Only of this thread.")] = None,
     kind: Annotated[str | None, typer.Option(help="approval, review, escalation or question.")] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only what you may decide now; see hitl whoami.")] = False,
+    reviewer: As = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 50,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Go on after this request.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show what changes. Ctrl-C ends it.")] = False,
@@ -36,14 +51,14 @@ def inbox(
     """
     if kind is not None and kind not in (kinds := get_args(Kind)):
         raise Failure(USAGE, f"--kind is one of {', '.join(kinds)}, not {kind!r}")
-    out = views.console()
+    out, who = views.console(), reviewer_name(reviewer) if mine else None
     if watch and not as_json and not out.is_terminal:
         raise Failure(USAGE, "--watch draws on a terminal; for a program use --watch --json")
     with open_ledger(db) as ledger:
         cursor = queries.find(ledger, after).id if after else None
 
         def look(rows: int) -> list[Request]:
-            return Inbox(ledger).pending(kind=kind, thread_id=thread, limit=rows, after=cursor)
+            return Inbox(ledger).pending(kind=kind, thread_id=thread, reviewer=who, limit=rows, after=cursor)
 
         if watch:
             try:
@@ -52,10 +67,13 @@ def inbox(
                 return
         waiting = look(limit + 1)
         if as_json:
+            known = queries.standings(ledger, waiting[:limit])
             for request in waiting[:limit]:
-                emit(facts(request))
+                emit(facts(request, known[request.id]))
         elif waiting:
             views.show(out, [_listing(ledger, out, waiting[:limit])])
+        elif who is not None:
+            note(f"Nothing waits for {views.visible(who)}.")
         else:
             note("Nothing waits." if not (thread or kind or after) else "Nothing waits that fits these options.")
         if len(waiting) > limit and not as_json:
@@ -65,6 +83,7 @@ def inbox(
 
 def _listing(ledger: Ledger, out: Console, waiting: list[Request]) -> Text:
     now, short = ledger.clock(), queries.short_ids(ledger, [request.id for request in waiting])
+    known = queries.standings(ledger, waiting)
     rows = [
         (
             short[r.id],
@@ -73,10 +92,15 @@ def _listing(ledger: Ledger, out: Console, waiting: list[Request]) -> Text:
             r.kind,
             views.what(r),
             views.visible(r.reason) or "-",
+            *(cell or "-" for cell in standings.columns(r, known[r.id], now)),
         )
         for r in waiting
     ]
-    return views.table(out, ("ID", "AGE", "THREAD", "KIND", "WANTS", "WHY"), rows, whole=(0, 1, 3), main=4)
+    headers = ["ID", "AGE", "THREAD", "KIND", "WANTS", "WHY", "WHO", "VOTES", "NEXT"]
+    plain = {"WHO": "anybody", "VOTES": "-", "NEXT": "-"}
+    kept = [n for n, name in enumerate(headers) if name not in plain or any(row[n] != plain[name] for row in rows)]
+    whole = [n for n, at in enumerate(kept) if headers[at] in ("ID", "AGE", "KIND", "VOTES", "NEXT")]
+    return views.table(out, [headers[n] for n in kept], [[row[n] for n in kept] for row in rows], whole=whole, main=4)
 
 
 def _watch(ledger: Ledger, out: Console, look: Callable[[int], list[Request]], limit: int, interval: float) -> None:
@@ -110,9 +134,10 @@ def _stream(ledger: Ledger, out: Console, look: Callable[[int], list[Request]], 
     with ledger.database.watch("inbox") as news:
         while True:
             waiting = look(1_000_000)
-            for request in waiting:
-                if request.id not in told:
-                    emit(facts(request))
+            new = [request for request in waiting if request.id not in told]
+            known = queries.standings(ledger, new)
+            for request in new:
+                emit(facts(request, known[request.id]))
             told = {request.id for request in waiting}
             news.wait(interval)
 
@@ -128,9 +153,11 @@ def show(
     with open_ledger(db) as ledger:
         request = queries.find(ledger, request_id)
         ran = [row for row in ledger.executed(request.thread_id) if row["request_id"] == request.id]
+        standing = queries.standings(ledger, [request])[request.id]
         if as_json:
-            emit(facts(request) | {"executed": ran})
+            emit(facts(request, standing) | {"executed": ran})
             return
         out = views.console()
         short = queries.short_ids(ledger, [request.id])[request.id]
-        views.show(out, card(out, request, ran, ledger.clock(), short, answers_at(ctx, db)))
+        here, people = answers_at(ctx, db), ledger.directory
+        views.show(out, card(out, request, standing, ran, ledger.clock(), short, here, people))

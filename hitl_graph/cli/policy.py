@@ -203,11 +203,10 @@ def _call(data: Any) -> Call | None:
 
 def _told(call: Call, verdict: Verdict, found: list[Considered], read: Policy, every: bool) -> Iterator[Text | str]:
     out = views.console()
-    mode = getattr(read, "mode", "default")
     yield views.call(call.name, dict(call.args))
     yield Text(f"{verdict.outcome.upper()}: {views.visible(verdict.reason)}", style=f"bold {_COLOURS[verdict.outcome]}")
-    if mode != "default":
-        yield f"The policy's mode is {mode}, which may change what becomes of it."
+    if verdict.rules is not None:
+        yield f"The mode is {read.mode}; by the rules alone it is {verdict.rules.outcome}: {verdict.rules.reason}"
     if verdict.outcome == "ask":
         yield ""
         yield from views.pairs(_people(verdict))
@@ -280,7 +279,7 @@ def _count(rules: Iterable[Rule]) -> str:
 def _as_json(call: Call, verdict: Verdict, found: list[Considered], read: Policy) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": call.name, "args": dict(call.args), "outcome": verdict.outcome, "reason": verdict.reason,
-        "mode": getattr(read, "mode", "default"),
+        "mode": read.mode,
     }  # fmt: skip
     if verdict.outcome == "ask":
         terms = verdict.terms or Terms()

@@ -1,15 +1,27 @@
 """What the command line reads from the ledger beyond its public questions. Nothing here writes."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hitl_graph.cli.app import UNKNOWN, Failure
 from hitl_graph.errors import UnknownRequestError
-from hitl_graph.ledger import Ledger, requests
+from hitl_graph.ledger import Ledger, deciding, requests
 from hitl_graph.model import Request
 from hitl_graph.storage import Transaction
+from hitl_graph.voting import Standing, Vote, standing
 
-__all__ = ["audit_rows", "closings", "counts", "find", "largest_threads", "require_thread", "short_ids", "thread"]
+__all__ = [
+    "audit_rows",
+    "closings",
+    "counts",
+    "find",
+    "largest_threads",
+    "require_thread",
+    "short_ids",
+    "standings",
+    "thread",
+]
 
 _SHORTEST, _TYPED = 6, 4
 _AUDIT = ("seq", "at_ms", "event", "thread_id", "subject", "actor", "body", "hash")
@@ -51,6 +63,16 @@ def short_ids(ledger: Ledger, ids: Sequence[str]) -> dict[str, str]:
     return {own: own[:length] for own in ids}
 
 
+def standings(ledger: Ledger, found: Sequence[Request]) -> dict[str, Standing]:
+    """How far these requests are."""
+
+    def work(tx: Transaction) -> dict[str, tuple[Vote, ...]]:
+        return deciding.votes_on(tx, [request.id for request in found])
+
+    votes, now_ms = ledger.read(work) if found else {}, ledger.now_ms()
+    return {request.id: standing(request, votes[request.id], now_ms) for request in found}
+
+
 def thread(ledger: Ledger, name: str) -> str | None:
     """The thread of this name, or the only one whose name begins so; None if there is no such thread."""
 
@@ -70,16 +92,17 @@ def thread(ledger: Ledger, name: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def closings(ledger: Ledger, thread_id: str) -> list[tuple[int, str, str]]:
-    """When requests of a thread were delivered or given up: (at_ms, state, request id)."""
+def closings(ledger: Ledger, thread_id: str) -> list[tuple[int, str, str, str, dict[str, Any]]]:
+    """What became of the requests of a thread besides their decision: (at_ms, event, request id, actor, body)."""
 
-    def work(tx: Transaction) -> list[tuple[int, str, str]]:
+    def work(tx: Transaction) -> list[tuple[int, str, str, str, dict[str, Any]]]:
         rows = tx.execute(
-            "SELECT at_ms, substr(event, 9), subject FROM hitl_audit WHERE thread_id = ? AND event LIKE 'request.%'"
-            " AND event NOT IN ('request.opened', 'request.parked', 'request.hailed', 'request.decided') ORDER BY seq",
+            "SELECT at_ms, substr(event, 9), subject, actor, body FROM hitl_audit WHERE thread_id = ?"
+            " AND event LIKE 'request.%' AND event NOT IN ('request.opened', 'request.parked', 'request.hailed',"
+            " 'request.heeded', 'request.decided') ORDER BY seq",
             (thread_id,),
         )
-        return [(row[0], row[1], row[2]) for row in rows]
+        return [(*row[:4], json.loads(row[4]) if row[4] else {}) for row in rows]
 
     return ledger.read(work)
 

@@ -11,7 +11,7 @@ from hitl_graph.cli import views
 from hitl_graph.drafts import difference, excerpt, files, place
 from hitl_graph.model import Comment, Request, Word
 
-__all__ = ["THEN", "changes", "contents", "remarks", "sentence", "typed"]
+__all__ = ["THEN", "changes", "coloured", "contents", "remarks", "sentence", "typed"]
 
 _QUOTE = 60  # of what a comment is about
 _TYPED: dict[Word, str] = {
@@ -63,7 +63,7 @@ def contents(out: Console, request: Request) -> list[Text | str]:
         lines += ["", Text(f"Asked for by {by}, about the draft before", style="bold")]
         lines += views.quoted(out, views.block(review.feedback), "  ") if review.feedback else []
         lines += remarks(out, review.comments, review.previous)
-        lines += ["", Text("Changed since", style="bold"), *_coloured(out, review.diff)]
+        lines += ["", Text("Changed since", style="bold"), *coloured(out, review.diff)]
     return lines
 
 
@@ -100,10 +100,11 @@ def _at(comment: Comment, draft: JsonValue) -> str:
 
 def changes(out: Console, before: JsonValue, after: JsonValue) -> list[Text]:
     """What changed from one draft to another."""
-    return _coloured(out, difference(before, after))
+    return coloured(out, difference(before, after))
 
 
-def _coloured(out: Console, diff: str | None) -> list[Text]:
+def coloured(out: Console, diff: str | None) -> list[Text]:
+    """A diff, line by line."""
     if not diff:
         return [Text("  nothing", style="dim")]
     styles = {"+": "green", "-": "red", "@": "dim"}

@@ -1,17 +1,18 @@
 """What does not go on by itself: for `hitl doctor`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from hitl_graph.cli import queries, views
+from hitl_graph.cli import queries, standings, views
 from hitl_graph.cli.app import FAILED
 from hitl_graph.ledger import Ledger, owner, requests
 from hitl_graph.model import Request
+from hitl_graph.reviewers import Reviewer
 from hitl_graph.storage import Transaction
 
-__all__ = ["Finding", "claims", "stuck_effects", "stuck_requests"]
+__all__ = ["Finding", "claims", "stuck_effects", "stuck_requests", "undecidable"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,39 @@ def stuck_requests(ledger: Ledger, stuck: timedelta) -> Iterator[Finding]:
     if not undelivered and not unparked and not untaken:
         waiting = len(ledger.pending_rows())
         yield Finding("requests", "ok", f"{waiting} waiting for a person, none stuck")
+
+
+def undecidable(ledger: Ledger) -> Iterator[Finding]:
+    """What waits for more people than the directory knows."""
+    asked = [request for request in ledger.pending_rows() if request.terms is not None and request.terms.names_people]
+    if not asked:
+        return
+    known = queries.standings(ledger, asked)
+    if not isinstance(ledger.directory, Iterable):
+        roles = {s for one in known.values() for s in one.reviewers if ":" in s}
+        if roles:
+            yield Finding(
+                "people", "note", f"{len(asked)} wait for {', '.join(sorted(roles))}; who that is, is not known here",
+                "give --directory FILE, and it is checked whether there is anybody",
+            )  # fmt: skip
+        return
+    people: list[Reviewer] = list(ledger.directory)
+    short_of = dict[str, list[Request]]()
+    for request in asked:
+        standing = known[request.id]
+        free = [who.name for who in standings.able(request, standing, people)]
+        if len(free) < standing.left:
+            there = f"the directory has {', '.join(free) if free else 'nobody'}"
+            wanted = f"{standing.left} of {standings.asked(standing.reviewers)} needed, {there}"
+            short_of.setdefault(wanted, []).append(request)
+    for wanted, found in short_of.items():
+        ends = all(r.terms and len(r.terms.schedule) > r.fired for r in found)
+        yield Finding(
+            "too few people", "note" if ends else "problem", f"{_named(ledger, found, 'created_at')}: {wanted}",
+            "give somebody the role in the directory" + (", or wait for the deadline" if ends else ""),
+        )  # fmt: skip
+    if not short_of:
+        yield Finding("people", "ok", f"for each of {len(asked)} that wait for certain people there are enough")
 
 
 def _named(ledger: Ledger, found: list[Request], since: str) -> str:

@@ -119,9 +119,11 @@ def attached(graph: Any, db: str | None, *, explicit: bool) -> Generator[tuple[A
             check_database(db)
             from hitl_graph.checkpointers import SqliteCheckpointer
 
-            saver = stack.enter_context(SqliteCheckpointer(db))
+            saver = stack.enter_context(SqliteCheckpointer(db, directory=shared.directory()))
             graph = graph.copy(update={"checkpointer": saver})
         ledger = getattr(saver, "ledger", None) or _ledger_of_nodes(graph)
+        if ledger is not None and (people := shared.directory()) is not None:
+            ledger.directory = people
         if ledger is None:
             if db is None:
                 raise Failure(

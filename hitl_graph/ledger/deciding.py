@@ -77,7 +77,8 @@ def decide(
 
     Raises:
         UnknownRequestError: No such request.
-        AlreadyDecidedError: It is decided, or this person has answered.
+        AlreadyDecidedError: It is decided.
+        AlreadyVotedError: This person has answered.
         StaleRequestError: It is not asked any more, or something else is.
         NotEntitledError: This person may not decide it.
         ClaimedError: Others are at it.
@@ -95,15 +96,13 @@ def decide(
             request.id, "a standing permission needs somebody who was authenticated. Nothing was recorded"
         )
     name = next((vote.reviewer for vote in before if same(vote.reviewer, reviewer.name)), reviewer.name)
-    veto = entitled.veto and is_no(request, decision)
-    behalf, rights = (None, ()) if veto else (entitled.behalf, entitled.selectors)
-    vote = Vote(name, decision, channel, now, stage=request.stage, behalf=behalf, rights=rights)
-    check_vote(request, before, vote, entitled)
-    if not veto:
+    vote = Vote(name, decision, channel, now, stage=request.stage, behalf=entitled.behalf, rights=entitled.selectors)
+    check_vote(request, before, vote, veto=entitled.veto)
+    if not (entitled.veto and is_no(request, decision)):
         check_claims(request, before, name, now)
     _store(tx, now_ms, request, vote)
     after = (*(earlier for earlier in before if earlier.reviewer != vote.reviewer), vote)
-    result = outcome(request, after, vote, veto=veto)
+    result = outcome(request, after, vote, veto=entitled.veto)
     if result == "decided":
         names = agreed(request, after, decision) if request.terms else vote.reviewer
         settled = requests.settle(tx, now_ms, request, decision, reviewer=names, channel=channel)
@@ -111,7 +110,9 @@ def decide(
             _give(tx, now_ms, request, decision, after, by=names)
         return settled
     stage = request.stage + (result == "next")
-    changed = requests.move_on(tx, request, stage=stage, fired=request.fired)
+    done = request.handling and request.handling.without_claim(vote.reviewer)
+    settled = request.model_copy(update={"handling": done})
+    changed = requests.move_on(tx, settled, stage=stage, fired=request.fired)
     body: dict[str, Any] = {"vote": requests.decision_text(decision), "voter": vote.reviewer, "stage": stage}
     audit.append(tx, now_ms, "request.voted", request.id, body, thread_id=request.thread_id, actor=vote.reviewer)
     requests.check_waiting(request, changed)
@@ -125,12 +126,12 @@ def _give(
     """Record the standing permission in a decision, with those who agreed to it and the terms on which they did."""
     assert decision.grant is not None
     wanted = proposal(decision)
-    agreeing = [vote for vote in votes if proposal(vote.decision) == wanted]
-    people, voters = [vote.behalf or vote.reviewer for vote in agreeing], [vote.reviewer for vote in agreeing]
+    # Under other terms, only those are counted again who used their own right.
+    people = [vote.reviewer for vote in votes if vote.behalf is None and proposal(vote.decision) == wanted]
     try:
         grants.give(
             tx, now_ms, decision.grant, tool=request.action.name if request.action else None, by=by, people=people,
-            voters=voters,            terms=request.terms, request_id=request.id, note=decision.message,
+            terms=request.terms, request_id=request.id, note=decision.message,
         )  # fmt: skip
     except GrantError as exc:
         raise InvalidDecisionError(request.id, str(exc)) from exc

@@ -36,8 +36,7 @@ class Given:
 
     Attributes:
         grant: What it covers. Once redacted, only its tool.
-        people: Who agreed to it, or whose right they used.
-        voters: Who answered, in the same order.
+        people: Who agreed to it in their own right.
         terms: On which terms they did; None: one answer of anybody.
         used: How many calls it let through.
         spent: What those within the budget's time took of it.
@@ -48,7 +47,6 @@ class Given:
     id: str
     grant: Grant
     people: tuple[str, ...]
-    voters: tuple[str, ...]
     terms: Terms | None
     request_id: str | None
     given_by: str
@@ -98,7 +96,6 @@ def give(
     tool: str | None = None,
     by: str,
     people: Sequence[str],
-    voters: Sequence[str] | None = None,
     terms: Terms | None = None,
     request_id: str | None = None,
     note: str | None = None,
@@ -107,8 +104,6 @@ def give(
 
     Args:
         tool: What it is for, where the grant itself does not say.
-        people: Who agreed to it, or whose right they used.
-        voters: Who answered, in the same order; None: the same people.
 
     Raises:
         GrantError: It names no tool, or has ended already.
@@ -122,7 +117,6 @@ def give(
     scope: dict[str, Any] = {
         "grant": made.model_dump(mode="json", exclude_defaults=True),
         "people": list(people),
-        "voters": list(people if voters is None else voters),
         "terms": None if terms is None else terms.unscheduled.model_dump(mode="json"),
     }
     own, expires_ms = secrets.token_hex(10), made.expires_at and round(made.expires_at.timestamp() * 1000)
@@ -254,14 +248,11 @@ def _given(tx: Transaction, now_ms: int, row: Sequence[Any], *, counted: bool = 
     """Read one; counting what it let through takes longer the more that was."""
     own, tool, scope, request_id, by, given_ms, expires_ms, revoked_ms, revoked_by, note, why = row
     try:
-        kept: dict[str, Any] = (
-            json.loads(scope) if scope else {"grant": {"tool": tool}, "people": [], "voters": [], "terms": None}
-        )
-        grant = Grant.model_validate(kept["grant"])
-        people, voters = (_STRINGS.validate_python(kept[who]) for who in ("people", "voters"))
+        kept: dict[str, Any] = json.loads(scope) if scope else {"grant": {"tool": tool}, "people": [], "terms": None}
+        grant, people = Grant.model_validate(kept["grant"]), _STRINGS.validate_python(kept["people"])
         terms = None if kept["terms"] is None else Terms.model_validate(kept["terms"])
     except (ValueError, LookupError, TypeError, ValidationError):  # damaged: it covers nothing
-        grant, people, voters, terms, revoked_ms = Grant(tool=tool), (), (), None, revoked_ms or given_ms
+        grant, people, terms, revoked_ms = Grant(tool=tool), (), None, revoked_ms or given_ms
     used = _used(tx, own) if counted else 0
     spent = _spent(tx, now_ms, own, grant.budget.per) if counted and grant.budget else Fraction(0)
     status: Literal["live", "revoked", "expired", "used up"] = "live"
@@ -272,7 +263,7 @@ def _given(tx: Transaction, now_ms: int, row: Sequence[Any], *, counted: bool = 
     elif grant.uses is not None and used >= grant.uses:
         status = "used up"
     return Given(
-        own, grant, people, voters, terms, request_id, by, _at(given_ms),
+        own, grant, people, terms, request_id, by, _at(given_ms),
         None if revoked_ms is None else _at(revoked_ms), revoked_by, note, why, used, spent, status,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hitl_graph.errors import NotEntitledError, StaleRequestError
-from hitl_graph.handling import Claim, Delegation, Handling
+from hitl_graph.handling import Absence, Claim, Delegation, Handling
 from hitl_graph.ledger import audit, requests
 from hitl_graph.ledger.deciding import check_open, check_turn, votes
 from hitl_graph.model import Request
@@ -24,12 +24,15 @@ def claim(
     """Take a request in hand, or keep it for longer: others cannot decide it until then.
 
     Raises:
-        NotEntitledError: This person may not decide it.
+        NotEntitledError: This person may not decide it, or is not known, or needs no claim.
         ClaimedError: As many others are at it as are still needed.
     """
     request = _open(tx, now_ms, request_id)
     before = votes(tx, request.id)
-    may_decide(request, reviewer, away, before)
+    if reviewer.is_anonymous:
+        raise NotEntitledError(request.id, "nobody was authenticated, and a claim has to be somebody's")
+    if not may_decide(request, reviewer, away, before).selectors:
+        raise NotEntitledError(request.id, f"{reviewer.name} may only reject it, at any time; that needs no claim")
     check_claims(request, before, reviewer.name, _at(now_ms))
     handling = request.handling or Handling()
     others = tuple(c for c in handling.claimed(_at(now_ms)) if not same(c.reviewer, reviewer.name))
@@ -48,46 +51,62 @@ def hand_back(
     """
     request = _open(tx, now_ms, request_id)
     handling, stage = request.handling or Handling(), request.stage
-    claims = handling.claimed(_at(now_ms))
-    kept = tuple(c for c in claims if not same(c.reviewer, reviewer.name))
-    got = next((step for step in handling.given(stage) if same(step.to, reviewer.name)), None)
-    if got is None and kept == claims:
+    handling = handling.model_copy(update={"claims": handling.claimed(_at(now_ms))})
+    used = any(v.behalf and v.stage == stage and same(v.reviewer, reviewer.name) for v in votes(tx, request.id))
+    given = tuple(
+        step.model_copy(update={"back": True})
+        if step.stage == stage and not step.back and same(step.to, reviewer.name) and not used
+        else step
+        for step in handling.delegations
+    )
+    if handling.gave_away(reviewer.name, stage) and given != handling.delegations:
+        raise StaleRequestError(request.id, f"{reviewer.name} delegated it further; take that back first")
+    new = handling.without_claim(reviewer.name).model_copy(update={"delegations": given})
+    if new == handling:
         raise StaleRequestError(request.id, f"{reviewer.name} has neither claimed it nor been given a vote")
-    if got is not None:
-        _check_unused(tx, request, got)
-        if any(same(step.by, reviewer.name) and same(step.whose, got.whose) for step in handling.given(stage)):
-            raise StaleRequestError(request.id, f"{reviewer.name} delegated it further; take that back first")
-    given = tuple(step.model_copy(update={"back": True}) if step is got else step for step in handling.delegations)
-    new = Handling(claims=kept, delegations=given)
     return _store(tx, now_ms, request, new, "request.handed_back", {}, actor=reviewer.name)
 
 
 def take_back(
     tx: Transaction, now_ms: int, request_id: str, *, reviewer: Reviewer, away: tuple[Reviewer, ...] = ()
 ) -> Request:
-    """End a delegation by this person, or by a deputy of theirs, and those that came of it, with their claims.
+    """End a delegation by this person, and those that came of it.
 
     Raises:
         StaleRequestError: There is none, or whoever got the vote has used it.
     """
     request = _open(tx, now_ms, request_id)
-    handling = request.handling or Handling()
-    given = handling.given(request.stage)
-    first = next((i for i, d in enumerate(given) if same(d.by, reviewer.name) or same(d.whose, reviewer.name)), None)
-    if first is None:
+    handling, stage = request.handling or Handling(), request.stage
+    if not handling.gave_away(reviewer.name, stage):
         raise StaleRequestError(request.id, f"{reviewer.name} has not delegated it")
-    _check_unused(tx, request, given[first])
-    ended = [step for step in given[first:] if same(step.whose, given[first].whose)]
-    kept = tuple(c for c in handling.claims if not any(same(c.reviewer, step.to) for step in ended))
-    marked = tuple(step.model_copy(update={"back": True}) if step in ended else step for step in handling.delegations)
-    new = Handling(claims=kept, delegations=marked)
+    holders = _holders(handling, reviewer.name, stage)
+    if used := next((v for v in votes(tx, request.id) if v.behalf and _among(v.reviewer, holders)), None):
+        raise StaleRequestError(request.id, f"{used.reviewer} has voted with it already")
+    taken, holder = list(handling.delegations), reviewer.name
+    while (at := _given_by(taken, holder, stage)) is not None:
+        holder = taken[at].to
+        taken[at] = taken[at].model_copy(update={"back": True})
+    new = handling.model_copy(update={"delegations": tuple(taken)})
+    for name in holders:  # who has no vote any more is not at it any more
+        new = new.without_claim(name)
     return _store(tx, now_ms, request, new, "request.taken_back", {}, actor=reviewer.name)
 
 
-def _check_unused(tx: Transaction, request: Request, given: Delegation) -> None:
-    """Refuse to give back a vote that was used."""
-    if used := next((v for v in votes(tx, request.id) if v.behalf and same(v.behalf, given.whose)), None):
-        raise StaleRequestError(request.id, f"{used.reviewer} has voted with it already")
+def _holders(handling: Handling, name: str, stage: int) -> list[str]:
+    """Through whose hands a vote went after this person gave it."""
+    steps, holders = list(handling.delegations), [name]
+    while (at := _given_by(steps, holders[-1], stage)) is not None and not _among(steps[at].to, holders):
+        holders.append(steps[at].to)
+    return holders[1:]
+
+
+def _among(name: str, names: list[str]) -> bool:
+    return any(same(name, other) for other in names)
+
+
+def _given_by(delegations: list[Delegation], name: str, stage: int) -> int | None:
+    found = (i for i, d in enumerate(delegations) if d.stage == stage and not d.back and same(d.by, name))
+    return next(found, None)
 
 
 def delegate(
@@ -102,43 +121,41 @@ def delegate(
     """
     request = _open(tx, now_ms, request_id)
     before = votes(tx, request.id)
-    right = may_decide(request, reviewer, away, before)
+    right = may_decide(request, reviewer, (), before)  # a deputy decides, or leaves it to whoever is back
     terms, handling, stage = request.terms or Terms(), request.handling or Handling(), request.stage
-    whose = right.behalf or reviewer.name
     if not right.selectors:
         raise NotEntitledError(request.id, f"{reviewer.name} has a veto, and a veto cannot be delegated")
     for vote in before:
-        if any(same(vote.reviewer, name) for name in (reviewer.name, to.name)) or same(vote.behalf or "", whose):
+        names = (vote.reviewer, vote.behalf or vote.reviewer)
+        if any(same(name, person) for name in names for person in (reviewer.name, to.name)):
             raise StaleRequestError(request.id, f"{vote.reviewer} has voted already; nothing was delegated")
     if to.is_anonymous or any(same(to.name, excluded) for excluded in terms.excluded):
         raise NotEntitledError(request.id, f"{to.name} may not decide it, so it cannot be delegated to them")
     if not any(selects(selector, to) for selector in terms.delegates):
         raise NotEntitledError(request.id, f"it may be delegated only to {' or '.join(terms.delegates)}, not {to.name}")
-    chain = {n for step in handling.given(stage) for n in (step.by, step.to, step.whose)} | {reviewer.name, whose}
+    chain = {name for step in handling.given(stage) for name in (step.by, step.to)} | {reviewer.name}
     if any(same(name, to.name) for name in chain):
         raise StaleRequestError(request.id, f"{to.name} has given or got it already; nothing was delegated")
     step = Delegation(
-        by=reviewer.name, to=to.name, whose=whose, rights=right.selectors, at=_at(now_ms), stage=stage, comment=comment
+        by=reviewer.name, to=to.name, at=_at(now_ms), stage=stage, rights=right.selectors, comment=comment
     )
-    kept = tuple(c for c in handling.claims if not same(c.reviewer, reviewer.name))
-    new = Handling(claims=kept, delegations=(*handling.delegations, step))
+    kept = handling.without_claim(reviewer.name)
+    new = kept.model_copy(update={"delegations": (*handling.delegations, step)})
     body = {"to": to.name, "comment": comment}
     return _store(tx, now_ms, request, new, "request.delegated", body, actor=reviewer.name)
 
 
-def leave(
-    tx: Transaction, now_ms: int, reviewer: str, deputy: str, from_: datetime, until: datetime, *, actor: str
-) -> str:
-    """Note that somebody is out of office, and who may decide in their place. Returns the id of the note."""
-    absence = os.urandom(6).hex()
-    span = [round(at.timestamp() * 1000) for at in (from_, until)]
+def leave(tx: Transaction, now_ms: int, absence: Absence, *, actor: str) -> None:
+    """Note that somebody is out of office, and who may decide in their place."""
+    own = os.urandom(6).hex()
+    span = [round(at.timestamp() * 1000) for at in (absence.start, absence.until)]
     tx.execute(
         "INSERT INTO hitl_absences (id, reviewer, deputy, from_ms, until_ms) VALUES (?,?,?,?,?)",
-        (absence, reviewer, deputy, *span),
+        (own, absence.reviewer, absence.deputy, *span),
     )
-    body = {"reviewer": reviewer, "deputy": deputy, "from_ms": span[0], "until_ms": span[1]}
-    audit.append(tx, now_ms, "absence.noted", absence, body, thread_id=None, actor=actor)
-    return absence
+    body = {"reviewer": absence.reviewer, "deputy": absence.deputy, "from_ms": span[0], "until_ms": span[1]}
+    audit.append(tx, now_ms, "absence.noted", own, body, thread_id=None, actor=actor)
+    tx.notify("inbox")
 
 
 def returned(tx: Transaction, now_ms: int, reviewer: str, *, actor: str) -> int:
@@ -146,8 +163,14 @@ def returned(tx: Transaction, now_ms: int, reviewer: str, *, actor: str) -> int:
     ended = tx.execute("SELECT id, reviewer FROM hitl_absences WHERE until_ms > ? ORDER BY id", (now_ms,)).fetchall()
     mine = [row[0] for row in ended if same(row[1], reviewer)]
     for absence in mine:
-        tx.execute("UPDATE hitl_absences SET until_ms = ? WHERE id = ?", (now_ms, absence))
+        tx.execute(
+            "UPDATE hitl_absences SET until_ms = ?, from_ms = CASE WHEN from_ms > ? THEN ? ELSE from_ms END"
+            " WHERE id = ?",
+            (now_ms, now_ms, now_ms, absence),
+        )
         audit.append(tx, now_ms, "absence.ended", absence, {"until_ms": now_ms}, thread_id=None, actor=actor)
+    if mine:
+        tx.notify("inbox")
     return len(mine)
 
 
@@ -159,13 +182,13 @@ def deputised(tx: Transaction, now_ms: int, deputy: str) -> list[str]:
     return list(dict.fromkeys(row[0] for row in rows if same(row[1], deputy)))
 
 
-def absences(tx: Transaction, now_ms: int) -> list[dict[str, Any]]:
-    """Who is or will be out of office: id, reviewer, deputy, from_ms, until_ms."""
+def absences(tx: Transaction, now_ms: int) -> list[Absence]:
+    """Who is or will be out of office, in the order in which they leave."""
     rows = tx.execute(
-        "SELECT id, reviewer, deputy, from_ms, until_ms FROM hitl_absences WHERE until_ms > ? ORDER BY from_ms, id",
+        "SELECT reviewer, deputy, from_ms, until_ms FROM hitl_absences WHERE until_ms > ? ORDER BY from_ms, id",
         (now_ms,),
     )
-    return [dict(zip(("id", "reviewer", "deputy", "from_ms", "until_ms"), row, strict=True)) for row in rows]
+    return [Absence(reviewer=row[0], deputy=row[1], start=_at(row[2]), until=_at(row[3])) for row in rows]
 
 
 def _at(ms: int) -> datetime:

@@ -26,6 +26,7 @@ __all__ = [
     "for_actions",
     "get",
     "hail",
+    "heed",
     "is_hailed",
     "known",
     "look_up",
@@ -131,15 +132,29 @@ def for_actions(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Request]
 def hail(tx: Transaction, now_ms: int, thread_id: str, checkpoint_id: str) -> None:
     """Note that an answer came which names no question: it can mean what is asked now, nothing that is asked later.
 
-    Only for requests for which that makes a difference: when they were asked, such an answer lay around already.
+    Only for requests for which that makes a difference: when they were asked, such an answer lay around already; or
+    one may lie around that was refused, or was the vote of somebody else.
     """
     changed = tx.execute(
         "UPDATE hitl_requests SET hailed = 1 WHERE thread_id = ? AND checkpoint_id = ? AND state = 'pending'"
-        """ AND parked = 1 AND hailed = 0 AND shown LIKE '%"ignored":"%' RETURNING id""",
+        """ AND parked = 1 AND hailed = 0 AND (reviewers IS NOT NULL OR shown LIKE '%"ignored":"%') RETURNING id""",
         (thread_id, checkpoint_id),
     ).fetchall()
     for (request_id,) in changed:
         audit.append(tx, now_ms, "request.hailed", request_id, {}, thread_id=thread_id, actor="graph")
+
+
+def heed(tx: Transaction, now_ms: int, request_id: str) -> bool:
+    """Note that an answer which names no question is looked at now: it counts once, for whoever sent it.
+
+    Returns:
+        Whether one came that was not looked at before.
+    """
+    changed = tx.execute("UPDATE hitl_requests SET hailed = 0 WHERE id = ? AND hailed = 1", (request_id,))
+    if heeded := changed.rowcount == 1:
+        thread = tx.execute("SELECT thread_id FROM hitl_requests WHERE id = ?", (request_id,)).fetchone()[0]
+        audit.append(tx, now_ms, "request.heeded", request_id, {}, thread_id=thread, actor="graph")
+    return heeded
 
 
 def park(tx: Transaction, now_ms: int, thread_id: str, request_id: str, task_id: str, parked: int) -> None:
@@ -173,14 +188,13 @@ def pending(
     """What waits for people, oldest first; `after` is the id of the last request of the page before.
 
     Args:
-        among: Only what anybody may decide, or one of these sets of reviewers (see `asked_of`), or perhaps somebody
-            to whom it was delegated.
+        among: Only what anybody may decide, or one of these sets of reviewers (see `asked_of`), or
     """
     where, parameters = ["state = 'pending'", "parked = 1"], list[Any]()
     if among is not None:
         marks = ",".join("?" * len(among)) or "NULL"
-        where.append(f"(reviewers IS NULL OR reviewers IN ({marks}) OR handling LIKE ?)")
-        parameters += [*among, '%"to":%']  # no name in it: databases differ in what they take for the same one
+        where.append(f"(reviewers IS NULL OR reviewers IN ({marks}) OR handling LIKE '%\"to\":%')")
+        parameters += among
     if kind is not None:
         where.append("kind = ?")
         parameters.append(kind)
@@ -282,11 +296,12 @@ def check_waiting(request: Request, changed: Rows) -> None:
 def move_on(tx: Transaction, request: Request, *, stage: int, fired: int) -> Rows:
     """Store in which stage a waiting request is, and how many turns of its schedule have come.
 
-    Claims are on a stage, and end with it.
+    Claims are on a stage, and end with it; an escalation comes because nobody was fast enough, and ends them, too.
     """
     moved = request.model_copy(update={"stage": stage, "fired": fired})
     handling = request.handling
-    if handling is not None and stage != request.stage:
+    came = request.terms.schedule[request.fired : fired] if request.terms else ()
+    if handling is not None and (stage != request.stage or any(turn.then == "escalate" for turn in came)):
         handling = handling.model_copy(update={"claims": ()})
     return tx.execute(
         "UPDATE hitl_requests SET stage = ?, fired = ?, reviewers = ?, deadline_ms = ?, handling = ?"
@@ -303,12 +318,17 @@ def _waits_for(request: Request) -> tuple[str | None, int | None]:
 
 
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
-    """Ask again, because the graph itself refused the answer: it has checks that no schema tells."""
+    """Ask again, because the graph itself refused the answer: it has checks that no schema tells.
+
+    All votes are void. Delegations stand; claims do not.
+    """
+    kept = request.handling and request.handling.model_copy(update={"claims": ()})
+    again = request.model_copy(update={"stage": 0, "handling": kept})
     changed = tx.execute(
         "UPDATE hitl_requests SET state = 'pending', decided_ms = NULL, decision = NULL, reviewer ="
-        " NULL, channel = NULL, stage = CASE WHEN stage IS NULL THEN NULL ELSE 0 END, reviewers = ?,"
+        " NULL, channel = NULL, stage = CASE WHEN stage IS NULL THEN NULL ELSE 0 END, reviewers = ?, handling = ?,"
         " note = ? WHERE id = ? AND state = 'decided'",
-        (_waits_for(request.model_copy(update={"stage": 0}))[0], note, request.id),
+        (_waits_for(again)[0], again.handling and again.handling.model_dump_json(), note, request.id),
     )
     if changed.rowcount == 1:
         tx.execute("DELETE FROM hitl_votes WHERE request_id = ?", (request.id,))

@@ -2,8 +2,9 @@
 
 from hitl_graph.policy.deadline import Deadline, EndOfDay, Escalate
 from hitl_graph.policy.hours import Hours
-from hitl_graph.policy.modes import Mode
-from hitl_graph.policy.rules import Call, Outcome, Policy, Predicate, Rule, Verdict
+from hitl_graph.policy.policy import Policy
+from hitl_graph.policy.rules import Rule
+from hitl_graph.policy.verdict import Call, Mode, Outcome, Predicate, Verdict
 from hitl_graph.terms import Stage
 
 __all__ = [

@@ -7,12 +7,10 @@ CEL has no loops, no side effects and no access to anything but what it is given
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hitl_graph.errors import PolicyError
-
-if TYPE_CHECKING:
-    from hitl_graph.policy.rules import Call
+from hitl_graph.policy.verdict import Call
 
 __all__ = ["VARIABLES", "Condition"]
 

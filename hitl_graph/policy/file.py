@@ -4,7 +4,6 @@ Everything that is wrong with a file is told at once, each with its line. What i
 """
 
 import difflib
-import inspect
 import json
 import os
 import re
@@ -23,7 +22,8 @@ from hitl_graph.policy.hours import Hours
 from hitl_graph.policy.permissions import rules_of
 from hitl_graph.policy.positions import Path as Place
 from hitl_graph.policy.reading import NotReadableError, Source, read
-from hitl_graph.policy.rules import Fact, Outcome, Policy, Predicate, Rule
+from hitl_graph.policy.rules import Rule
+from hitl_graph.policy.verdict import Fact, Outcome, Predicate
 from hitl_graph.terms import Stage
 
 __all__ = ["from_file", "from_permissions", "load"]
@@ -129,19 +129,7 @@ def _settings(source: Source, root: str | None = None) -> dict[str, Any]:
     if problems:
         raise PolicyFileError(problems)
     mode = _SETTINGS.get(lists.get("defaultMode", "default"))
-    return {"rules": rules} | ({} if mode is None else _accepted(mode=mode))
-
-
-def _accepted(**settings: Any) -> dict[str, Any]:
-    """Settings that this Policy has.
-
-    Raises:
-        PolicyError: It has no such setting, so that the file would not do what it says.
-    """
-    known = inspect.signature(Policy.__init__).parameters
-    if missing := [name for name in settings if name not in known]:
-        raise PolicyError(f"this version of hitl-graph has no {' and '.join(missing)} of a policy")
-    return settings
+    return {"rules": rules} | ({} if mode is None else {"mode": mode})
 
 
 class _Loading:
@@ -174,11 +162,8 @@ class _Loading:
             return {}
         rules = [rule for index, table in enumerate(document.rules) if (rule := self._rule(table, ("rules", index)))]
         rules += self._permissions(document.permissions)
-        settings: dict[str, Any] = {}
-        for name, value in (("mode", document.mode), ("max_denials", document.max_denials)):
-            if value is not None and (name, value) != ("mode", "default"):
-                settings |= self._tried((name,), partial(_accepted, **{name: value})) or {}
-        return {"rules": rules, **settings}
+        settings = {"mode": document.mode, "max_denials": document.max_denials}
+        return {"rules": rules, **{name: value for name, value in settings.items() if value is not None}}
 
     def _rule(self, table: form.RuleTable, place: Place) -> Rule | None:
         given: dict[str, Any] = {

@@ -9,21 +9,18 @@ from pydantic.json_schema import GenerateJsonSchema, WithJsonSchema
 
 from hitl_graph.model import Word
 from hitl_graph.policy.deadline import End
-from hitl_graph.policy.rules import Outcome, Party
+from hitl_graph.policy.verdict import Mode, Outcome, Party
 from hitl_graph.reviewers import check_selector
 
 __all__ = [
     "DeadlineTable",
     "EscalateTable",
-    "Mode",
     "PermissionsTable",
     "PolicyDocument",
     "RuleTable",
     "StageTable",
     "schema",
 ]
-
-Mode = Literal["default", "plan", "dont-ask", "shadow"]
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _DURATION = r"^\s*(?:\d{1,6}\s*[wdhms]\s*)+$"

@@ -38,6 +38,9 @@ class Hours:
         country: ISO code, such as `DE`: whose public holidays `PH` means.
         closed: Days on which nobody works beside those: company holidays, regional holidays.
 
+    Attributes:
+        zone: The zone, as Python has it.
+
     Raises:
         PolicyError: The hours cannot be read, or nobody ever works; or the extra is not installed.
     """
@@ -45,7 +48,7 @@ class Hours:
     def __init__(self, spec: str, *, time_zone: str, country: str | None = None, closed: Iterable[date] = ()) -> None:
         self.spec, self.time_zone, self.country = spec, time_zone, country
         self.closed = tuple(sorted(set(closed)))
-        self._zone = self._load_zone()
+        self.zone = self._load_zone()
         self._rules = self._parse()
 
     def __repr__(self) -> str:
@@ -91,7 +94,7 @@ class Hours:
             raise ValueError(f"{days} is no number of days")
         seen, day, end = -1, date.min, start
         for opens, closes in self._by_day(start):
-            today = opens.astimezone(self._zone).date()
+            today = opens.astimezone(self.zone).date()
             if today != day:
                 if seen == days:
                     return end
@@ -128,16 +131,16 @@ class Hours:
 
     def _midnight(self, instant: datetime) -> datetime:
         """The first instant of the next day of the calendar."""
-        today = instant.astimezone(self._zone).date()
-        turn = datetime.combine(today + _DAY, time(), self._zone).astimezone(UTC)
+        today = instant.astimezone(self.zone).date()
+        turn = datetime.combine(today + _DAY, time(), self.zone).astimezone(UTC)
         low = high = turn  # where clocks change at midnight, or a day is skipped, it is near
-        while low > instant and low.astimezone(self._zone).date() > today:
+        while low > instant and low.astimezone(self.zone).date() > today:
             low -= timedelta(hours=3)
-        while high.astimezone(self._zone).date() <= today:
+        while high.astimezone(self.zone).date() <= today:
             high += timedelta(hours=3)
 
         def is_over(at: datetime) -> bool:
-            return at.astimezone(self._zone).date() > today
+            return at.astimezone(self.zone).date() > today
 
         return _first(max(low, instant), high, is_over)
 
@@ -153,7 +156,7 @@ class Hours:
         return _first(at, end, has_changed)
 
     def _offset(self, instant: datetime) -> timedelta:
-        return instant.astimezone(self._zone).utcoffset() or timedelta(0)
+        return instant.astimezone(self.zone).utcoffset() or timedelta(0)
 
     def _load_zone(self) -> ZoneInfo:
         try:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hitl_graph.errors import PolicyError, PolicyFileError
 
 if TYPE_CHECKING:
-    from hitl_graph.policy.rules import Layer, Policy
+    from hitl_graph.policy.policy import Policy
+    from hitl_graph.policy.verdict import Layer
 
 __all__ = ["layered"]
 
@@ -40,9 +41,9 @@ def layered(
             if rule.layer is not None:
                 raise PolicyError(f"the {layer} layer has rules of layers itself ({rule.place}); layer plain policies")
             rules.append(replace(rule, layer=layer, optional=rule.optional or layer != "project"))
-        mode = _mode(layer, mode, getattr(policy, "mode", "default"))
-        if (limit := getattr(policy, "max_denials", None)) is not None:
-            limits.append(limit)
+        mode = _mode(layer, mode, policy.mode)
+        if policy.max_denials is not None:
+            limits.append(policy.max_denials)
     if mode is None:
         raise PolicyError("Policy.layered() needs at least one layer")
     settings: dict[str, Any] = {"mode": mode} if mode != "default" else {}

@@ -2,18 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, get_args
 
 from hitl_graph.errors import PolicyError
+from hitl_graph.policy.verdict import Call, Mode, Verdict
 
-if TYPE_CHECKING:
-    from hitl_graph.policy.rules import Call, Verdict
-
-__all__ = ["Mode", "check_mode", "combined", "is_read_only", "under"]
-
-Mode = Literal["default", "plan", "dont-ask", "shadow"]
-"""`default`: as the rules say. `plan`: nothing that has effects runs. `dont-ask`: what people would be asked about is
-denied. `shadow`: everything runs, and what would have been asked about or denied is on record."""
+__all__ = ["check_mode", "combined", "is_read_only", "under"]
 
 
 def check_mode(mode: Any, name: str = "mode=") -> Mode:

@@ -7,14 +7,13 @@ So each of them errs on the side of asking. See https://code.claude.com/docs/en/
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hitl_graph.errors import PolicyError
 from hitl_graph.policy.places import HostPattern, PathPattern, TextPattern
+from hitl_graph.policy.rules import Rule
 from hitl_graph.policy.shell import CommandPattern
-
-if TYPE_CHECKING:
-    from hitl_graph.policy.rules import Call, Outcome, Rule
+from hitl_graph.policy.verdict import Call, Outcome
 
 __all__ = ["Specifier", "rules_of"]
 
@@ -90,8 +89,6 @@ def rules_of(entry: object, outcome: "Outcome", *, root: str, source: str | None
     Raises:
         PolicyError: It makes no sense.
     """
-    from hitl_graph.policy.rules import Rule
-
     found = _ENTRY.fullmatch(entry.strip()) if isinstance(entry, str) else None
     if found is None:
         raise PolicyError(f"{entry!r} is no rule; write Tool or Tool(specifier), such as Bash(git push:*)")

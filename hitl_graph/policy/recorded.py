@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NoReturn
 
-from hitl_graph.policy.rules import Call, Outcome, Policy, Predicate, Rule, Verdict
+from hitl_graph.policy.policy import Policy
+from hitl_graph.policy.rules import Rule
+from hitl_graph.policy.verdict import Call, Outcome, Predicate, Verdict
 from hitl_graph.steps import Steps
 from hitl_graph.terms import Origin, Terms
 

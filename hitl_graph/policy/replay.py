@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 from itertools import count
 from typing import Literal, get_args
 
+from hitl_graph.policy.policy import Policy
 from hitl_graph.policy.recorded import Judge, Judged, Recorded
-from hitl_graph.policy.rules import Outcome, Policy, Verdict
 from hitl_graph.policy.shares import at_most
+from hitl_graph.policy.verdict import Outcome, Verdict
 from hitl_graph.reviewers import Reviewer
 from hitl_graph.steps import Steps
 from hitl_graph.terms import Terms
@@ -254,7 +255,7 @@ class Replay:
         self.changes["people"].add(Change(one, "ask", verdict.reason, enough if ran else None))
 
     def _enough(self, wanted: Terms | None, one: Recorded) -> bool:
-        people = [self.people.get(name) or Reviewer(name) for name in one.voters]
+        people = [(name, self.people.get(name) or Reviewer(name)) for name in one.voters]
         return wanted is not None and satisfied(wanted, one.decided, people)
 
     def __str__(self) -> str:

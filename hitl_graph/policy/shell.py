@@ -174,7 +174,9 @@ def _unwrapped(words: list[str], depth: int) -> Iterator[tuple[str, ...]]:
             continue  # a folder
         if name in _UNREADABLE or (name in _SHELLS and _reads(rest)) or (name in _FINDERS and _hides(rest)):
             yield _UNKNOWN
-        if name in _SHELLS or name in _WRAPPERS:
+        if name in _SHELLS and (script := [place for place, word in enumerate(rest) if not word.startswith("-")]):
+            yield (basename(rest[script[0]]), *rest[script[0] + 1 :])
+        if index == 0 and (name in _SHELLS or name in _WRAPPERS):
             for before, word in zip(("", *rest), rest, strict=False):
                 if " " in word or _SEPARATOR.search(word) or (name in _SHELLS and before.startswith("-")):
                     yield from _read(word, depth + 1)

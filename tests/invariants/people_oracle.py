@@ -142,12 +142,12 @@ class Asked:
         return [gift for gift in self.gifts if gift.stage == self.stage and not gift.back]
 
     def gave(self, name: str) -> bool:
-        return any(name in (gift.by, gift.whose) for gift in self.standing_gifts())
+        return any(gift.by == name for gift in self.standing_gifts())
 
     def holds(self, name: str) -> Gift | None:
         """A gift that has come to this person and not been given on."""
         for gift in self.standing_gifts():
-            if gift.to == name and not any(o.by == name and o.whose == gift.whose for o in self.standing_gifts()):
+            if gift.to == name and not self.gave(name):
                 return gift
         return None
 
@@ -183,16 +183,19 @@ class Desk:
 
     # --- who may ---------------------------------------------------------------------------------------------------
 
-    def right(self, asked: Asked, name: str) -> tuple[str, set[str]] | None:
+    def right(self, asked: Asked, name: str, *, deputises: bool = True) -> tuple[str, set[str]] | None:
         """Whose right a vote of this person uses, and as what it counts; None: they have none to use."""
         if asked.free_for_all:
             return name, {"*"}
         if name == "anonymous" or name in asked.excluded:
             return None
-        if (roles := asked.roles(name)) and not asked.gave(name):
-            return name, roles
-        if (gift := asked.holds(name)) and not any(g.by == name for g in asked.standing_gifts()):
-            return gift.whose, gift.roles
+        if not asked.gave(name):
+            if roles := asked.roles(name):
+                return name, roles
+            if gift := asked.holds(name):
+                return gift.whose, gift.roles
+        if not deputises:
+            return None
         for away in self.away_for(name):
             free = not asked.gave(away) and away not in asked.excluded and asked.used_by(away) <= {name}
             if (roles := asked.roles(away)) and free and name in meant(asked.terms.delegates):
@@ -216,14 +219,15 @@ class Desk:
 
     def is_busy(self, asked: Asked, name: str) -> bool:
         left = asked.terms.stages[asked.stage].quorum - asked.best()
+        if name in asked.votes and asked.votes[name].stage == asked.stage:
+            return False
         return 0 < len(self.at_it(asked, name)) >= left
 
     def open_to(self, asked: Asked, name: str) -> bool:
         """Whether it belongs into this person's inbox."""
-        if asked.state != "pending" or name in asked.votes:
+        if asked.state != "pending" or name in asked.votes or asked.used_by(name) or self.is_busy(asked, name):
             return False
-        right = self.right(asked, name)
-        return self.has_veto(asked, name) or (right is not None and not asked.used_by(right[0]))
+        return self.has_veto(asked, name) or self.right(asked, name) is not None
 
     # --- what comes by itself --------------------------------------------------------------------------------------
 
@@ -236,6 +240,8 @@ class Desk:
         """The next turn."""
         turn = asked.terms.schedule[asked.fired]
         asked.fired += 1
+        if turn.then == "escalate":
+            asked.claims = {}
         self.turns.setdefault(asked.request.id, []).append(turn.then)
         until = turn.until or turn.at + timedelta(minutes=1)
         in_time = self.now_ms <= round(until.timestamp() * 1000)
@@ -276,7 +282,8 @@ class Desk:
         right, veto = self.right(asked, name), self.has_veto(asked, name)
         if veto and refuses(decision):
             if not refused:
-                asked.votes[name] = Vote(decision, asked.stage, name, set())
+                whose, roles = self.right(asked, name, deputises=False) or (name, set())
+                asked.votes[name] = Vote(decision, asked.stage, whose, roles)
                 self.end(asked, decision)
             return refused
         if right is None:
@@ -291,6 +298,7 @@ class Desk:
             refused.add(ClaimedError)
         if not refused:
             asked.votes[name] = Vote(decision, asked.stage, *right)
+            asked.claims.pop(name, None)
             self.count(asked, decision)
         return refused
 
@@ -313,7 +321,7 @@ class Desk:
     def claim(self, asked: Asked, name: str, until_ms: int) -> Refusals:
         if refused := self.looked_at(asked):
             return refused
-        if self.right(asked, name) is None and not self.has_veto(asked, name):
+        if self.right(asked, name) is None or name == "anonymous":
             refused.add(NotEntitledError)
         if self.is_busy(asked, name):
             refused.add(ClaimedError)
@@ -325,9 +333,8 @@ class Desk:
         if refused := self.looked_at(asked):
             return refused
         claimed = asked.claims.get(name, 0) > self.now_ms
-        got = [gift for gift in asked.standing_gifts() if gift.to == name]
-        used = any(asked.used_by(gift.whose) for gift in got)
-        if not (claimed or got) or used or (got and asked.holds(name) is None):
+        got = [gift for gift in asked.standing_gifts() if gift.to == name and not asked.used_by(gift.whose)]
+        if not (claimed or got) or (got and asked.gave(name)):
             return {StaleRequestError}
         asked.claims.pop(name, None)
         for gift in got:
@@ -337,7 +344,7 @@ class Desk:
     def take_back(self, asked: Asked, name: str) -> Refusals:
         if refused := self.looked_at(asked):
             return refused
-        given = [g for g in asked.standing_gifts() if name in (g.by, g.whose)]
+        given = [g for g in asked.standing_gifts() if g.by == name]
         if not given or asked.used_by(given[0].whose):
             return {StaleRequestError}
         came_of_it = asked.standing_gifts()[asked.standing_gifts().index(given[0]) :]
@@ -350,18 +357,20 @@ class Desk:
     def delegate(self, asked: Asked, name: str, to: str) -> Refusals:
         if refused := self.looked_at(asked):
             return refused
-        right = self.right(asked, name)
+        right = self.right(asked, name, deputises=False)
         if right is None:
             return {NotEntitledError}
-        if name in asked.votes or to in asked.votes or asked.used_by(right[0]):
+        if {name, to} & {*asked.votes} or asked.used_by(name) or asked.used_by(to):
             refused.add(StaleRequestError)
         if to == "anonymous" or to in asked.excluded or to not in meant(asked.terms.delegates):
             refused.add(NotEntitledError)
-        if to in {name, right[0]} or any(to in (g.by, g.to, g.whose) for g in asked.standing_gifts()):
+        if to == name or any(to in (g.by, g.to) for g in asked.standing_gifts()):
             refused.add(StaleRequestError)
         if not refused:
             asked.claims.pop(name, None)
-            asked.gifts.append(Gift(right[0], name, to, asked.stage, right[1]))
+            got = asked.holds(name)  # goes before one's own
+            whose, roles = (got.whose, got.roles) if got else right
+            asked.gifts.append(Gift(whose, name, to, asked.stage, roles))
         return refused
 
     def leave(self, name: str, deputy: str, since: datetime, until: datetime) -> None:
@@ -369,5 +378,5 @@ class Desk:
 
     def returned(self, name: str) -> int:
         ended = [a for a in self.absences if a[0] == name and a[3] > self.now_ms]
-        self.absences = [(*a[:3], self.now_ms) if a in ended else a for a in self.absences]
+        self.absences = [(*a[:2], min(a[2], self.now_ms), self.now_ms) if a in ended else a for a in self.absences]
         return len(ended)

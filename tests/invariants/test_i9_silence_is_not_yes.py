@@ -1,14 +1,16 @@
 """I9: silence, `None`, an unknown word, a failing predicate: never "yes"."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langgraph.types import Command
 
 from hitl_graph.errors import InvalidDecisionError, PolicyError
-from hitl_graph.policy import Call, Policy, Rule
+from hitl_graph.policy import Call, Deadline, Policy, Rule
 from tests.invariants.agents import pay_call, search_call
 from tests.invariants.scenes import Scene
 
@@ -93,9 +95,25 @@ def test_a_misspelt_rule_is_refused_when_the_node_is_built(own_scene: Scene) -> 
         own_scene.agent(policy=Policy([Rule("serach", "allow")]))
 
 
-@pytest.mark.parametrize(
-    "promise", [{"reviewers": ["role:finance"]}, {"quorum": 2}, {"deadline": timedelta(1)}, {"on_deadline": "reject"}]
+RULES = st.builds(
+    lambda people, deadline: Rule("pay", "ask", reviewers=people, deadline=deadline),
+    st.sampled_from([None, ["role:finance"], ["role:lead"]]),
+    st.none()
+    | st.builds(
+        lambda hours, then: Deadline(timedelta(hours=hours), then, to=["role:boss"] if then == "escalate" else ()),
+        st.integers(1, 9),
+        st.sampled_from(["reject", "escalate", "approve", "approve"]),
+    ),
 )
-def test_a_rule_never_promises_what_would_not_be_enforced(promise: dict[str, Any]) -> None:
-    with pytest.raises(PolicyError, match="would not be enforced"):
-        Rule("pay", "ask", **promise)
+
+
+@given(st.lists(RULES, max_size=4))
+def test_the_end_of_waiting_approves_only_where_rules_say_so_in_as_many_words(rules: list[Rule]) -> None:
+    deadline = Policy(rules).judge(Call("pay", {})).deadline
+    ends = [turn.then for turn in deadline.schedule(datetime(2030, 1, 1, tzinfo=UTC))] if deadline else []
+    said = [rule.deadline.then if isinstance(rule.deadline, Deadline) else None for rule in rules]
+    assert bool(ends) == any(said)
+    if "approve" in ends:
+        assert ends == ["approve"]
+        assert {*said} <= {"approve", None}
+        assert all(then for rule, then in zip(rules, said, strict=True) if rule.reviewers)

@@ -29,7 +29,7 @@ from langgraph.types import Command
 
 from hitl_graph.errors import HitlError
 from hitl_graph.inbox import Inbox
-from hitl_graph.ledger import handling, requests, schedule
+from hitl_graph.ledger import requests, schedule
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.nodes import ApprovalNode
 from hitl_graph.policy import Policy, Rule
@@ -193,8 +193,8 @@ class Paying(RuleBasedStateMachine):
 
     @rule(who=st.sampled_from(["alice", "bob"]), deputy=st.sampled_from(STAFF))
     def leave(self, who: str, deputy: str) -> None:
-        span = self.clock(), self.clock() + timedelta(hours=1)
-        self.ledger.write(handling.leave, self.ledger.now_ms(), who, deputy, *span, actor="admin")
+        if known(deputy) not in (who, "anonymous"):
+            self.inbox.leave(reviewer=who, deputy=deputy, until=self.clock() + timedelta(hours=1))
 
     @rule(to=st.sampled_from(["shop", "bank"]), by=st.integers(0, 2))
     def earn(self, to: str, by: int) -> None:

@@ -43,8 +43,8 @@ from hitl_graph.nodes.calls import (
 from hitl_graph.nodes.human import AskHuman
 from hitl_graph.nodes.terms import graph_of, origin_of
 from hitl_graph.nodes.wrapping import abound, bound
-from hitl_graph.policy import Call, Policy, Verdict
-from hitl_graph.policy.modes import Mode, under
+from hitl_graph.policy import Call, Mode, Policy, Verdict
+from hitl_graph.policy.modes import under
 from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, arun, blocking, run
 from hitl_graph.terms import Origin, Terms
@@ -162,11 +162,11 @@ class ApprovalNode(ToolNode):
     def _verdict(self, item: Item, action: Action, config: RunnableConfig) -> Steps[Verdict]:
         call, mode = self._call(item, action), config.get("configurable", {}).get("hitl_mode")
         verdict = yield from self.policy.steps(call, mode=mode)
-        if not isinstance(self.tools_by_name.get(action.name), AskHuman):
+        if not isinstance(human := self.tools_by_name.get(action.name), AskHuman):
             return verdict
-        asks = Verdict("ask", "the agent asks")  # that has no effects, so that it may be done while planning
-        if verdict.mode != "shadow":
-            asks = asks.stricter(verdict.rules or verdict)
+        # It has no effects, so that it may be done while planning.
+        by_rules = Verdict("allow", verdict.reason) if verdict.mode == "shadow" else verdict.rules or verdict
+        asks = human.judged(by_rules)
         return under(_UNATTENDED, asks, call) if self._is_unattended(config) else asks
 
     def _denials(self, config: RunnableConfig) -> int | None:
@@ -237,7 +237,9 @@ class ApprovalNode(ToolNode):
         if item.escalated or (verdict.outcome == "deny" and (asking is None or isinstance(tool, AskHuman))):
             return (yield from denying.alone(asker, item, where, verdict.reason, limit=self._denials(config)))
         if isinstance(tool, AskHuman):
-            return self._misfit(item, config) or (yield from tool.asking(asker, item.call, item.key))
+            return self._misfit(item, config) or (
+                yield from tool.asking(asker, item.call, item.key, cast(Verdict, asking), where)
+            )
         known = yield blocking(asker.ledger.read, effects.ended, item.key)
         if known is not None:
             return (yield from self._carried_out(item, asker, action, Authority(verdict.reason), first=known))

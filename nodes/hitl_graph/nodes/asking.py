@@ -5,6 +5,7 @@ if the question was stored before it came; one that names another question, or n
 around, is refused or asked for again.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class Asker:
     person: Reviewer
     """Who resumed the run, as LangGraph Server authenticated them."""
     config: RunnableConfig
+    loop: asyncio.AbstractEventLoop | None = None
+    """Of an async run, for checkpointers that are only async."""
 
     @property
     def reviewer(self) -> str:
@@ -84,6 +87,7 @@ class Asker:
             reports=isinstance(own, Ledger) and own.database.url == found.database.url,
             person=_authenticated(configurable, found),
             config=config,
+            loop=_running_loop(),
         )
 
     def own(self, number: int = 0) -> str:
@@ -131,7 +135,9 @@ class Asker:
                     self._pause(asked)
                 if number and named != own:
                     raise StaleRequestError(own, "this question takes only an answer with its request_id")
-                if (
+                if not addressed and asked.terms is not None and asked.terms.names_people:
+                    self._heed(asked)
+                elif (
                     not addressed
                     and _mark(raw) == asked.ignored
                     and asked.decision is None
@@ -146,9 +152,29 @@ class Asker:
 
         schema: Any = Annotated[Any, PlainValidator(accept), WithJsonSchema(_answer_schema(asked))]
         try:
-            return asked, cast(Decision, interrupt(payload(asked), response_schema=schema))
+            decision = cast(Decision, interrupt(payload(asked), response_schema=schema))
+            if asked.decision is None:  # by whom, too
+                asked = self.ledger.read(requests.get, own) or asked
+            return asked, decision
         except ValidationError as exc:  # pydantic wraps what is a ValueError; our own error says more
             raise exc.errors()[0].get("ctx", {}).get("error", exc) from None
+
+    def _heed(self, asked: Request) -> None:
+        """Where it matters whose answer it is, one that names no interrupt counts once, for the run that it came with.
+
+        LangGraph keeps such an answer. If it was refused, or was one vote of several, whoever runs the thread next
+        would give it again, without a word.
+        """
+        if asked.decision is not None:
+            return
+        if not self.reports:
+            raise InvalidDecisionError(
+                asked.id,
+                "beside this checkpointer an answer has to name its question, so that it is not taken for somebody"
+                f" else's later: Command(resume={{{asked.interrupt_id!r}: ...}}). Or answer it in the inbox",
+            )
+        if not self._sent_since(asked.id) or not self.ledger.write(requests.heed, self.ledger.now_ms(), asked.id):
+            self._pause(asked)
 
     def _interrupt_id(self, number: int) -> str:
         return Interrupt.from_ns("", f"{self.namespace}|{number}" if number else self.namespace).id
@@ -239,6 +265,13 @@ def _delivered(tx: Transaction, now_ms: int, own: str) -> None:
         requests.close(tx, now_ms, request, "delivered", "the graph went on")
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def _mark(raw: Any) -> str:
     try:
         return digest(raw)
@@ -253,12 +286,19 @@ def _authenticated(configurable: dict[str, Any], ledger: Ledger) -> Reviewer:
     def told(name: str) -> Any:
         return user.get(name) if isinstance(user, dict) else getattr(user, name, None)
 
-    identity = told("identity") or configurable.get("langgraph_auth_user_id")
-    if not identity:
+    identity = str(told("identity") or configurable.get("langgraph_auth_user_id") or "").strip()
+    if not identity or told("is_authenticated") is False:
         return Reviewer(ANONYMOUS)
-    roles, groups = ([n for n in told(kind) or () if isinstance(n, str)] for kind in ("roles", "groups"))
-    known = person(str(identity), ledger.directory)
+    roles, groups = _names(told("roles")), _names(told("groups"))
+    known = person(identity, ledger.directory)
     return Reviewer(known.name, known.roles.union(roles), known.groups.union(groups))
+
+
+def _names(told: Any) -> list[str]:
+    """Roles or groups, as an authentication gives them: a list, or one."""
+    if isinstance(told, str):
+        return [told]
+    return [name for name in told if isinstance(name, str)] if isinstance(told, list | tuple | set | frozenset) else []
 
 
 def _answer_schema(request: Request) -> dict[str, Any]:

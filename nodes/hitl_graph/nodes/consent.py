@@ -1,4 +1,4 @@
-"""Ask people until their answer covers what is about to run.
+"""Ask people until their answer covers what is about to run, or to be delivered.
 
 An answer may not be enough: the edit needs other people, the policy has become stricter, or facts that were shown have
 changed since. Then they are asked again, and told why. Once a question was stored it is asked in every re-execution,
@@ -14,15 +14,15 @@ from pydantic import JsonValue
 
 from hitl_graph.drafts import difference
 from hitl_graph.ledger import deciding, requests
-from hitl_graph.model import Action, Decision, Request, canonical
+from hitl_graph.model import Action, Decision, Kind, Request, canonical, delivery
 from hitl_graph.nodes.asking import Asker
-from hitl_graph.nodes.terms import terms_of
+from hitl_graph.nodes.terms import on_terms, terms_of
 from hitl_graph.policy import Call, Verdict
-from hitl_graph.policy.rules import Fact
-from hitl_graph.reviewers import Reviewer, person
+from hitl_graph.policy.verdict import Fact
+from hitl_graph.reviewers import person
 from hitl_graph.steps import Steps, blocking, calling
 from hitl_graph.terms import Fresh, Origin, Terms
-from hitl_graph.voting import counts, proposal, satisfied
+from hitl_graph.voting import satisfied, supporting
 
 __all__ = ["Answer", "ask"]
 
@@ -56,6 +56,7 @@ def ask(
     call: Callable[[Action], Call],
     judge: Callable[[Action], Steps[Verdict]],
     begun: bool,
+    kind: Kind = "approval",
 ) -> Steps[Answer]:
     """Ask whether an action may run, and again while the answer does not cover it.
 
@@ -65,21 +66,25 @@ def ask(
         call: What predicates and facts see of an action.
         judge: The policy's verdict as it is now.
         begun: It was started before, so that the answers of then are what counts.
+        kind: `review`: the action is the delivery of a draft, and a question about another draft is asked anew.
     """
     changed: str | None = None
+    least: Terms | None = None
     for number in count():
         fresh = None
-        if verdict.facts and not (yield blocking(_stored, asker, number)):
+        if verdict.facts and not (yield blocking(_stored, asker, number, kind)):
             facts = yield from _read(verdict.facts, call(action))
             fresh = Fresh(facts=facts, changed=changed)
-        question = _complete(describe(action, verdict), asker, verdict, origin, fresh)
+        question = on_terms(describe(action, verdict), asker, verdict, origin, fresh, least)
         request, decision = yield blocking(asker.ask, number, question)
-        answer = Answer(request, decision, number + 1)
+        if kind == "review" and (request.delivery or action).digest != action.digest:  # another draft by now
+            yield blocking(asker.delivered, request.id)
+            continue
+        answer, least = Answer(request, decision, number + 1), request.terms
         if decision.type in ("reject", "respond"):
             return answer
-        shown = cast(Action, request.action)
-        action = shown if decision.args is None else Action(name=shown.name, args=decision.args)
-        again = yield blocking(_stored, asker, number + 1)
+        action = _wanted(request, decision)
+        again = yield blocking(_stored, asker, number + 1, kind)
         if begun and again:
             continue
         if begun:
@@ -89,7 +94,7 @@ def ask(
             return replace(answer, denied=now.reason)
         reason: str | None = None
         changed = None
-        if not (yield blocking(_covers, asker, request, decision, now)):
+        if not (yield blocking(_covers, asker, request, now)):
             reason = now.reason
         elif unseen := sorted(now.facts.keys() - (request.fresh.facts if request.fresh else {})):
             reason = f"{request.reviewer} was not shown {', '.join(unseen)}"
@@ -102,44 +107,31 @@ def ask(
             return replace(answer, action=action)
         yield blocking(asker.delivered, request.id)
         wanted = now if now.outcome == "ask" and (now.terms or now.exclude or now.facts) else verdict
-        if request.terms and not (wanted.terms or wanted.exclude):  # a relaxed policy does not choose others
-            wanted = replace(wanted, terms=request.terms.unscheduled)
         verdict = replace(wanted, reason=reason or verdict.reason)
     raise AssertionError("unreachable")
 
 
-def _stored(asker: Asker, number: int) -> bool:
+def _wanted(request: Request, decision: Decision) -> Action:
+    if decision.draft is not None:
+        return delivery(decision.draft)
+    shown = cast(Action, request.action or request.delivery)
+    return shown if decision.args is None else Action(name=shown.name, args=decision.args)
+
+
+def _stored(asker: Asker, number: int, kind: Kind) -> bool:
     """Whether this was asked before. A tool's own questions and what became of it have numbers, too."""
     request = asker.ledger.read(requests.get, asker.own(number))
-    return request is not None and request.kind == "approval"
+    return request is not None and request.kind == kind
 
 
-def _complete(
-    described: Callable[[str, str], Request],
-    asker: Asker,
-    verdict: Verdict,
-    origin: Callable[[], Origin | None],
-    fresh: Fresh | None,
-) -> Callable[[str, str], Request]:
-    def complete(request_id: str, interrupt_id: str) -> Request:
-        known = origin()
-        terms = terms_of(verdict, known, asker.ledger.clock())
-        more = {"terms": terms, "origin": known, "fresh": fresh}
-        return described(request_id, interrupt_id).model_copy(update=more)
-
-    return complete
-
-
-def _covers(asker: Asker, request: Request, decision: Decision, now: Verdict) -> bool:
+def _covers(asker: Asker, request: Request, now: Verdict) -> bool:
     """Whether those who agreed would be enough for what the policy says now."""
     if now.outcome != "ask" or (now.terms is None and not now.exclude):
         return True
-    terms = terms_of(now, request.origin, asker.ledger.clock()) or Terms()
-    people, wanted = list[Reviewer](), proposal(decision)
-    for vote in asker.ledger.read(deciding.votes, request.id):
-        voter, owner = (person(name, asker.ledger.directory) for name in (vote.reviewer, vote.behalf or vote.reviewer))
-        if proposal(vote.decision) == wanted and counts(terms, voter, owner):
-            people.append(owner)
+    terms = terms_of(now, request.origin, asker.ledger.clock())
+    stored = asker.ledger.read(requests.get, request.id) or request
+    votes = supporting(stored, asker.ledger.read(deciding.votes, request.id))
+    people = [(vote.reviewer, person(vote.behalf or vote.reviewer, asker.ledger.directory)) for vote in votes]
     return satisfied(terms, request.terms, people)
 
 

@@ -26,9 +26,12 @@ from hitl_graph.nodes import guidance
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.patching import Patchable, channels_of
 from hitl_graph.nodes.scene import Scene, began
+from hitl_graph.nodes.terms import on_terms, origin_of, verdict_of
 from hitl_graph.nodes.watching import Watches
+from hitl_graph.policy import Rule
 from hitl_graph.steps import Steps, arun, blocking, run
 from hitl_graph.stuck import Alarm, Detector, Patience, Spent, Watch
+from hitl_graph.terms import Origin
 
 __all__ = ["EscalationNode"]
 
@@ -66,6 +69,9 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         spent: What the run has spent by now, from the state, for a `Budget` on cost or time; shown to the reviewer.
         ledger: Where to record it. Not needed with a checkpointer of this library.
         messages_key: Where in the state the messages are.
+        rule: Who answers, and by when: `Rule("*", "ask", reviewers=["group:oncall"], deadline=timedelta(hours=1))`. A
+            deadline that ends in `reject` stops the run; one that ends in `approve` carries on.
+        graph, version: Of the graph, for the record. The server's name of the graph, unless given.
 
     Raises:
         EscalationError: An option makes no sense; or, as soon as it runs, `resume` names no node of the graph.
@@ -86,6 +92,9 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         ledger: Ledger | None = None,
         name: str = "escalation",
         messages_key: str = "messages",
+        rule: Rule | None = None,
+        graph: str | None = None,
+        version: str | None = None,
     ) -> None:
         for option, value in (("resume", resume), ("stop", stop), ("onward", onward or resume)):
             if not isinstance(value, str) or not value:
@@ -94,6 +103,8 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
             raise EscalationError(f"allowed= takes some of {', '.join(WORDS)}, not {allowed!r:.80}")
         if isinstance(editable, str):
             raise EscalationError("editable= takes keys of the state, as a list")
+        self.verdict = verdict_of(rule, "people are asked", EscalationError)
+        self.graph, self.version = graph, version
         self.resume, self.stop, self.onward = resume, stop, onward or resume
         self.allowed: tuple[Word, ...] = tuple(word for word in WORDS if word in allowed)
         self.editable = None if editable is None else tuple(editable)
@@ -147,7 +158,11 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
             except ValueError as exc:
                 raise InvalidDecisionError(request.id, f"the edit does not fit: {exc}") from exc
 
-        request, decision = yield blocking(asker.ask, 0, describe, check)
+        def origin() -> Origin | None:
+            return origin_of(asker, graph=self.graph, version=self.version)
+
+        question = on_terms(describe, asker, self.verdict, origin)
+        request, decision = yield blocking(asker.ask, 0, question, check)
         yield blocking(asker.delivered, request.id)
         return self._answered(scene, request, decision, patchable)
 

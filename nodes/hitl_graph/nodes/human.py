@@ -8,6 +8,7 @@ only call, and otherwise tells the model to ask alone.
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, cast
 
 from langchain_core.messages import AIMessage, ToolCall, ToolMessage
@@ -15,13 +16,16 @@ from langchain_core.tools import StructuredTool
 from langgraph.prebuilt import ToolRuntime
 from pydantic import Field, JsonValue, PrivateAttr, TypeAdapter, ValidationError
 
-from hitl_graph.errors import InvalidDecisionError
+from hitl_graph.errors import InvalidDecisionError, PolicyError
 from hitl_graph.facts import Inquiry
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.ledger.schedule import CHANNEL
 from hitl_graph.model import Decision, Request, canonical
 from hitl_graph.nodes.asking import Asker
+from hitl_graph.nodes.terms import on_terms, origin_of, verdict_of
+from hitl_graph.policy import Rule, Verdict
 from hitl_graph.steps import Steps, arun, blocking, run
+from hitl_graph.terms import Origin
 
 __all__ = ["AskHuman", "ask_human"]
 
@@ -42,14 +46,24 @@ class AskHuman(StructuredTool):
 
     _answer: TypeAdapter[Any] | None = PrivateAttr(default=None)
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _verdict: Verdict = PrivateAttr(default=Verdict("ask", "the agent asks"))
 
-    def asking(self, asker: Asker, call: ToolCall, action_key: str) -> Steps[ToolMessage]:
+    def judged(self, verdict: Verdict) -> Verdict:
+        """Who answers, and by when, if a policy says this of the call."""
+        return self._verdict.stricter(verdict)
+
+    def asking(
+        self, asker: Asker, call: ToolCall, action_key: str, verdict: Verdict, origin: Callable[[], Origin | None]
+    ) -> Steps[ToolMessage]:
         """Pause until a person has answered; what the model is told."""
         asked = yield blocking(asker.ledger.read, requests.get, asker.own())
         if asked is not None and (asked.tool_call_id, asked.action_key) != (call["id"], action_key):
             return self._told(call, _ALONE.format(name=self.name))  # its task asks something else already
-        request, decision = yield blocking(asker.ask, 0, self._describe(asker, call, action_key), self._check)
+        question = on_terms(self._describe(asker, call, action_key), asker, verdict, origin)
+        request, decision = yield blocking(asker.ask, 0, question, self._check)
         yield blocking(asker.delivered, request.id)
+        if request.channel == CHANNEL:
+            return self._told(call, f"{decision.message} Go on without an answer, and do not ask it again.")
         if decision.type == "respond":
             return self._told(call, self._text(decision), failed=False)
         if request.channel == CHANNEL:
@@ -113,12 +127,15 @@ class AskHuman(StructuredTool):
             return self._told(call, _ALONE.format(name=self.name))
         asker = Asker.of(runtime.config, self._ledger, self.name)
         identity = json.dumps([asker.thread_id, "question", asker.namespace.split(":")[0], call["id"], canonical(args)])
-        return (yield from self.asking(asker, call, hashlib.sha256(identity.encode()).hexdigest()[:32]))
+        key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        origin = partial(origin_of, asker, graph=None, version=None)
+        return (yield from self.asking(asker, call, key, self._verdict, origin))
 
 
 def ask_human(
-    *, answer: Any = None, name: str = "ask_human", description: str | None = None, ledger: Ledger | None = None
-) -> AskHuman:
+    *, answer: Any = None, name: str = "ask_human", description: str | None = None, ledger: Ledger | None = None,
+    rule: Rule | None = None,
+) -> AskHuman:  # fmt: skip
     """A tool by which the agent asks a person; put it among the tools of an `ApprovalNode`.
 
     The model gives the question, why it asks, and a few options if there are any. Its call becomes a request of kind
@@ -130,8 +147,11 @@ def ask_human(
         name: What the model calls it.
         description: What the model is told about it.
         ledger: Where to record it outside of an `ApprovalNode`. Not needed with a checkpointer of this library.
+        rule: Who answers, and by when: `Rule("*", "ask", reviewers=["role:support"], deadline=timedelta(hours=4))`. A
+            policy may say so, too. If nobody answers in time, the agent goes on without an answer.
 
     Raises:
+        PolicyError: The rule says something else.
         pydantic.PydanticUserError: `answer` is no type of which there is a JSON Schema.
     """
 
@@ -173,6 +193,7 @@ def ask_human(
         AskHuman.from_function(sync, awaited, name=name, description=description or _DESCRIPTION),
     )
     tool._answer, tool._ledger = adapter, ledger
+    tool._verdict = verdict_of(rule, "the agent asks", PolicyError)
     return tool
 
 

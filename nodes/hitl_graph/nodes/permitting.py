@@ -9,10 +9,10 @@ from hitl_graph.model import Action
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.terms import terms_of
 from hitl_graph.policy import Verdict
-from hitl_graph.reviewers import Reviewer, person
+from hitl_graph.reviewers import person
 from hitl_graph.storage import Transaction
 from hitl_graph.terms import Origin, Terms
-from hitl_graph.voting import counts, satisfied
+from hitl_graph.voting import satisfied
 
 __all__ = ["look", "takes_grants"]
 
@@ -57,9 +57,5 @@ def look(
 
 
 def _enough(asker: Asker, given: Given, terms: Terms | None) -> bool:
-    people = list[Reviewer]()
-    for names in zip(given.voters, given.people, strict=True):
-        voter, owner = (person(name, asker.ledger.directory) for name in names)
-        if terms is None or counts(terms, voter, owner):
-            people.append(owner)
+    people = [(name, person(name, asker.ledger.directory)) for name in given.people]
     return satisfied(terms, given.terms, people)

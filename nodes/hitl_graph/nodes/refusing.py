@@ -9,7 +9,16 @@ from typing import Any
 
 from langgraph.errors import GraphBubbleUp
 
-from hitl_graph.errors import AlreadyDecidedError, HitlError, InvalidDecisionError, StaleRequestError
+from hitl_graph.errors import (
+    AlreadyDecidedError,
+    AlreadyVotedError,
+    ClaimedError,
+    HitlError,
+    InvalidDecisionError,
+    NotEntitledError,
+    QuorumMissingError,
+    StaleRequestError,
+)
 
 __all__ = ["past_handlers"]
 
@@ -22,7 +31,15 @@ def _plainly(self: HitlError) -> tuple[Any, ...]:
 
 _PAST: dict[type[HitlError], Any] = {
     plain: type(plain.__name__, (plain, GraphBubbleUp), {"__reduce__": _plainly, "__module__": plain.__module__})
-    for plain in (AlreadyDecidedError, InvalidDecisionError, StaleRequestError)
+    for plain in (
+        AlreadyDecidedError,
+        AlreadyVotedError,
+        ClaimedError,
+        InvalidDecisionError,
+        NotEntitledError,
+        QuorumMissingError,
+        StaleRequestError,
+    )
 }
 
 

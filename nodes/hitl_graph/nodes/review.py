@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, cast
 
@@ -16,19 +16,20 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.graph import END
 from langgraph.graph.message import push_message
 from langgraph.types import Command
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from hitl_graph.effects import Asked, Effect, Outcome, Stopped
 from hitl_graph.errors import OutcomeUnknownError, PermitError, PolicyError
 from hitl_graph.ledger import Ledger, effects, requests
 from hitl_graph.ledger.effects import Authority
-from hitl_graph.model import Decision, Finding, Request, Review, canonical, delivery, digest
+from hitl_graph.model import Action, Finding, Request, Review, canonical, delivery, digest
+from hitl_graph.nodes import consent
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.checking import Check, findings
 from hitl_graph.nodes.drafting import Place
 from hitl_graph.nodes.reviewing import End, Item, question, update, what_became
 from hitl_graph.nodes.revisions import past
-from hitl_graph.nodes.terms import graph_of
+from hitl_graph.nodes.terms import graph_of, origin_of
 from hitl_graph.nodes.verdicts import DRAW, Judged, check_rules, judge
 from hitl_graph.nodes.withholding import conceal
 from hitl_graph.policy import Call, Policy, Rule, Verdict
@@ -58,14 +59,15 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
             `idempotency_key()` works in it.
         idempotent: Delivering twice does no more than delivering once: an unknown outcome is tried again.
         delivered: Key of the state that gets what was delivered (None if nothing is), where the state has that key.
-        policy: Which drafts are delivered without asking, asked about, or never delivered. A draft is a call of
-            `review` (`name`) with the argument `draft`; `call.metadata` has `revision` and `findings`. Rules with
-            `Sampled` and `Unsure` ask about some. Without a policy, every draft is asked about.
+        policy: Which drafts are delivered without asking, asked about, or never delivered; who decides, and by when. A
+            draft is a call of `review` (`name`) with the argument `draft`; `call.metadata` has `revision` and
+            `findings`. Rules with `Sampled` and `Unsure` ask about some. Without a policy, every draft is asked about.
         checks: What looks at a draft before people do; see `hitl_graph.nodes.checking`.
         max_revisions: How often people may send a draft back; then they are asked for a final word.
         max_automatic: How often in a row checks may send it back; then people are asked.
         schema: Type of the draft, for pydantic, if it is not a pydantic model; an edit has to fit it.
         ledger: Where to record it. Not needed with a checkpointer of this library.
+        graph, version: Of the graph, for the record. The server's name of the graph, unless given.
         messages, reviews: Keys of the state.
         name: What rules call a draft.
 
@@ -89,6 +91,8 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         max_automatic: int = 2,
         schema: Any = None,
         ledger: Ledger | None = None,
+        graph: str | None = None,
+        version: str | None = None,
         messages: str = "messages",
         reviews: str = "reviews",
         name: str = "review",
@@ -103,6 +107,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         self.checks = tuple(checks)
         self.max_revisions, self.max_automatic = max_revisions, max_automatic
         self.ledger, self.subject = ledger, name
+        self.graph, self.version = graph, version
 
     @property
     def destinations(self) -> tuple[str, ...]:
@@ -189,13 +194,28 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
             if "dont-ask" in self.policy.modes(item.mode):
                 return replace(end, outcome="blocked", message=ended.reason)
             judged = replace(judged, verdict=Verdict("ask", ended.reason), route="policy")
-        asker, questions = item.asker, 0
-        describe = question(item, judged, found, self.max_revisions)
-        request, decision = yield blocking(asker.ask, questions, describe)
-        while digest(request.draft) != item.draft.digest:  # the draft is another one by now: ask about that
-            yield blocking(asker.delivered, request.id)
-            questions += 1
-            request, decision = yield blocking(asker.ask, questions, describe)
+        asker, wanted = item.asker, dict[str, _Wanted]()
+        begun = yield blocking(asker.ledger.read, effects.begun, item.key)
+
+        def describe(action: Action, verdict: Verdict) -> Callable[[str, str], Request]:
+            now = wanted.get(action.digest)
+            shown = found if now is None else now.findings
+            return question(item, replace(judged, verdict=verdict), shown, self.max_revisions, action.args["draft"])
+
+        def weigh(action: Action) -> Steps[Verdict]:
+            wanted[action.digest] = now = yield from self._weigh(item, action.args["draft"], found)
+            return now.verdict
+
+        def call(action: Action) -> Call:
+            now = wanted.get(action.digest)
+            return self._call(item, now.typed if now else item.draft.value, now.findings if now else found)
+
+        answer = yield from consent.ask(
+            asker, judged.verdict, delivery(item.draft.plain),
+            lambda: origin_of(asker, graph=self.graph, version=self.version),
+            describe=describe, call=call, judge=weigh, begun=begun, kind="review",
+        )  # fmt: skip
+        request, decision = answer.request, answer.decision
         by = request.reviewer or asker.reviewer
         if decision.type in ("reject", "respond"):
             yield blocking(asker.delivered, request.id)
@@ -207,42 +227,46 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
                 decision.comments,
                 request_id=request.id,
             )
-        end = yield from self._chosen(item, request, decision, found)
-        if end.outcome != "delivered":
+        plain = request.draft if decision.draft is None else decision.draft
+        now = wanted.get(delivery(plain).digest)
+        if answer.action is None:
+            blocker = now.by if now else "policy"
             yield blocking(asker.delivered, request.id)
-            return end
+            return End("blocked", blocker, answer.denied, draft=item.draft.plain, request_id=request.id)
+        typed = now.typed if now else self.place.typed(item.draft, plain)
+        end = End(
+            "delivered", by, decision.message, draft=plain, typed=typed, request_id=request.id, terms=request.terms
+        )
         authority = Authority(f"{decision.type} by {by}", request.id)
-        return (yield from self._delivered(item, end, authority, questions + 1))
+        return (yield from self._delivered(item, end, authority, answer.questions))
 
-    def _chosen(self, item: Item, request: Request, decision: Decision, found: tuple[Finding, ...]) -> Steps[End]:
-        """What a person wants delivered, unless policy or checks forbid it."""
-        by, plain = request.reviewer or item.asker.reviewer, decision.draft
-        end = End("delivered", by, decision.message, draft=item.draft.plain, request_id=request.id)
+    def _weigh(self, item: Item, plain: JsonValue, found: tuple[Finding, ...]) -> Steps["_Wanted"]:
+        """What checks and policy say now of what people want delivered."""
         typed = item.draft.value
-        if plain is not None:
+        if digest(plain) != item.draft.digest:  # Python takes 1 and 1.0 for equal
             try:
                 typed = self.place.typed(item.draft, plain)
             except ValidationError as exc:  # a rule that the JSON Schema does not tell
                 problem = exc.errors(include_url=False)[0]["msg"]
-                return replace(end, outcome="blocked", by="checks", message=f"{by}'s version does not fit: {problem}")
+                return _Wanted(Verdict("deny", f"the edited version does not fit: {problem}"), None, found, "checks")
             found = yield from findings(self.checks, typed, plain)
             if forbidden := next((finding for finding in found if finding.then == "block"), None):
-                return replace(end, outcome="blocked", by="checks", message=forbidden.text)
-            end = replace(end, draft=plain)
+                return _Wanted(Verdict("deny", forbidden.text), typed, found, "checks")
         now = yield from judge(self.policy, self._call(item, typed, found), item.mode)
-        if now.verdict.outcome == "deny" and now.verdict.asking is None:
-            return replace(end, outcome="blocked", by="policy", message=now.verdict.reason)
-        return replace(end, typed=typed)
+        return _Wanted(now.verdict.asking or now.verdict, typed, found)
 
     def _recorded(self, item: Item, earlier: list[Request]) -> End:
         """What was delivered, as the ledger has it."""
         end = End("delivered", "policy", draft=item.draft.plain, typed=item.draft.value)
         for request in earlier:
             if (decision := request.decision) and decision.type in ("approve", "edit"):
-                plain = item.draft.plain if decision.draft is None else decision.draft
+                plain = request.draft if decision.draft is None else decision.draft
                 typed = self.place.typed(item.draft, plain)
                 by = request.reviewer or item.asker.reviewer
-                end = End("delivered", by, decision.message, draft=plain, typed=typed, request_id=request.id)
+                end = End(
+                    "delivered", by, decision.message, draft=plain, typed=typed, request_id=request.id,
+                    terms=request.terms,
+                )  # fmt: skip
         return end
 
     # --- delivery ------------------------------------------------------------------------------------------------
@@ -257,7 +281,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         """Deliver it; if its end is not known, ask what became of it. `Asked`: people have to be asked first."""
         asker, action, step = item.asker, delivery(end.draft), self._execution(end.typed)
         for attempt in count(first):
-            graph = graph_of(asker.config, None)
+            graph = graph_of(asker.config, self.graph)
             effect = Effect(asker.ledger, item.key, asker.thread_id, action, authority, attempt, graph=graph)
             ended = yield from effect.steps(step)
             if isinstance(ended, Outcome):
@@ -308,6 +332,16 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
             push_message(shown, state_key=None)
         goto = {"delivered": self.deliver, "revise": self.revise}.get(end.outcome, self.rejected)
         return Command(goto=goto, update=changes)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A version of the draft that people agreed to, and what is said of it now."""
+
+    verdict: Verdict
+    typed: Any
+    findings: tuple[Finding, ...]
+    by: str = "policy"
 
 
 def _ended(end: End, result: Any) -> End:

@@ -15,6 +15,7 @@ from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.drafting import Draft, Place
 from hitl_graph.nodes.revisions import MARK, Past, Revision, feedback_message
 from hitl_graph.nodes.verdicts import Judged
+from hitl_graph.terms import Terms
 
 __all__ = ["End", "Item", "question", "update", "what_became"]
 
@@ -47,8 +48,9 @@ class End:
     """What becomes of a draft.
 
     Attributes:
-        by: The reviewer, or `checks` or `policy`.
+        by: The reviewer, or `checks`, `policy` or `deadline`.
         message: What they said.
+        terms: On which it was decided.
         draft: What is delivered, as JSON; `typed`: as the state has it; `result`: what the delivery gave.
     """
 
@@ -60,15 +62,16 @@ class End:
     typed: Any = None
     result: Any = None
     request_id: str | None = None
+    terms: Terms | None = None
 
 
 # --- what people are shown -------------------------------------------------------------------------------------------
 
 
 def question(
-    item: Item, judged: Judged, found: tuple[Finding, ...], max_revisions: int
+    item: Item, judged: Judged, found: tuple[Finding, ...], max_revisions: int, draft: JsonValue
 ) -> Callable[[str, str], Request]:
-    """The question whether a draft is good enough."""
+    """The question whether a draft is good enough: the writer's, or a version that others have to agree to, too."""
     last, verdict = item.past.last, judged.verdict
     allowed, reason = verdict.allowed, verdict.reason
     if item.past.by_people >= max_revisions:
@@ -86,7 +89,7 @@ def question(
         feedback=last["message"] if last else None,
         comments=item.past.comments,
         sent_back_by=last["by"] if last else None,
-        diff=difference(previous, item.draft.plain) if previous is not None else None,
+        diff=difference(previous, draft) if previous is not None else None,
     )
 
     def describe(request_id: str, interrupt_id: str) -> Request:
@@ -95,7 +98,7 @@ def question(
             kind="review",
             thread_id=item.asker.thread_id,
             interrupt_id=interrupt_id,
-            draft=item.draft.plain,
+            draft=draft,
             review=review,
             allowed=tuple(word for word in WORDS if word in allowed),
             labels={word: text for word, text in _LABELS.items() if word in allowed},
@@ -128,7 +131,7 @@ def _description(review: Review) -> str:
 
 
 def what_became(item: Item, end: End, lost: Lost) -> Callable[[str, str], Request]:
-    """The question what became of a delivery."""
+    """The question what became of a delivery: for the people who let it go out, and no silence answers it."""
 
     def describe(request_id: str, interrupt_id: str) -> Request:
         return Request(
@@ -146,6 +149,7 @@ def what_became(item: Item, end: End, lost: Lost) -> Callable[[str, str], Reques
             description=f"Was this delivered? The delivery was started, and {lost.error}.",
             reason=f"the outcome is {lost.outcome}; it is not delivered again without a person",
             action_key=item.key,
+            terms=end.terms and end.terms.unscheduled,
         )
 
     return describe

@@ -118,7 +118,7 @@ def _by_rules(policy: Policy, call: Call) -> Steps[Judged]:
     propensity = 1 - prod(1 - rate for rate in rates.values())
     if drawn:
         rule = drawn[0]
-        asked = Verdict("ask", rule.reason or "drawn for an audit", rule.allowed, rule.editable)
+        asked = rule.verdict("ask", rule.reason or "drawn for an audit")
         return replace(judged, verdict=asked, route="audit", propensity=propensity)
     passed = replace(judged.verdict, reason=f"{judged.verdict.reason}; not in the sample of {propensity:g}")
     return replace(judged, verdict=passed)
@@ -137,5 +137,5 @@ def _unsure(rule: Rule, unsure: Unsure, call: Call, judged: Judged) -> Steps[Jud
         judged = replace(judged, score=score)
         reason = rule.reason or f"the confidence is {score:g}, below {unsure.below:g}" if score < unsure.below else ""
     if reason and judged.verdict.outcome == "allow":
-        return replace(judged, verdict=Verdict("ask", reason, rule.allowed, rule.editable), route="unsure")
-    return judged
+        return replace(judged, verdict=rule.verdict("ask", reason), route="unsure")
+    return replace(judged, verdict=judged.verdict.stricter(rule.verdict("ask", reason))) if reason else judged
