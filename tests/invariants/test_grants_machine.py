@@ -196,9 +196,9 @@ def explore(folder: Path, examples: int, steps: int) -> None:
 
 @pytest.mark.sqlite_file
 def test_grants_in_any_order(tmp_path: Path) -> None:
-    explore(tmp_path, 15, 25)
+    explore(tmp_path, 25, 25)
 
 
 @pytest.mark.slow
 def test_grants_in_any_order_for_longer(tmp_path: Path, engine: str) -> None:
-    explore(tmp_path, {"sqlite": 60, "postgres": 8}[engine], 30)
+    explore(tmp_path, {"sqlite": 50, "postgres": 8}[engine], 30)

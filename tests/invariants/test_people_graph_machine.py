@@ -247,9 +247,9 @@ def explore(folder: Path, examples: int, steps: int) -> None:
 
 @pytest.mark.sqlite_file
 def test_payments_in_any_order(tmp_path: Path) -> None:
-    explore(tmp_path, 12, 16)
+    explore(tmp_path, 20, 16)
 
 
 @pytest.mark.slow
 def test_payments_in_any_order_for_longer(tmp_path: Path, engine: str) -> None:
-    explore(tmp_path, {"sqlite": 40, "postgres": 10}[engine], 20)
+    explore(tmp_path, {"sqlite": 45, "postgres": 12}[engine], 20)

@@ -426,9 +426,9 @@ def explore(folder: Path, examples: int, steps: int) -> None:
 
 
 def test_people_in_any_order(tmp_path: Path, engine: str) -> None:
-    explore(tmp_path, {"sqlite": 12, "postgres": 4}[engine], 25)
+    explore(tmp_path, {"sqlite": 30, "postgres": 8}[engine], 25)
 
 
 @pytest.mark.slow
 def test_people_in_any_order_for_longer(tmp_path: Path, engine: str) -> None:
-    explore(tmp_path, {"sqlite": 50, "postgres": 12}[engine], 35)
+    explore(tmp_path, {"sqlite": 70, "postgres": 15}[engine], 35)
