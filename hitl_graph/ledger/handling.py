@@ -175,9 +175,10 @@ def returned(tx: Transaction, now_ms: int, reviewer: str, *, actor: str) -> int:
 
 
 def deputised(tx: Transaction, now_ms: int, deputy: str) -> list[str]:
-    """Names of those who are away now and whose deputy this person is."""
+    """Names of those who are away now and whose deputy this person is, the longest away first."""
     rows = tx.execute(
-        "SELECT reviewer, deputy FROM hitl_absences WHERE from_ms <= ? AND until_ms > ? ORDER BY id", (now_ms, now_ms)
+        "SELECT reviewer, deputy FROM hitl_absences WHERE from_ms <= ? AND until_ms > ? ORDER BY from_ms, reviewer",
+        (now_ms, now_ms),
     )
     return list(dict.fromkeys(row[0] for row in rows if same(row[1], deputy)))
 

@@ -207,7 +207,11 @@ class Desk:
         return not asked.free_for_all and not stranger and name in meant(asked.terms.veto)
 
     def away_for(self, deputy: str) -> list[str]:
-        return [who for who, by, since, until in self.absences if by == deputy and since <= self.now_ms < until]
+        """The longest away first."""
+        away = [
+            (since, who) for who, by, since, until in self.absences if by == deputy and since <= self.now_ms < until
+        ]
+        return list(dict.fromkeys(who for _, who in sorted(away)))
 
     def at_it(self, asked: Asked, name: str) -> list[str]:
         """The others whose claim holds."""
