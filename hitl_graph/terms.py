@@ -48,7 +48,8 @@ class Turn(_Frozen):
 
     Args:
         at: When.
-        then: `remind`: who may decide is told again. `escalate`: `to` may decide, too. `reject`, `approve`: decided so.
+        then: `remind`: who may decide is told again. `escalate`: `to` may decide, too. `reject`, `approve`: decided so;
+            but nothing is approved that anybody wanted otherwise or could not have approved; it waits on.
         to: Selectors. Of a reminder, whom to tell beside those who may decide.
         until: Of an approval: if nobody came to take the turn by then (the machine slept), it approves nothing, and
             the request waits on. None: a minute after `at`.
@@ -77,7 +78,7 @@ class Terms(_Frozen):
         excluded: Names of those who may not decide: the requester, the author.
         veto: Selectors of those whose single reject ends it, whichever stage it is in.
         rejects: How many different people have to reject it (or respond) to end it; a veto needs no other.
-        delegates: Selectors of those to whom a vote may be delegated.
+        delegates: Selectors of those who may have somebody else's vote: by delegation, or as a deputy.
         schedule: In the order of time.
     """
 

@@ -188,28 +188,37 @@ def check_vote(request: Request, votes: Sequence[Vote], vote: Vote, *, veto: boo
         AlreadyVotedError: This person, or whose right they use, has answered already.
         InvalidDecisionError: A veto that is no reject, or not what the stage before agreed on.
     """
-    ends = veto and is_no(request, vote.decision)
+    if veto and is_no(request, vote.decision):
+        return
     for earlier in votes:
         own = same(earlier.reviewer, vote.reviewer)
         if own or same(earlier.behalf or earlier.reviewer, vote.behalf or vote.reviewer):
             changed = earlier.stage == vote.stage and proposal(earlier.decision) != proposal(vote.decision)
-            if not (own and (changed or ends)):  # they may change their mind while it waits
+            if not (own and changed):  # they may change their mind while it waits
                 raise AlreadyVotedError(request.id, earlier.reviewer, earlier.decision.type)
-    if not vote.rights and not ends:
+    if not vote.rights:
         raise InvalidDecisionError(
             request.id, f"{vote.reviewer} may only reject it; for more it takes {' or '.join(who(request))}"
         )
     if is_no(request, vote.decision):
         return
-    for earlier in votes:
-        if earlier.stage < vote.stage and not is_no(request, earlier.decision):
-            if proposal(earlier.decision) != proposal(vote.decision):
-                raise InvalidDecisionError(
-                    request.id,
-                    f"{earlier.reviewer} agreed to {_named(earlier.decision)} in the stage before, and this is"
-                    f" {_named(vote.decision)}; agree to the same, or reject it and say what to change",
-                )
-            return
+    before = _agreed_before(request, votes)
+    if before is not None and proposal(before.decision) != proposal(vote.decision):
+        raise InvalidDecisionError(
+            request.id,
+            f"{before.reviewer} agreed to {_named(before.decision)} in the stage before, and this is"
+            f" {_named(vote.decision)}; agree to the same, or reject it and say what to change",
+        )
+
+
+def _agreed_before(request: Request, votes: Sequence[Vote]) -> Vote | None:
+    """A vote for that on which the stage before agreed: others of that stage may have wanted something else."""
+    if request.stage == 0 or request.terms is None:
+        return None
+    stage = request.terms.stages[request.stage - 1]
+    cast = [v for v in votes if v.stage == request.stage - 1 and not is_no(request, v.decision)]
+    alike = ([v for v in cast if proposal(v.decision) == proposal(one.decision)] for one in cast)
+    return next(same_as[0] for same_as in alike if _count(stage, same_as) >= stage.quorum)
 
 
 def _named(decision: Decision) -> str:

@@ -14,6 +14,7 @@ from langgraph.types import Command
 
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.errors import NotEntitledError, PolicyError, QuorumMissingError
+from hitl_graph.grants import Grant
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import schedule
 from hitl_graph.model import Request, approve, edit, reject, respond
@@ -310,3 +311,85 @@ def test_silence_rejects_and_the_model_is_told(bank: Make) -> None:
     assert desk.resume() == "finished"
     assert desk.paid == []
     assert desk.told().startswith("pay needed a person's approval and did not run. Nobody decided by 2030-01-01 13:00")
+
+
+def test_who_said_no_is_not_counted_under_a_stricter_policy(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask", quorum=2, rejects=2)])
+    request = desk.start()
+    desk.inbox.decide(request.id, reject("no"), reviewer="alice")
+    for name in ("bob", "carol"):
+        desk.inbox.decide(request.id, approve(), reviewer=name)
+    desk.rules = [Rule("pay", "ask", reviewers=["role:finance"], quorum=2)]
+    desk.worker = Worker(desk.build(), desk.saver.ledger)
+    assert desk.resume() == "paused"
+    assert desk.paid == []
+
+
+def test_a_vote_by_proxy_is_counted_under_a_stricter_policy_only_if_both_may(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask", reviewers=["role:finance"])])
+    request = desk.start(user_id="carol")
+    desk.inbox.delegate(request.id, "carol", reviewer="alice")
+    desk.inbox.decide(request.id, approve(), reviewer="carol")
+    desk.rules = [Rule("pay", "ask", reviewers=["role:finance"], exclude=["requester"])]
+    desk.worker = Worker(desk.build(), desk.saver.ledger)
+    assert desk.resume() == "paused"
+    assert desk.paid == []
+
+
+def test_an_edit_that_brings_facts_into_play_is_put_to_people_with_them(bank: Make) -> None:
+    account = Account()
+    much = Rule("pay", "ask", when=lambda call: call.args["eur"] > 1000, facts={"balance": account})
+    desk = bank([Rule("pay", "ask"), much])
+    first = desk.start()
+    assert first.fresh is None
+    desk.inbox.decide(first.id, edit({"eur": 5000}), reviewer="carol")
+    assert desk.resume() == "paused"
+    second = desk.waiting()
+    assert second.reason == "carol was not shown balance"
+    assert second.fresh is not None
+    assert second.fresh.facts == {"balance": 1200}
+    desk.inbox.decide(second.id, approve(), reviewer="carol")
+    assert desk.resume() == "finished"
+    assert desk.paid == [5000]
+
+
+def test_facts_that_changed_are_put_to_the_same_people_also_under_a_relaxed_policy(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask", reviewers=["role:finance"], exclude=["requester"], facts={"balance": Account()})])
+    desk.inbox.decide(desk.start(user_id="bob").id, approve(), reviewer="alice")
+    desk.rules = [Rule("pay", "allow")]
+    desk.worker = Worker(desk.build(), desk.saver.ledger)
+    assert desk.resume() == "paused"  # the fact cannot be read any more
+    for name in ("carol", "bob"):
+        with pytest.raises(NotEntitledError):
+            desk.inbox.decide(desk.waiting().id, approve(), reviewer=name)
+    desk.inbox.decide(desk.waiting().id, approve(), reviewer="alice")
+    assert desk.resume() == "finished"
+    assert desk.paid == [500]
+
+
+def test_who_has_two_names_may_not_decide_under_the_other_one(db_path: str) -> None:
+    def directory(name: str) -> Reviewer | None:
+        return PEOPLE(name.removesuffix("@corp.example"))
+
+    with open_checkpointer(db_path, directory=directory) as saver:
+        desk = Bank(saver, [Rule("pay", "ask", exclude=["requester"])])
+        request = desk.start(user_id="alice@corp.example")
+        for name in ("alice", "alice@corp.example"):
+            with pytest.raises(NotEntitledError, match="it is their own"):
+                desk.inbox.decide(request.id, approve(), reviewer=name)
+
+
+def test_a_grant_given_by_proxy_is_not_one_for_the_proxys_own_calls(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask", reviewers=["role:finance"], exclude=["requester"])])
+    request = desk.start(user_id="bob")
+    desk.inbox.delegate(request.id, "carol", reviewer="alice")
+    desk.inbox.decide(request.id, approve(grant=Grant()), reviewer="carol")
+    assert desk.resume() == "finished"
+
+    def paid_for(name: str) -> bool:
+        config: Any = {"configurable": {"thread_id": f"of {name}", "user_id": name}}
+        return "__interrupt__" not in desk.graph.invoke({"messages": [("user", "pay")]}, config)
+
+    assert paid_for("bob")
+    assert not paid_for("carol")
+    assert not paid_for("alice")

@@ -15,8 +15,8 @@ from hitl_graph.errors import (
     StaleRequestError,
 )
 from hitl_graph.inbox import Inbox
-from hitl_graph.ledger import Ledger, requests, schedule
-from hitl_graph.model import Action, Request, approve, edit, reject, request_id
+from hitl_graph.ledger import Ledger, handling, requests, schedule
+from hitl_graph.model import WORDS, Action, Request, Word, approve, edit, reject, request_id
 from hitl_graph.policy import Call, Deadline, Escalate, Policy, Rule, Stage
 from hitl_graph.reviewers import Reviewer, StaticDirectory, same, selects
 from hitl_graph.terms import Terms
@@ -47,7 +47,7 @@ class Desk:
         self.inbox = Inbox(self.ledger)
         self.asked = 0
 
-    def ask(self, rule: dict[str, Any], **terms: Any) -> Request:
+    def ask(self, rule: dict[str, Any], allowed: tuple[Word, ...] = WORDS, **terms: Any) -> Request:
         verdict = Policy([Rule("pay", "ask", **rule)]).judge(Call("pay", {}))
         on = verdict.terms or Terms()
         if verdict.deadline:
@@ -56,13 +56,16 @@ class Desk:
         interrupt = f"{self.asked:032x}"
         request = Request(
             id=request_id("t", interrupt), kind="approval", thread_id="t", interrupt_id=interrupt,
-            action=Action(name="pay", args={"eur": 5}), action_key=f"key {self.asked}",
+            action=Action(name="pay", args={"eur": 5}), action_key=f"key {self.asked}", allowed=allowed,
             terms=on.model_copy(update=terms),
         )  # fmt: skip
         self.ledger.write(
             requests.open_request, self.ledger.now_ms(), request, checkpoint_id="c", task_id="k", parked=1
         )
         return request
+
+    def away(self, who: str, deputy: str, for_: timedelta = timedelta(days=1)) -> None:
+        self.inbox.leave(reviewer=who, deputy=deputy, until=self.clock() + for_)
 
     def sweep(self) -> list[str]:
         return [came.turn.then for came in self.ledger.write(schedule.sweep, self.ledger.now_ms())]
@@ -414,3 +417,118 @@ def test_rules_that_ask_want_together_never_less_than_each() -> None:
 def test_a_rule_that_does_not_ask_has_no_people() -> None:
     with pytest.raises(PolicyError, match="only a rule that asks has people"):
         Rule("pay", "allow", quorum=2)
+
+
+def test_a_stage_confirms_what_the_stage_before_agreed_on_not_what_one_of_it_wanted(desk: Desk) -> None:
+    frank = Reviewer("frank", ["finance"])
+    request = desk.ask({"stages": [Stage(reviewers=("role:finance",), quorum=2), ["role:legal"]]})
+    desk.inbox.decide(request.id, edit({"eur": 1_000_000}), reviewer="bob")
+    desk.clock.advance(timedelta(minutes=1))
+    desk.inbox.decide(request.id, approve(), reviewer="alice")
+    assert desk.inbox.decide(request.id, approve(), reviewer=frank).stage == 1
+    with pytest.raises(InvalidDecisionError, match="alice agreed to it as shown"):
+        desk.inbox.decide(request.id, edit({"eur": 1_000_000}), reviewer="carol")
+    assert desk.inbox.decide(request.id, approve(), reviewer="carol").reviewer == "alice, frank, carol"
+
+
+def test_a_veto_holds_for_reviewers_too_and_whatever_became_of_their_vote(desk: Desk) -> None:
+    fay = Reviewer("fay", ["finance", "security"])
+    rule = {"stages": [["role:finance"], ["role:legal"]], "veto": ["role:security"], "rejects": 2}
+    request = desk.ask(rule)
+    assert desk.inbox.decide(request.id, reject("no"), reviewer=fay).decision == reject("no")  # she alone
+    request = desk.ask(rule)
+    assert desk.inbox.decide(request.id, approve(), reviewer=fay).stage == 1
+    with pytest.raises(AlreadyDecidedError):
+        desk.inbox.decide(request.id, approve(), reviewer=fay)
+    assert desk.inbox.decide(request.id, reject("after all"), reviewer=fay).reviewer == "fay"
+    request = desk.ask(rule)
+    desk.inbox.delegate(request.id, "dave", reviewer=fay)
+    desk.inbox.claim(request.id, reviewer="dave")
+    assert desk.inbox.decide(request.id, reject("no"), reviewer=fay).state == "decided"
+    request = desk.ask(rule)
+    desk.away("fay", "dave")
+    desk.ledger.directory = lambda name: fay if name == "fay" else PEOPLE(name)
+    desk.inbox.decide(request.id, approve(), reviewer="dave")
+    assert desk.inbox.decide(request.id, reject("no"), reviewer=fay).state == "decided"
+
+
+def test_whose_vote_was_used_has_nothing_left_to_decide(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"], "quorum": 2})
+    desk.away("alice", "dave")
+    desk.inbox.decide(request.id, approve(), reviewer="dave")
+    assert desk.inbox.pending(reviewer="alice") == []
+    with pytest.raises(AlreadyDecidedError):
+        desk.inbox.decide(request.id, approve(), reviewer="alice")
+    assert [r.id for r in desk.inbox.pending(reviewer="bob")] == [request.id]
+
+
+def test_who_has_only_a_veto_can_be_a_deputy(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"], "veto": ["role:security"]})
+    desk.away("alice", "sam")
+    assert desk.inbox.decide(request.id, approve(), reviewer="sam").state == "decided"
+
+
+def test_who_loses_a_vote_loses_their_claim(desk: Desk) -> None:
+    request = desk.ask({"reviewers": ["role:finance"]})
+    desk.inbox.delegate(request.id, "dave", reviewer="alice")
+    desk.inbox.claim(request.id, reviewer="dave")
+    desk.inbox.take_back(request.id, reviewer="alice")
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice").state == "decided"
+
+
+def test_silence_approves_only_what_nobody_wanted_otherwise(desk: Desk) -> None:
+    by_silence = Deadline(timedelta(hours=1), then="approve")
+    rule = {"reviewers": ["role:finance"], "quorum": 2, "rejects": 2, "deadline": by_silence}
+    unanswered, agreed, refused, edited = (desk.ask(rule) for _ in range(4))
+    desk.inbox.decide(agreed.id, approve(), reviewer="alice")
+    desk.inbox.decide(refused.id, reject("no"), reviewer="alice")
+    desk.inbox.decide(edited.id, edit({"eur": 1}), reviewer="alice")
+    never = desk.ask(rule, allowed=("edit", "reject"))
+    desk.clock.advance(timedelta(hours=1))
+    desk.sweep()
+    came = [desk.inbox.get(r.id).decision for r in (unanswered, agreed, refused, edited, never)]
+    assert [d and d.type for d in came] == ["approve", "approve", None, None, None]
+
+
+@pytest.mark.parametrize("name", ["Erin", "Éric", "CORP\\erin", 'e"rin', "er_n%"])
+def test_a_delegated_request_is_in_the_inbox_however_the_name_is_written(desk: Desk, name: str) -> None:
+    request = desk.ask({"reviewers": ["role:finance"]})
+    desk.inbox.delegate(request.id, name, reviewer="alice")
+    for spelt in (name, name.upper(), f" {name.lower()} "):
+        assert [r.id for r in desk.inbox.pending(reviewer=spelt)] == [request.id], spelt
+    assert desk.inbox.pending(reviewer="frank") == []
+
+
+FINANCE, LEGAL = Stage(reviewers=("role:finance",)), Stage(reviewers=("role:legal",))
+EITHER: Any = {"reviewers": ["role:finance", "role:legal"]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ({"stages": [FINANCE, Stage(quorum=2)]}, {"stages": [LEGAL]}, (FINANCE, LEGAL, Stage())),
+        ({"stages": [FINANCE, FINANCE]}, {"stages": [LEGAL]}, (FINANCE, FINANCE, LEGAL)),
+        ({"stages": [FINANCE, FINANCE]}, {"stages": [FINANCE]}, (FINANCE, FINANCE)),
+        (
+            {**EITHER, "quorum": 2, "distinct_roles": True},
+            {**EITHER, "quorum": 3},
+            (Stage(**EITHER, quorum=2, distinct_roles=True), Stage(**EITHER)),
+        ),
+    ],
+)
+def test_two_rules_that_ask_lose_nobody(one: Any, other: Any, together: Any) -> None:
+    verdict = Policy([Rule("pay", "ask", **one), Rule("pay", "ask", **other)]).judge(Call("pay", {}))
+    assert verdict.terms == Terms(stages=together)
+
+
+def test_an_absence_that_ends_while_the_directory_is_asked_lets_nobody_decide(desk: Desk) -> None:
+    def directory(name: str) -> Reviewer | None:
+        if name == "alice":
+            desk.ledger.write(handling.returned, desk.ledger.now_ms(), "alice", actor="alice")
+        return PEOPLE(name)
+
+    request = desk.ask({"reviewers": ["role:finance"]})
+    desk.away("alice", "dave")
+    desk.ledger.directory = directory
+    with pytest.raises(NotEntitledError):
+        desk.inbox.decide(request.id, approve(), reviewer="dave")

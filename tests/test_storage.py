@@ -1,6 +1,7 @@
 """The SQLite engine: durable writes, readers that do not wait, and clear words when the file cannot be used."""
 
 import asyncio
+import gc
 import os
 import shutil
 import sqlite3
@@ -273,3 +274,25 @@ def test_a_short_lock_of_another_process_is_waited_for(database: SqliteDatabase,
     database.write(write("waited"))
     release.join()
     assert names(database) == {"waited"}
+
+
+@pytest.mark.parametrize("door", ["write", "read"])
+def test_a_work_that_failed_leaves_no_snapshot_behind(tmp_path: Path, door: str) -> None:
+    """A cursor that was not read to its end lives on in the error's traceback, and keeps what it saw."""
+    path = tmp_path / "agent.db"
+
+    def fail(tx: Transaction) -> None:
+        rows = tx.execute("SELECT seq FROM hitl_audit_tip UNION ALL SELECT 1 UNION ALL SELECT 2")
+        raise LookupError(rows.fetchone())
+
+    gc.disable()
+    try:
+        with closing(SqliteDatabase.open(path)) as one, closing(SqliteDatabase.open(path)) as other:
+            with pytest.raises(LookupError) as failed:
+                getattr(one, door)(fail)
+            other.write(write("theirs"))
+            assert names(one) == {"theirs"}
+            one.write(write("mine"))
+            assert failed.value.args
+    finally:
+        gc.enable()

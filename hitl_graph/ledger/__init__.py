@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from hitl_graph.errors import NotEntitledError, StaleRequestError
+from hitl_graph.errors import InvalidDecisionError, NotEntitledError, StaleRequestError
 from hitl_graph.ledger import (
     audit,
     deciding,
@@ -115,18 +115,20 @@ class Ledger:
         Args:
             work: Takes the transaction, the time, `request_id`, `args`, `reviewer=`, `away=` and `how`.
         """
-        who, away = person(reviewer, self.directory), tuple[Reviewer, ...]()
+        who, away, idle = person(reviewer, self.directory), dict[str, Reviewer](), False
         while True:
             try:
-                return self.write(work, self.now_ms(), request_id, *args, reviewer=who, away=away, **how)
+                return self.write(_acted(work, away), self.now_ms(), request_id, *args, reviewer=who, **how)
             except deciding.TurnDue as due:
-                if not self.write(schedule.catch_up, self.now_ms(), str(due.args[0])):
+                came = self.write(schedule.catch_up, self.now_ms(), str(due.args[0]))
+                if idle and not came:  # twice: nobody else took the turn either
                     raise StaleRequestError(due.args[0], "its pause is not stored yet; try again in a moment") from None
-            except NotEntitledError:
+                idle = not came
+            except (NotEntitledError, InvalidDecisionError):  # the latter: whose own right is only a veto
                 names = [] if away else self.read(handling.deputised, self.now_ms(), who.name)
                 if not names:
                     raise
-                away = tuple(person(name, self.directory) for name in names)
+                away = {name: person(name, self.directory) for name in names}
 
     def history(self, thread_id: str) -> list[Request]:
         """Every request of a thread, oldest first, whatever became of it."""
@@ -201,6 +203,17 @@ class Ledger:
             return audit.redact(tx, self.now_ms(), thread_id, actor=actor, reason=reason)
 
         return self.write(work)
+
+
+def _acted(work: Callable[..., T], away: dict[str, Reviewer]) -> Callable[..., T]:
+    """The work for those who are still away: the directory was asked who they are, and that took its time."""
+
+    def acted(tx: Transaction, now_ms: int, request_id: str, *args: Any, reviewer: Reviewer, **how: Any) -> T:
+        still = handling.deputised(tx, now_ms, reviewer.name) if away else ()
+        absent = tuple(human for name, human in away.items() if name in still)
+        return work(tx, now_ms, request_id, *args, reviewer=reviewer, away=absent, **how)
+
+    return acted
 
 
 def _alone(

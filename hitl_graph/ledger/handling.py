@@ -51,6 +51,7 @@ def hand_back(
     """
     request = _open(tx, now_ms, request_id)
     handling, stage = request.handling or Handling(), request.stage
+    handling = handling.model_copy(update={"claims": handling.claimed(_at(now_ms))})
     used = any(v.behalf and v.stage == stage and same(v.reviewer, reviewer.name) for v in votes(tx, request.id))
     given = tuple(
         step.model_copy(update={"back": True})
@@ -86,6 +87,8 @@ def take_back(
         holder = taken[at].to
         taken[at] = taken[at].model_copy(update={"back": True})
     new = handling.model_copy(update={"delegations": tuple(taken)})
+    for name in holders:  # who has no vote any more is not at it any more
+        new = new.without_claim(name)
     return _store(tx, now_ms, request, new, "request.taken_back", {}, actor=reviewer.name)
 
 

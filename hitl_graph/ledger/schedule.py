@@ -147,5 +147,7 @@ def _objection(request: Request, turn: Turn, votes: Iterable[Vote], now_ms: int)
         return "nobody came to take the turn in time, so perhaps nobody could answer either"
     if "approve" not in request.allowed:
         return "approve is not offered"
-    against = [vote.reviewer for vote in votes if is_no(request, vote.decision)]
-    return f"{', '.join(against)} voted against it" if against else None
+    if against := [vote.reviewer for vote in votes if is_no(request, vote.decision)]:
+        return f"{', '.join(against)} voted against it"
+    others = [vote.reviewer for vote in votes if vote.decision.type != "approve"]
+    return f"{', '.join(others)} wanted something else" if others else None

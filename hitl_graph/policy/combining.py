@@ -15,16 +15,17 @@ def both(one: Terms | None, other: Terms | None) -> Terms | None:
     """
     if one is None or other is None or one == other:
         return one or other
-    stages = list[Stage]()
-    for stage in (*one.stages, *other.stages):
-        same = next((i for i, known in enumerate(stages) if known.reviewers == stage.reviewers), None)
-        if not stage.reviewers:
-            continue
-        if same is None:
+    stages = [stage for stage in one.stages if stage.reviewers]
+    free = list(range(len(stages)))  # each of the other's stages becomes one with at most one of these
+    for stage in other.stages:
+        same = next((i for i in free if stages[i].reviewers == stage.reviewers), None)
+        if same is not None:
+            free.remove(same)
+            stages[same], *more = _higher(stages[same], stage)
+            stages += more
+        elif stage.reviewers:
             stages.append(stage)
-        else:
-            stages[same] = _higher(stages[same], stage)
-    needed = max(_open(one), _open(other))
+    needed = max(_people(one), _people(other))
     missing = needed - sum(stage.quorum for stage in stages)
     if missing > 0:
         stages.append(Stage(quorum=missing))
@@ -52,18 +53,17 @@ def rejecting(deadline: Deadline | Earliest | None) -> Deadline | Earliest | Non
     return earliest(kept) if kept else None
 
 
-def _open(terms: Terms) -> int:
-    """How many people there have to be, whoever they are."""
-    return sum(stage.quorum for stage in terms.stages if not stage.reviewers)
+def _people(terms: Terms) -> int:
+    """How many people there have to be in all, whoever they are."""
+    return sum(stage.quorum for stage in terms.stages)
 
 
 def _within(selector: str, terms: Terms) -> bool:
     return terms.delegates == ("*",) or selector in terms.delegates
 
 
-def _higher(one: Stage, other: Stage) -> Stage:
-    return Stage(
-        reviewers=one.reviewers,
-        quorum=max(one.quorum, other.quorum),
-        distinct_roles=one.distinct_roles or other.distinct_roles,
-    )
+def _higher(one: Stage, other: Stage) -> list[Stage]:
+    distinct, quorum = one.distinct_roles or other.distinct_roles, max(one.quorum, other.quorum)
+    roles = min(quorum, len(one.reviewers)) if distinct else quorum
+    first = Stage(reviewers=one.reviewers, quorum=roles, distinct_roles=distinct)
+    return [first] if roles == quorum else [first, Stage(reviewers=one.reviewers, quorum=quorum - roles)]

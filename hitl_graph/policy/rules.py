@@ -42,7 +42,8 @@ class Rule:
         exclude: Who may not decide: `requester`, `author`.
         veto: Whose single reject ends it, whoever else has to agree.
         rejects: How many different people have to reject it (or respond) to end it; 1 unless given.
-        delegates: To whom reviewers may delegate their vote. None: to anybody who is not excluded.
+        delegates: To whom reviewers may delegate their vote, and who may be their deputy. None: anybody who is not
+            excluded.
         deadline: When waiting ends: a duration, or a `Deadline` with reminders and an escalation chain.
         on_deadline: What a duration ends in: `reject` (unless given) or `approve`.
         facts: What to read when people are asked and again before it runs (balance, version of a record, hash of a

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import copy
 import functools
+import inspect
 import os
 import shutil
 import sqlite3
 import threading
 import time
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -31,6 +33,7 @@ _IDLE_READERS = 16
 _WAIT_FOR_READERS = 1.0
 _CHECKPOINT_PAGES = 4000  # 16 MB of log: pages that many steps touch are copied into the file less often
 _CACHE_KIB = 16_000
+_SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class SqliteDatabase(Deferring):
@@ -128,6 +131,9 @@ class SqliteDatabase(Deferring):
             try:
                 connection.execute("BEGIN")
                 return work(cast(Transaction, connection))
+            except BaseException as error:
+                _forget_cursors(error)
+                raise
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -264,6 +270,7 @@ class SqliteDatabase(Deferring):
             elif job.work is not None:
                 job.value = _undoing(connection, job.work, alone)
         except BaseException as error:
+            _forget_cursors(error)
             job.error = self._explained(error)
             if not (alone or connection.in_transaction):
                 # A full disk makes SQLite give up the whole transaction, with the others' work in it.
@@ -325,6 +332,19 @@ def _undoing(connection: sqlite3.Connection, work: Callable[[Transaction], T], a
     finally:
         if not alone and connection.in_transaction:
             connection.execute("RELEASE job")
+
+
+def _forget_cursors(error: BaseException | None) -> None:
+    """Empty the frames of what failed: a cursor in them that was not read to its end keeps its snapshot.
+
+    A connection with an old snapshot reads what is no longer so, and cannot write once anybody else has.
+    """
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if not frame.f_code.co_flags & _SUSPENDABLE:  # one that waits would be closed
+                with contextlib.suppress(RuntimeError):  # it still runs
+                    frame.clear()
+        error = error.__cause__ or error.__context__
 
 
 def _size(path: str) -> int:

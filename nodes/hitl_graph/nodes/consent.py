@@ -96,6 +96,8 @@ def ask(
         changed = None
         if not (yield blocking(_covers, asker, request, now)):
             reason = now.reason
+        elif unseen := sorted(now.facts.keys() - (request.fresh.facts if request.fresh else {})):
+            reason = f"{request.reviewer} was not shown {', '.join(unseen)}"
         elif request.fresh is not None:
             facts = yield from _read(_functions(request.fresh, now, verdict), call(action))
             if canonical(facts) != canonical(request.fresh.facts):
@@ -104,7 +106,7 @@ def ask(
         if reason is None and not again:
             return replace(answer, action=action)
         yield blocking(asker.delivered, request.id)
-        wanted = now if now.outcome == "ask" and (now.terms or now.exclude) else verdict
+        wanted = now if now.outcome == "ask" and (now.terms or now.exclude or now.facts) else verdict
         verdict = replace(wanted, reason=reason or verdict.reason)
     raise AssertionError("unreachable")
 
