@@ -388,9 +388,12 @@ class People(RuleBasedStateMachine):
         standing = inbox.standing(asked.request.id)
         assert set(standing.reviewers) == set(asked.selectors())
         votes = [
-            (known(v.reviewer), known(v.behalf or v.reviewer), v.stage, proposed(v.decision)) for v in standing.votes
+            (known(v.reviewer), known(v.behalf or v.reviewer), v.stage, proposed(v.decision), sorted(v.rights))
+            for v in standing.votes
         ]
-        assert sorted(votes) == sorted((n, v.whose, v.stage, proposed(v.decision)) for n, v in asked.votes.items())
+        assert sorted(votes) == sorted(
+            (name, v.whose, v.stage, proposed(v.decision), sorted(v.roles)) for name, v in asked.votes.items()
+        )
         given = [d for d in standing.delegations if not d.back and d.stage == asked.stage]
         assert [(known(d.by), known(d.to)) for d in given] == [(g.by, g.to) for g in asked.standing_gifts()]
         if asked.state == "pending":
