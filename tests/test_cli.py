@@ -848,6 +848,7 @@ def test_verify_and_export_say_how_far_they_are_on_a_terminal(hitl: Cli, monkeyp
     asked("abcdef")
     monkeypatch.setattr(progress, "_SLOW", 0.0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     for args in (["verify"], ["export", "-o", "log.jsonl"]):
         done = hitl("audit", *args)
         assert done.code == 0

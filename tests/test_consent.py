@@ -264,6 +264,13 @@ async def test_async_facts_and_graphs(db_path: str) -> None:
         assert desk.paid == [500]
 
 
+def test_a_server_that_knows_nobody_gives_an_empty_user(bank: Make) -> None:
+    desk = bank([Rule("pay", "ask")])
+    request = desk.start(user_id="", author=" ", langgraph_auth_user_id="")
+    assert request.origin is not None
+    assert (request.origin.requester, request.origin.author) == (None, None)
+
+
 def test_the_requester_may_not_decide(bank: Make) -> None:
     rules = [Rule("pay", "ask", exclude=["requester"])]
     desk = bank(rules)

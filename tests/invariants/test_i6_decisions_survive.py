@@ -24,7 +24,7 @@ from langgraph.types import Command
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.errors import UnknownRequestError
 from hitl_graph.inbox import Inbox
-from hitl_graph.ledger import Ledger, deciding, requests
+from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.storage.sqlite import SqliteDatabase
 from hitl_graph.worker import Worker
@@ -403,13 +403,11 @@ def test_a_thread_whose_model_fails_after_the_action_is_gone_on_with(
 class _HastyLedger(Ledger):
     """Says that it is done, and writes later."""
 
-    def write(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if work is not deciding.decide:
-            return super().write(work, *args, **kwargs)
-        later = threading.Timer(30, super().write, (work, *args), kwargs)
+    def acting(self, work: Any, request_id: str, *args: Any, **how: Any) -> Any:
+        later = threading.Timer(30, super().acting, (work, request_id, *args), how)
         later.daemon = True
         later.start()
-        return self.read(requests.find, args[1])
+        return self.read(requests.find, request_id)
 
 
 def decide_hastily(report: Report, path: str, effects: str) -> None:

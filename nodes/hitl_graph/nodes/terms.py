@@ -109,8 +109,9 @@ def origin_of(asker: Asker, *, graph: str | None, version: str | None, tool: Bas
     Who answers a question since then, and so lets the run go on, is not the requester of what comes after it.
     """
     configurable: dict[str, Any] = asker.config.get("configurable", {})
-    requester, author = None if asker.person.is_anonymous else asker.reviewer, configurable.get("author")
-    requester = requester or configurable.get("user_id")
+    requester, author = (str(configurable.get(key) or "").strip() or None for key in ("user_id", "author"))
+    if not asker.person.is_anonymous:
+        requester = asker.reviewer
     if (before := _asked_before(asker)) is not None:
         since = _since_the_last_input(asker, before)
         if since and before.origin is not None:
@@ -118,8 +119,8 @@ def origin_of(asker: Asker, *, graph: str | None, version: str | None, tool: Bas
         elif since is None and before.origin is not None and before.origin.requester != requester:
             requester = None  # it cannot be told whose this is, and a guess could let people decide on their own
     known = Origin(
-        requester=None if requester is None else person(str(requester), asker.ledger.directory).name,
-        author=None if author is None else person(str(author), asker.ledger.directory).name,
+        requester=None if requester is None else person(requester, asker.ledger.directory).name,
+        author=None if author is None else person(author, asker.ledger.directory).name,
         graph=graph_of(asker.config, graph),
         version=version,
         implementation=implementation(tool),
