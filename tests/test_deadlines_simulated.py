@@ -288,7 +288,7 @@ def wait_for(ledger: Ledger, machines: Machines, tick: datetime) -> None:
 @pytest.mark.slow
 @pytest.mark.both_databases
 def test_each_turn_of_a_month_comes_exactly_once(db_path: str, engine: str) -> None:
-    dice, count = random.Random(5), 10_000 if engine == "sqlite" else 1_000
+    dice, count = random.Random(5), 10_000 if engine == "sqlite" else 500
     walls = [Wall(office) for office in OFFICES]
     hours = [Hours(o.spec, time_zone=o.zone, country=o.country, closed=o.closed) for o in OFFICES]
     cases = [make(number, dice, walls, hours) for number in range(count)]
