@@ -18,10 +18,12 @@ from langgraph.graph.message import _messages_delta_reducer
 from langgraph.types import Command, Send, interrupt
 from typing_extensions import TypedDict
 
+from hitl_graph.chat import queue
 from hitl_graph.checkpointers import Retained, Retention
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.checkpointers.upkeep import earliest_id
 from hitl_graph.inbox import Inbox
+from hitl_graph.ledger import messages
 from hitl_graph.model import respond
 from hitl_graph.worker import Worker
 from tests.databases import open_checkpointer
@@ -181,6 +183,16 @@ async def test_retention_deletes_idle_threads_and_leaves_those_in_which_people_a
         assert request.thread_id == "asks"
         await graph.ainvoke({"messages": [HumanMessage("again")]}, config("done"))  # the name is free
         assert len(graph.get_state(config("done")).values["messages"]) == 4
+
+
+def test_retention_leaves_a_thread_in_which_a_message_waits(db_path: str) -> None:
+    with open_checkpointer(db_path) as saver:
+        graph = plain(saver)
+        graph.invoke({"messages": [HumanMessage("hello")]}, config("t"))
+        graph.invoke(Command(resume="x"), config("t"))
+        queue(saver.ledger, "t", "one more thing", sender="bob")
+        assert saver.retain(Retention(threads=timedelta(0))).threads == 0
+        assert [message.sender for message in saver.ledger.read(messages.queued, "t")] == ["bob"]
 
 
 def test_a_run_that_is_deleted_while_it_asks_takes_its_question_with_it(db_path: str) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hitl_graph.checkpointers import rows, segments
 from hitl_graph.checkpointers.codec import skeleton_channels
 from hitl_graph.checkpointers.rows import NewState, Row
-from hitl_graph.ledger import parking
+from hitl_graph.ledger import messages, parking
 from hitl_graph.storage import Transaction
 
 __all__ = [
@@ -152,12 +152,12 @@ def threads(tx: Transaction, after: str | None, limit: int) -> list[str]:
 
 
 def idle_threads(tx: Transaction, thread_ids: Sequence[str], before: str) -> list[str]:
-    """Those of some threads whose latest checkpoint is older than this id and in which nothing is asked."""
+    """Those of some threads whose latest checkpoint is older than this id, and in which nothing is asked or queued."""
     idle = []
     for thread_id in thread_ids:
         row: Row | None = rows.find(tx, thread_id, "", None)
         old = row is not None and row.checkpoint_id[14:15] == "6" and row.checkpoint_id < before
-        if old and not parking.unfinished(tx, thread_id):
+        if old and not parking.unfinished(tx, thread_id) and not messages.queued(tx, thread_id):
             idle.append(thread_id)
     return idle
 
