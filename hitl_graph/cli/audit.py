@@ -112,7 +112,8 @@ def log(
 @audit.command(cls=Command)
 def export(
     thread: Annotated[
-        str | None, typer.Option("--thread", metavar="THREAD", help="Texts of this thread only; of other rows only the seals.")
+        str | None,
+        typer.Option("--thread", metavar="THREAD", help="Texts of this thread only; of other rows only the seals."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write; - for stdout.")] = Path("-"),
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,

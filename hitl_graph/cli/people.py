@@ -79,7 +79,7 @@ def note_absence(
     deputy: Annotated[str | None, typer.Option("--deputy", metavar="NAME", help="Who decides in your place.")] = None,
     until: Annotated[
         str | None,
-        typer.Option("--until", metavar="WHEN", help="The last day (2026-12-24), an instant, or a time such as 3d.")
+        typer.Option("--until", metavar="WHEN", help="The last day (2026-12-24), an instant, or a time such as 3d."),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="WHEN", help="The first day, or an instant. Default: now.")
