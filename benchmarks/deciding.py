@@ -119,6 +119,8 @@ def measure(name: str, ledger: Ledger, policy: Policy, pending: int, decide: int
     )
     ledger.clock = FakeClock()
     made = fill(ledger, policy, pending)
+    if name == "PostgreSQL":
+        ledger.database.vacuum()  # as its autovacuum does by and by
     chosen = random.Random(1).sample(made, min(len(made), decide * 6))
     plain = [request for request in chosen if request.terms is None]
     people = [request for request in chosen if request.terms is not None]

@@ -188,7 +188,8 @@ def pending(
     """What waits for people, oldest first; `after` is the id of the last request of the page before.
 
     Args:
-        among: Only what anybody may decide, or one of these sets of reviewers (see `asked_of`), or
+        among: Only what anybody may decide, or one of these sets of reviewers (see `asked_of`), or what was delegated
+            to somebody.
     """
     where, parameters = ["state = 'pending'", "parked = 1"], list[Any]()
     if among is not None:
