@@ -66,8 +66,6 @@ class AskHuman(StructuredTool):
             return self._told(call, f"{decision.message} Go on without an answer, and do not ask it again.")
         if decision.type == "respond":
             return self._told(call, self._text(decision), failed=False)
-        if request.channel == CHANNEL:
-            return self._told(call, f"{decision.message} Go on without an answer, and do not ask it again.")
         why = f' They said: "{decision.message}".' if decision.message else ""
         return self._told(call, f"A person declined to answer.{why} Go on without an answer, and do not ask it again.")
 
