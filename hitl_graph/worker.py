@@ -275,9 +275,8 @@ class Worker:
                 config = self._thread_config(thread_id, hitl_mode=mode)
             waiting = yield from position.waiting(self.graph, state)
             deliverable = [request for request in decided if request.interrupt_id in waiting]
-            if not decided and not (
-                begun and state.tasks and not waiting
-            ):  # `next` is empty if only a step's end is missing
+            is_midway = begun and state.tasks and not waiting  # `next` is empty if only a step's end is missing
+            if not decided and not is_midway:
                 return None
             if decided and not deliverable:
                 raise DeliveryError(

@@ -184,9 +184,7 @@ def told(exc: Exception) -> tuple[int, str]:
             return UNKNOWN, str(exc)
         case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError() | ClaimedError():
             return REFUSED, str(exc)
-        case GrantError() | SwitchError():
-            return REFUSED, str(exc)
-        case ChatError():
+        case GrantError() | SwitchError() | ChatError():
             return REFUSED, str(exc)
         case NotEntitledError() | QuorumMissingError():
             hint = "" if _directory else "\nNo directory is given, so nobody has roles: --directory FILE"
