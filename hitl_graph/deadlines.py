@@ -7,13 +7,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from threading import Event
 
 from hitl_graph.errors import DatabaseClosedError
 from hitl_graph.ledger import Ledger, schedule
 from hitl_graph.ledger.schedule import Came
+from hitl_graph.model import from_ms
 from hitl_graph.steps import Step, Steps, arun, blocking, calling, run
 
 __all__ = ["Came", "Sweeper"]
@@ -53,7 +54,7 @@ class Sweeper:
     def next_due(self) -> datetime | None:
         """When the next turn of any request comes (UTC); in the past if it was not taken yet."""
         due = self.ledger.read(schedule.next_due, self._damaged)
-        return None if due is None else datetime.fromtimestamp(due / 1000, UTC)
+        return None if due is None else from_ms(due)
 
     async def anext_due(self) -> datetime | None:
         """As `next_due`."""

@@ -6,7 +6,7 @@ The four answers are LangChain's words: approve, edit, reject, respond.
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
@@ -31,6 +31,7 @@ __all__ = [
     "delivery",
     "digest",
     "edit",
+    "from_ms",
     "plain_text",
     "reject",
     "request_id",
@@ -62,6 +63,11 @@ def canonical(value: object) -> str:
         return text
     except (ValueError, RecursionError) as exc:
         raise TypeError(f"not plain JSON: {exc}") from exc
+
+
+def from_ms(ms: int) -> datetime:
+    """The instant of a stored time: milliseconds since 1970 (UTC)."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def plain_text(value: object) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from hitl_graph.errors import AlreadyVotedError, ClaimedError, InvalidDecisionError, NotEntitledError
 from hitl_graph.handling import Claim, Delegation, Handling
-from hitl_graph.model import Decision, Request, digest
+from hitl_graph.model import Decision, Request, digest, from_ms
 from hitl_graph.reviewers import Reviewer, same, selects
 from hitl_graph.terms import Stage, Terms, Turn
 
@@ -352,7 +352,7 @@ def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[tuple
 
 def standing(request: Request, votes: Sequence[Vote], now_ms: int) -> Standing:
     """How far it is."""
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    now = from_ms(now_ms)
     terms, handling = request.terms or Terms(), request.handling or Handling()
     return Standing(
         stage=request.stage,

@@ -2,7 +2,6 @@
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -29,6 +28,7 @@ from hitl_graph.cli.app import (
 )
 from hitl_graph.cli.files import writing
 from hitl_graph.cli.progress import counted
+from hitl_graph.model import from_ms
 
 __all__: list[str] = []
 
@@ -84,7 +84,7 @@ def log(
     if as_json:
         for row in rows:
             body = json.loads(row.pop("body")) if row["body"] is not None else row.pop("body")
-            at = datetime.fromtimestamp(row.pop("at_ms") / 1000, UTC).isoformat(timespec="milliseconds")
+            at = from_ms(row.pop("at_ms")).isoformat(timespec="milliseconds")
             emit(row | {"at": at.replace("+00:00", "Z"), "body": body})
         return
     if not rows:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from hitl_graph.cli import queries, views
 from hitl_graph.cli.app import UNKNOWN, Command, Db, Failure, Json, app, emit, open_ledger
 from hitl_graph.ledger import Ledger, denials
-from hitl_graph.model import Decision, Request
+from hitl_graph.model import Decision, Request, from_ms
 
 __all__: list[str] = []
 
@@ -33,7 +33,7 @@ def show_history(
         events = sorted(_events(ledger, name), key=lambda event: (event["at"], event["request_id"] or ""))
         if as_json:
             for event in events:
-                at = datetime.fromtimestamp(event["at"] / 1000, UTC)
+                at = from_ms(event["at"])
                 emit({**event, "at": at.isoformat().replace("+00:00", "Z"), "thread_id": name})
             return
         short = queries.short_ids(ledger, [event["request_id"] for event in events if event["request_id"]])

@@ -8,7 +8,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
 
 from rich.cells import cell_len
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from hitl_graph.drafts import files
 from hitl_graph.facts import Situation, facts_of
-from hitl_graph.model import Request, Word
+from hitl_graph.model import Request, Word, from_ms
 
 __all__ = [
     "DONE",
@@ -140,7 +140,7 @@ def clock(at: datetime | int | None) -> str:
     """Local time, to the second; takes milliseconds too."""
     if at is None:
         return "-"
-    moment = datetime.fromtimestamp(at / 1000, UTC) if isinstance(at, int) else at
+    moment = from_ms(at) if isinstance(at, int) else at
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 

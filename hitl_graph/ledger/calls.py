@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from hitl_graph.ledger.schedule import CHANNEL
+from hitl_graph.model import from_ms
 from hitl_graph.policy.recorded import Recorded, Then
 from hitl_graph.storage import Transaction
 from hitl_graph.terms import Origin, Terms
@@ -168,7 +168,7 @@ def _call(questions: Sequence[Sequence[Any]]) -> Recorded | None:
         chosen = chosen if then == "edit" else _args(last, is_draft)
         then = "approve" if chosen == args else "edit"
     return Recorded(
-        tool=tool or "", args=args, then=then, at=_at(created_ms), thread_id=thread_id, request_id=id_,
+        tool=tool or "", args=args, then=then, at=from_ms(created_ms), thread_id=thread_id, request_id=id_,
         call_id=first.get("tool_call_id") if first else None, edited=chosen if then == "edit" else None,
         reviewer=reviewer, why=said.get("message") or "", silent=silent,
         terms=_terms(first), decided=_terms(last), last_id=questions[-1][0],
@@ -205,7 +205,7 @@ def _unasked(
 ) -> Recorded:
     known: dict[str, Any] | None = json.loads(args) if args else None
     is_draft = tool == _DELIVERY and (known is None or known.keys() == {"draft"})
-    return Recorded(tool, known, then, _at(at_ms), thread_id, why=reason, granted=granted, draft=is_draft)
+    return Recorded(tool, known, then, from_ms(at_ms), thread_id, why=reason, granted=granted, draft=is_draft)
 
 
 def _with_voters(tx: Transaction, calls: list[Recorded]) -> list[Recorded]:
@@ -227,7 +227,3 @@ def _with_voters(tx: Transaction, calls: list[Recorded]) -> list[Recorded]:
 def _meant(decision: str) -> list[Any]:
     said = json.loads(decision)
     return [said.get(part) for part in ("type", "args", "draft")]
-
-
-def _at(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

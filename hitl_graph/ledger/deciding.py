@@ -1,7 +1,6 @@
 """People's answers: each is a vote; as soon as enough of them agree, it is the decision. One transaction an answer."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,7 +13,7 @@ from hitl_graph.errors import (
     StaleRequestError,
 )
 from hitl_graph.ledger import audit, grants, requests
-from hitl_graph.model import Decision, Request, canonical
+from hitl_graph.model import Decision, Request, canonical, from_ms
 from hitl_graph.reviewers import Reviewer, same
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import Vote, agreed, check_claims, check_vote, is_no, may_decide, outcome, proposal
@@ -86,7 +85,7 @@ def decide(
         TurnDue: Its schedule has to go on first.
     """
     request = check_open(tx, request_id, shown)
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    now = from_ms(now_ms)
     check_turn(request, now_ms)
     before = votes(tx, request.id) if request.terms else ()
     entitled = may_decide(request, reviewer, away, before)
@@ -160,7 +159,7 @@ def _vote(row: Sequence[Any]) -> Vote:
         row[0],
         Decision.model_validate_json(row[1]),
         row[2],
-        datetime.fromtimestamp(row[3] / 1000, UTC),
+        from_ms(row[3]),
         stage=row[4] or 0,
         behalf=row[5],
         rights=_STRINGS.validate_json(row[6]) if row[6] else ("*",),

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from hitl_graph.ledger import audit
-from hitl_graph.model import Action, canonical
+from hitl_graph.model import Action, canonical, from_ms
 from hitl_graph.storage import Transaction
 
 __all__ = ["Denial", "in_a_row", "of_thread", "record", "redact"]
@@ -87,7 +87,7 @@ def _select(tx: Transaction, where: str, parameters: Sequence[Any]) -> list[Deni
     return [
         Denial(
             key, thread_id, tool, json.loads(args) if args else None, reason,
-            datetime.fromtimestamp(at_ms / 1000, UTC), number, streak, bool(asks),
+            from_ms(at_ms), number, streak, bool(asks),
         )
         for key, thread_id, tool, args, reason, at_ms, number, streak, asks in rows
     ]  # fmt: skip

@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from hitl_graph.errors import GrantError, UnknownGrantError
 from hitl_graph.grants import Grant, Named, amount_of, covers, lasting
 from hitl_graph.ledger import audit
-from hitl_graph.model import canonical
+from hitl_graph.model import canonical, from_ms
 from hitl_graph.storage import Transaction
 from hitl_graph.terms import Origin, Terms
 
@@ -110,7 +110,7 @@ def give(
     """
     if grant.tool is None and tool is None:
         raise GrantError("a standing permission that no request is about has to name a tool; nothing was recorded")
-    now = _at(now_ms)
+    now = from_ms(now_ms)
     made = lasting(grant, tool or "", now)
     if made.expires_at is not None and made.expires_at <= now:
         raise GrantError(f"the standing permission ended at {made.expires_at:%Y-%m-%d %H:%M} UTC; nothing was recorded")
@@ -232,7 +232,7 @@ def uses(tx: Transaction, grant_id: str, *, limit: int = 50) -> list[Use]:
         " JOIN hitl_effects e ON e.permit_id = p.id WHERE p.grant_id = ? ORDER BY p.issued_ms DESC, p.id LIMIT ?",
         (grant_id, limit),
     ).fetchall()
-    return [Use(r[0], r[1], r[2], json.loads(r[3]) if r[3] else None, _at(r[4]), r[5], r[6]) for r in rows]
+    return [Use(r[0], r[1], r[2], json.loads(r[3]) if r[3] else None, from_ms(r[4]), r[5], r[6]) for r in rows]
 
 
 def redact(tx: Transaction, now_ms: int, thread_id: str, *, actor: str) -> list[str]:
@@ -263,8 +263,8 @@ def _given(tx: Transaction, now_ms: int, row: Sequence[Any], *, counted: bool = 
     elif grant.uses is not None and used >= grant.uses:
         status = "used up"
     return Given(
-        own, grant, people, terms, request_id, by, _at(given_ms),
-        None if revoked_ms is None else _at(revoked_ms), revoked_by, note, why, used, spent, status,
+        own, grant, people, terms, request_id, by, from_ms(given_ms),
+        None if revoked_ms is None else from_ms(revoked_ms), revoked_by, note, why, used, spent, status,
     )  # fmt: skip
 
 
@@ -279,7 +279,3 @@ def _spent(tx: Transaction, now_ms: int, grant_id: str, per: timedelta | None) -
         "SELECT amount FROM hitl_permits WHERE grant_id = ? AND issued_ms > ? AND amount IS NOT NULL", (grant_id, since)
     )
     return sum((Fraction(row[0]) for row in rows), Fraction(0))
-
-
-def _at(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

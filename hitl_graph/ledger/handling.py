@@ -1,14 +1,14 @@
 """Who has a waiting request in hand: claims, delegations, and deputies of those who are away."""
 
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from hitl_graph.errors import NotEntitledError, StaleRequestError
 from hitl_graph.handling import Absence, Claim, Delegation, Handling
 from hitl_graph.ledger import audit, requests
 from hitl_graph.ledger.deciding import check_open, check_turn, votes
-from hitl_graph.model import Request
+from hitl_graph.model import Request, from_ms
 from hitl_graph.reviewers import Reviewer, same, selects
 from hitl_graph.storage import Transaction
 from hitl_graph.terms import Terms
@@ -33,9 +33,9 @@ def claim(
         raise NotEntitledError(request.id, "nobody was authenticated, and a claim has to be somebody's")
     if not may_decide(request, reviewer, away, before).selectors:
         raise NotEntitledError(request.id, f"{reviewer.name} may only reject it, at any time; that needs no claim")
-    check_claims(request, before, reviewer.name, _at(now_ms))
+    check_claims(request, before, reviewer.name, from_ms(now_ms))
     handling = request.handling or Handling()
-    others = tuple(c for c in handling.claimed(_at(now_ms)) if not same(c.reviewer, reviewer.name))
+    others = tuple(c for c in handling.claimed(from_ms(now_ms)) if not same(c.reviewer, reviewer.name))
     taken = handling.model_copy(update={"claims": (*others, Claim(reviewer=reviewer.name, until=until))})
     body = {"until_ms": round(until.timestamp() * 1000)}
     return _store(tx, now_ms, request, taken, "request.claimed", body, actor=reviewer.name)
@@ -51,7 +51,7 @@ def hand_back(
     """
     request = _open(tx, now_ms, request_id)
     handling, stage = request.handling or Handling(), request.stage
-    handling = handling.model_copy(update={"claims": handling.claimed(_at(now_ms))})
+    handling = handling.model_copy(update={"claims": handling.claimed(from_ms(now_ms))})
     used = any(v.behalf and v.stage == stage and same(v.reviewer, reviewer.name) for v in votes(tx, request.id))
     given = tuple(
         step.model_copy(update={"back": True})
@@ -137,7 +137,7 @@ def delegate(
     if any(same(name, to.name) for name in chain):
         raise StaleRequestError(request.id, f"{to.name} has given or got it already; nothing was delegated")
     step = Delegation(
-        by=reviewer.name, to=to.name, at=_at(now_ms), stage=stage, rights=right.selectors, comment=comment
+        by=reviewer.name, to=to.name, at=from_ms(now_ms), stage=stage, rights=right.selectors, comment=comment
     )
     kept = handling.without_claim(reviewer.name)
     new = kept.model_copy(update={"delegations": (*handling.delegations, step)})
@@ -189,11 +189,7 @@ def absences(tx: Transaction, now_ms: int) -> list[Absence]:
         "SELECT reviewer, deputy, from_ms, until_ms FROM hitl_absences WHERE until_ms > ? ORDER BY from_ms, id",
         (now_ms,),
     )
-    return [Absence(reviewer=row[0], deputy=row[1], start=_at(row[2]), until=_at(row[3])) for row in rows]
-
-
-def _at(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return [Absence(reviewer=row[0], deputy=row[1], start=from_ms(row[2]), until=from_ms(row[3])) for row in rows]
 
 
 def _open(tx: Transaction, now_ms: int, request_id: str) -> Request:

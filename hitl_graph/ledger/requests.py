@@ -6,13 +6,13 @@ Every function runs inside a transaction; every arrow is a compare-and-set.
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from hitl_graph.errors import StaleRequestError, UnknownRequestError
 from hitl_graph.handling import Handling
 from hitl_graph.ledger import audit
-from hitl_graph.model import Decision, Request, State, canonical, plain_text
+from hitl_graph.model import Decision, Request, State, canonical, from_ms, plain_text
 from hitl_graph.storage import Rows, Transaction
 from hitl_graph.voting import who
 
@@ -47,7 +47,7 @@ _COLUMNS = (
 
 
 def _at(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+    return None if ms is None else from_ms(ms)
 
 
 def _request(row: Sequence[Any]) -> Request:

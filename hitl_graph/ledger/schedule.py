@@ -6,12 +6,12 @@ is due is taken in the order in which it was due, across all requests, however l
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from heapq import heapify, heappop, heappush
 
 from hitl_graph.errors import StaleRequestError
 from hitl_graph.ledger import audit, deciding, requests
-from hitl_graph.model import Decision, Request
+from hitl_graph.model import Decision, Request, from_ms
 from hitl_graph.storage import Transaction
 from hitl_graph.terms import Turn
 from hitl_graph.voting import Vote, is_no, who
@@ -137,7 +137,7 @@ def _take(tx: Transaction, now_ms: int, request: Request) -> Came:
         came = requests.settle(tx, now_ms, came, decision, reviewer=CHANNEL, channel=CHANNEL)
     else:
         tx.notify("inbox")
-    late = (datetime.fromtimestamp(now_ms / 1000, UTC) - turn.at).total_seconds()
+    late = (from_ms(now_ms) - turn.at).total_seconds()
     return Came(came, turn, to, late, lapsed)
 
 

@@ -4,12 +4,13 @@ They are read in the transaction that takes a permit, so that no call starts aft
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from hitl_graph.errors import SwitchError
 from hitl_graph.ledger import audit
+from hitl_graph.model import from_ms
 from hitl_graph.storage import Transaction
 
 __all__ = ["Setting", "Switch", "lift", "listed", "put", "strictest"]
@@ -65,7 +66,7 @@ def put(tx: Transaction, now_ms: int, scope: str, outcome: Setting, *, reason: s
         (scope, outcome, reason, by, now_ms),
     )
     audit.append(tx, now_ms, "switch.set", scope, {"outcome": outcome, "reason": reason}, thread_id=None, actor=by)
-    return Switch(scope, outcome, reason, by, datetime.fromtimestamp(now_ms / 1000, UTC))
+    return Switch(scope, outcome, reason, by, from_ms(now_ms))
 
 
 def lift(tx: Transaction, now_ms: int, scope: str, *, reason: str, by: str) -> None:
@@ -93,6 +94,4 @@ def strictest(tx: Transaction, tool: str, graph: str | None) -> Switch | None:
 
 
 def _switch(row: Any) -> Switch:
-    return Switch(
-        row[0], "ask" if row[1] == "ask" else "deny", row[2], row[3], datetime.fromtimestamp(row[4] / 1000, UTC)
-    )
+    return Switch(row[0], "ask" if row[1] == "ask" else "deny", row[2], row[3], from_ms(row[4]))
