@@ -1,0 +1,1 @@
+-- Finding one request among a hundred thousand.

@@ -1,0 +1,88 @@
+"""Who is at the door: the authenticated visitor of a request, and how they were authenticated.
+
+An authenticator looks at a connection and says who it is, or that it does not know. The first that knows counts; where
+none does, nobody is let in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Literal, Protocol
+
+from starlette.requests import HTTPConnection
+
+from hitl_graph.reviewers import Directory, Reviewer, person
+
+__all__ = ["SCOPES", "Authenticator", "Scope", "TrustedProxy", "Visitor", "visitor_of"]
+
+Scope = Literal["read", "decide", "admin"]
+"""What a visitor may do at all: look; answer and claim; manage tokens and sessions of others."""
+SCOPES: tuple[Scope, ...] = ("read", "decide", "admin")
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody who was authenticated.
+
+    Attributes:
+        reviewer: Who they are; what they may decide is up to the rules.
+        scopes: What they may do through this door at all.
+        how: By what they were authenticated.
+        csrf: The token that their forms carry; None where no browser sends the credential by itself.
+    """
+
+    reviewer: Reviewer
+    scopes: frozenset[Scope] = field(default_factory=lambda: frozenset[Scope](("read", "decide")))
+    how: Literal["session", "token", "proxy"] = "session"
+    csrf: str | None = None
+
+
+class Authenticator(Protocol):
+    """Knows visitors."""
+
+    async def __call__(self, connection: HTTPConnection, /) -> Visitor | None:
+        """Who this is; None if it cannot tell.
+
+        Raises:
+            HTTPException: It can tell that this is nobody who may come in.
+        """
+        ...
+
+
+class TrustedProxy:
+    """Believes the header in which a proxy in front of us names whom it authenticated.
+
+    Only of connections that come from the proxy itself: whoever else sends the header is not believed.
+
+    Args:
+        header: Its name.
+        proxies: Addresses or networks of the proxy, such as `10.0.0.0/8`.
+        directory: Knows roles and groups of people.
+    """
+
+    def __init__(
+        self, header: str = "x-forwarded-user", *, proxies: Sequence[str], directory: Directory | None = None
+    ) -> None:
+        self._header = header
+        self._proxies: list[IPv4Network | IPv6Network] = [ip_network(proxy) for proxy in proxies]
+        self._directory = directory
+
+    async def __call__(self, connection: HTTPConnection, /) -> Visitor | None:
+        name = connection.headers.get(self._header)
+        client = connection.client
+        if not name or client is None or len(connection.headers.getlist(self._header)) != 1:
+            return None
+        try:
+            address = ip_address(client.host)
+        except ValueError:
+            return None
+        if not any(address in network for network in self._proxies):
+            return None
+        return Visitor(person(name, self._directory), how="proxy")
+
+
+def visitor_of(connection: HTTPConnection) -> Visitor:
+    """The visitor whom the application has let in."""
+    found = connection.scope["hitl.visitor"]
+    assert isinstance(found, Visitor)
+    return found

@@ -1,0 +1,69 @@
+"""A real inbox on a real port, and a real browser."""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def serving(app: Any) -> Generator[str]:
+    """The address at which an ASGI application is served by a real server, in a thread of this process."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Generator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Generator[Callable[..., Page]]:
+    """Opens a page as somebody: `visit(url, "alice", viewport=..., java_script_enabled=False, color_scheme="dark")`."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(url: str, who: str | None = None, **options: Any) -> Page:
+            headers = {"x-forwarded-user": who} if who else {}
+            context = browser.new_context(extra_http_headers=headers, **options)
+            stack.callback(context.close)
+            page = context.new_page()
+            page.goto(url)
+            return page
+
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def shots() -> Path:
+    """Where screenshots are kept, to be looked at."""
+    folder = Path(os.environ.get("HITL_SHOTS", "screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
