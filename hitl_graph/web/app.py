@@ -1,5 +1,7 @@
 """The application: its routes, who is let in, and what every part of it shares."""
 
+import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Mount
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +21,9 @@ from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.web.visitors import Authenticator
 
-__all__ = ["Door", "create_app", "door_of"]
+__all__ = ["Door", "create_app", "door_of", "open_server"]
+
+log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
 
@@ -49,6 +53,7 @@ def create_app(
     authenticators: Sequence[Authenticator],
     title: str = "Inbox",
     sees: Literal["all", "mine"] = "all",
+    at: str = "",
 ) -> Starlette:
     """The inbox as an ASGI application.
 
@@ -57,11 +62,29 @@ def create_app(
         authenticators: Who is believed to be whom; the first that knows counts. Without any, nobody is let in.
         title: Of the page.
         sees: Whether people see every request, or only those that concern them.
+        at: A path such as `/inbox` under which all of it lies, so that the application can be merged into another one
+            as LangGraph Server does with its `http.app`. Not needed where it is mounted.
+
+    Raises:
+        ValueError: `at` is no such path.
     """
+    if at and (not at.startswith("/") or at.endswith("/") or any(character in at for character in "{}?# ")):
+        raise ValueError(f"at={at!r}: give a path such as '/inbox'")
+    if not authenticators:
+        log.warning("nobody is let into the inbox: create_app() was given no authenticators")
+    if open_server():
+        log.warning(
+            "this LangGraph Server has no `auth`: its own API answers anybody who reaches this port, and an answer that"
+            " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
+        )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=_HERE / "static"), name="static")]
     app = Starlette(routes=routes, middleware=[Middleware(_LetIn, authenticators=tuple(authenticators))])
     app.state.door = Door(ledger, title=title, sees=sees)
-    return app
+    if not at:
+        return app
+    # Our middleware stays inside the mount: what a server merges with its own routes would guard those, too.
+    to_it = Route(at, lambda request: RedirectResponse(request.url.replace(path=f"{request.url.path}/")))
+    return Starlette(routes=[to_it, Mount(at, app=app)], lifespan=app.router.lifespan_context)
 
 
 def door_of(connection: HTTPConnection) -> Door:
@@ -69,6 +92,12 @@ def door_of(connection: HTTPConnection) -> Door:
     found = connection.app.state.door
     assert isinstance(found, Door)
     return found
+
+
+def open_server() -> bool:
+    """Whether this process is a LangGraph Server that asks nobody who they are."""
+    config = sys.modules.get("langgraph_api.config")
+    return config is not None and not getattr(config, "LANGGRAPH_AUTH", None)
 
 
 def _environment() -> Environment:

@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 
 from starlette.requests import HTTPConnection
 
-from hitl_graph.reviewers import Directory, Reviewer, person
+from hitl_graph.reviewers import Directory, Reviewer, authenticated, person
 
-__all__ = ["SCOPES", "Authenticator", "Scope", "TrustedProxy", "Visitor", "visitor_of"]
+__all__ = ["SCOPES", "Authenticator", "HostUser", "Scope", "TrustedProxy", "Visitor", "visitor_of"]
 
 Scope = Literal["read", "decide", "admin"]
 """What a visitor may do at all: look; answer and claim; manage tokens and sessions of others."""
@@ -33,7 +33,7 @@ class Visitor:
 
     reviewer: Reviewer
     scopes: frozenset[Scope] = field(default_factory=lambda: frozenset[Scope](("read", "decide")))
-    how: Literal["session", "token", "proxy"] = "session"
+    how: Literal["session", "token", "proxy", "host"] = "session"
     csrf: str | None = None
 
 
@@ -79,6 +79,27 @@ class TrustedProxy:
         if not any(address in network for network in self._proxies):
             return None
         return Visitor(person(name, self._directory), how="proxy")
+
+
+class HostUser:
+    """Believes the application that the inbox is mounted into: the user of Starlette's `AuthenticationMiddleware`.
+
+    So does LangGraph Server with `"http": {"enable_custom_route_auth": true}`. Whoever claims to be LangGraph Studio
+    is let in by a server for development without any proof, and is nobody here.
+
+    Args:
+        directory: Adds the roles and groups that it knows.
+    """
+
+    def __init__(self, *, directory: Directory | None = None) -> None:
+        self._directory = directory
+
+    async def __call__(self, connection: HTTPConnection, /) -> Visitor | None:
+        user = connection.scope.get("user")
+        if user is None or getattr(user, "kind", None) == "StudioUser":
+            return None
+        reviewer = authenticated(user, self._directory)
+        return None if reviewer.is_anonymous else Visitor(reviewer, how="host")
 
 
 def visitor_of(connection: HTTPConnection) -> Visitor:
