@@ -10,7 +10,7 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -83,8 +83,11 @@ def create_app(
     if not at:
         return app
     # Our middleware stays inside the mount: what a server merges with its own routes would guard those, too.
-    to_it = Route(at, lambda request: RedirectResponse(request.url.replace(path=f"{request.url.path}/")))
-    return Starlette(routes=[to_it, Mount(at, app=app)], lifespan=app.router.lifespan_context)
+    return Starlette(routes=[Route(at, _to_it), Mount(at, app=app)], lifespan=app.router.lifespan_context)
+
+
+async def _to_it(request: Request) -> RedirectResponse:
+    return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
 
 
 def door_of(connection: HTTPConnection) -> Door:
