@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
+from langgraph_sdk.client import LangGraphClient
 
 from hitl_graph.adapters.server import Handed, ServerWorker
 from hitl_graph.checkpointers import SqliteCheckpointer
@@ -41,8 +42,7 @@ async def test_decisions_are_carried_out_by_the_server_once(server: Server) -> N
             serving = [asyncio.create_task(worker.arun(interval=0.05)) for worker in workers]
             for thread in threads:
                 async with asyncio.timeout(30):
-                    while await status(client, thread) != "idle":
-                        await asyncio.sleep(0.05)
+                    await _idle(client, thread)
             for worker in workers:
                 worker.stop()
             await asyncio.gather(*serving)
@@ -53,6 +53,11 @@ async def test_decisions_are_carried_out_by_the_server_once(server: Server) -> N
             values = (await client.threads.get_state(threads[2]))["values"]
             assert isinstance(values, dict)
             assert 'They said: "no"' in str(values["messages"])
+
+
+async def _idle(client: LangGraphClient, thread: str) -> None:
+    while await status(client, thread) != "idle":  # noqa: ASYNC110 - another process tells nothing
+        await asyncio.sleep(0.05)
 
 
 async def test_threads_that_the_server_does_not_know_are_left_alone(server: Server) -> None:
