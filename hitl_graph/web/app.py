@@ -9,16 +9,15 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
+from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
 __all__ = ["Door", "create_app", "door_of", "open_server"]
@@ -54,6 +53,7 @@ def create_app(
     title: str = "Inbox",
     sees: Literal["all", "mine"] = "all",
     at: str = "",
+    security: Security | None = None,
 ) -> Starlette:
     """The inbox as an ASGI application.
 
@@ -64,6 +64,7 @@ def create_app(
         sees: Whether people see every request, or only those that concern them.
         at: A path such as `/inbox` under which all of it lies, so that the application can be merged into another one
             as LangGraph Server does with its `http.app`. Not needed where it is mounted.
+        security: What else is refused, such as other host names; None: `Security()`.
 
     Raises:
         ValueError: `at` is no such path.
@@ -78,7 +79,7 @@ def create_app(
             " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=_HERE / "static"), name="static")]
-    app = Starlette(routes=routes, middleware=[Middleware(_LetIn, authenticators=tuple(authenticators))])
+    app = Starlette(routes=routes, middleware=(security or Security()).stack(authenticators))
     app.state.door = Door(ledger, title=title, sees=sees)
     if not at:
         return app
@@ -107,20 +108,3 @@ def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-
-
-class _LetIn:
-    """Lets in whom an authenticator knows, and nobody else."""
-
-    def __init__(self, app: ASGIApp, authenticators: Sequence[Authenticator]) -> None:
-        self._app, self._authenticators = app, authenticators
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            return await self._app(scope, receive, send)
-        connection = HTTPConnection(scope)
-        for authenticator in self._authenticators:
-            if (visitor := await authenticator(connection)) is not None:
-                scope["hitl.visitor"] = visitor
-                return await self._app(scope, receive, send)
-        await PlainTextResponse("Who are you? Log in first.", status_code=401)(scope, receive, send)

@@ -12,8 +12,18 @@ from typing import Literal, Protocol
 from starlette.requests import HTTPConnection
 
 from hitl_graph.reviewers import Directory, Reviewer, authenticated, person
+from hitl_graph.web.cookies import double_submit
 
-__all__ = ["SCOPES", "Authenticator", "HostUser", "Scope", "TrustedProxy", "Visitor", "visitor_of"]
+__all__ = [
+    "SCOPES",
+    "Authenticator",
+    "HostUser",
+    "Scope",
+    "TrustedProxy",
+    "Visitor",
+    "visitor_if_any",
+    "visitor_of",
+]
 
 Scope = Literal["read", "decide", "admin"]
 """What a visitor may do at all: look; answer and claim; manage tokens and sessions of others."""
@@ -78,7 +88,7 @@ class TrustedProxy:
             return None
         if not any(address in network for network in self._proxies):
             return None
-        return Visitor(person(name, self._directory), how="proxy")
+        return Visitor(person(name, self._directory), how="proxy", csrf=double_submit(connection))
 
 
 class HostUser:
@@ -99,7 +109,11 @@ class HostUser:
         if user is None or getattr(user, "kind", None) == "StudioUser":
             return None
         reviewer = authenticated(user, self._directory)
-        return None if reviewer.is_anonymous else Visitor(reviewer, how="host")
+        if reviewer.is_anonymous:
+            return None
+        scheme = connection.headers.get("authorization", "").partition(" ")[0].lower()
+        csrf = None if scheme == "bearer" else double_submit(connection)  # no browser sends a bearer's token by itself
+        return Visitor(reviewer, how="host", csrf=csrf)
 
 
 def visitor_of(connection: HTTPConnection) -> Visitor:
@@ -107,3 +121,9 @@ def visitor_of(connection: HTTPConnection) -> Visitor:
     found = connection.scope["hitl.visitor"]
     assert isinstance(found, Visitor)
     return found
+
+
+def visitor_if_any(connection: HTTPConnection) -> Visitor | None:
+    """The visitor, also on the few pages that are open to strangers (logging in)."""
+    found = connection.scope.get("hitl.visitor")
+    return found if isinstance(found, Visitor) else None
