@@ -1,9 +1,12 @@
 """The application: its routes, who is let in, and what every part of it shares."""
 
+import asyncio
 import logging
 import sys
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Literal, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,13 +15,25 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hitl_graph.ledger import Ledger
-from hitl_graph.web.door import HERE, Door, door_of
+from hitl_graph.web.door import HERE, Door
 from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
-__all__ = ["Door", "create_app", "door_of", "open_server"]
+__all__ = ["Serving", "create_app"]
 
 log = logging.getLogger(__name__)
+
+
+class Serving(Protocol):
+    """A worker."""
+
+    async def arun(self) -> None:
+        """Serve until `stop()`."""
+        ...
+
+    def stop(self) -> None:
+        """Let `arun` come to its end."""
+        ...
 
 
 def create_app(
@@ -29,6 +44,7 @@ def create_app(
     sees: Literal["all", "mine"] = "all",
     at: str = "",
     security: Security | None = None,
+    worker: Serving | None = None,
 ) -> Starlette:
     """The inbox as an ASGI application.
 
@@ -40,6 +56,8 @@ def create_app(
         at: A path such as `/inbox` under which all of it lies, so that the application can be merged into another one
             as LangGraph Server does with its `http.app`. Not needed where it is mounted.
         security: What else is refused, such as other host names; None: `Security()`.
+        worker: Runs while the application does: a `Worker`, or a `ServerWorker` inside LangGraph Server. An application
+            that this one is mounted into has to run it by itself, since Starlette starts nothing of what is mounted.
 
     Raises:
         ValueError: `at` is no such path.
@@ -48,25 +66,40 @@ def create_app(
         raise ValueError(f"at={at!r}: give a path such as '/inbox'")
     if not authenticators:
         log.warning("nobody is let into the inbox: create_app() was given no authenticators")
-    if open_server():
+    if _is_open_server():
         log.warning(
             "this LangGraph Server has no `auth`: its own API answers anybody who reaches this port, and an answer that"
             " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
-    app = Starlette(routes=routes, middleware=(security or Security()).stack(authenticators))
+    app = Starlette(
+        routes=routes, middleware=(security or Security()).stack(authenticators), lifespan=partial(_lifespan, worker)
+    )
     app.state.door = Door(ledger, title=title, sees=sees)
     if not at:
         return app
     # Our middleware stays inside the mount: what a server merges with its own routes would guard those, too.
-    return Starlette(routes=[Route(at, _to_it), Mount(at, app=app)], lifespan=app.router.lifespan_context)
+    return Starlette(routes=[Route(at, _to_it), Mount(at, app=app)], lifespan=partial(_lifespan, worker))
+
+
+@asynccontextmanager
+async def _lifespan(worker: Serving | None, app: Starlette) -> AsyncGenerator[None]:
+    if worker is None:
+        yield
+        return
+    serving = asyncio.create_task(worker.arun())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await serving
 
 
 async def _to_it(request: Request) -> RedirectResponse:
     return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
 
 
-def open_server() -> bool:
+def _is_open_server() -> bool:
     """Whether this process is a LangGraph Server that asks nobody who they are."""
     config = sys.modules.get("langgraph_api.config")
     return config is not None and not getattr(config, "LANGGRAPH_AUTH", None)
