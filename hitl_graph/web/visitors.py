@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from starlette.requests import HTTPConnection
 
+from hitl_graph.ledger.credentials import SCOPES, Scope
 from hitl_graph.reviewers import Directory, Reviewer, authenticated, person
 from hitl_graph.web.cookies import double_submit
 
@@ -24,10 +25,6 @@ __all__ = [
     "visitor_if_any",
     "visitor_of",
 ]
-
-Scope = Literal["read", "decide", "admin"]
-"""What a visitor may do at all: look; answer and claim; manage tokens and sessions of others."""
-SCOPES: tuple[Scope, ...] = ("read", "decide", "admin")
 
 
 @dataclass(frozen=True)
