@@ -3,47 +3,22 @@
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.templating import Jinja2Templates
 
-from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
+from hitl_graph.web.door import HERE, Door, door_of
 from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
 __all__ = ["Door", "create_app", "door_of", "open_server"]
 
 log = logging.getLogger(__name__)
-
-_HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Door:
-    """What the parts of the application share: `door_of(request)` has it.
-
-    Attributes:
-        sees: `all`: whoever is let in sees every request. `mine`: only those that they may decide or have voted on.
-    """
-
-    ledger: Ledger
-    title: str = "Inbox"
-    sees: Literal["all", "mine"] = "all"
-    templates: Jinja2Templates = field(default_factory=lambda: Jinja2Templates(env=_environment()))
-
-    @property
-    def inbox(self) -> Inbox:
-        """The one way to look and to decide."""
-        return Inbox(self.ledger)
 
 
 def create_app(
@@ -78,7 +53,7 @@ def create_app(
             "this LangGraph Server has no `auth`: its own API answers anybody who reaches this port, and an answer that"
             " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
         )
-    routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=_HERE / "static"), name="static")]
+    routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
     app = Starlette(routes=routes, middleware=(security or Security()).stack(authenticators))
     app.state.door = Door(ledger, title=title, sees=sees)
     if not at:
@@ -91,20 +66,7 @@ async def _to_it(request: Request) -> RedirectResponse:
     return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
 
 
-def door_of(connection: HTTPConnection) -> Door:
-    """What the parts of the application share."""
-    found = connection.app.state.door
-    assert isinstance(found, Door)
-    return found
-
-
 def open_server() -> bool:
     """Whether this process is a LangGraph Server that asks nobody who they are."""
     config = sys.modules.get("langgraph_api.config")
     return config is not None and not getattr(config, "LANGGRAPH_AUTH", None)
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
