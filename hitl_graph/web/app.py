@@ -1,21 +1,24 @@
 """The application: its routes, who is let in, and what every part of it shares."""
 
+import logging
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Mount
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hitl_graph.ledger import Ledger
 from hitl_graph.web.door import HERE, Door, door_of
+from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
-__all__ = ["Door", "create_app", "door_of"]
+__all__ = ["Door", "create_app", "door_of", "open_server"]
+
+log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -24,6 +27,8 @@ def create_app(
     authenticators: Sequence[Authenticator],
     title: str = "Inbox",
     sees: Literal["all", "mine"] = "all",
+    at: str = "",
+    security: Security | None = None,
 ) -> Starlette:
     """The inbox as an ASGI application.
 
@@ -32,25 +37,36 @@ def create_app(
         authenticators: Who is believed to be whom; the first that knows counts. Without any, nobody is let in.
         title: Of the page.
         sees: Whether people see every request, or only those that concern them.
+        at: A path such as `/inbox` under which all of it lies, so that the application can be merged into another one
+            as LangGraph Server does with its `http.app`. Not needed where it is mounted.
+        security: What else is refused, such as other host names; None: `Security()`.
+
+    Raises:
+        ValueError: `at` is no such path.
     """
+    if at and (not at.startswith("/") or at.endswith("/") or any(character in at for character in "{}?# ")):
+        raise ValueError(f"at={at!r}: give a path such as '/inbox'")
+    if not authenticators:
+        log.warning("nobody is let into the inbox: create_app() was given no authenticators")
+    if open_server():
+        log.warning(
+            "this LangGraph Server has no `auth`: its own API answers anybody who reaches this port, and an answer that"
+            " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
+        )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
-    app = Starlette(routes=routes, middleware=[Middleware(_LetIn, authenticators=tuple(authenticators))])
+    app = Starlette(routes=routes, middleware=(security or Security()).stack(authenticators))
     app.state.door = Door(ledger, title=title, sees=sees)
-    return app
+    if not at:
+        return app
+    # Our middleware stays inside the mount: what a server merges with its own routes would guard those, too.
+    return Starlette(routes=[Route(at, _to_it), Mount(at, app=app)], lifespan=app.router.lifespan_context)
 
 
-class _LetIn:
-    """Lets in whom an authenticator knows, and nobody else."""
+async def _to_it(request: Request) -> RedirectResponse:
+    return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
 
-    def __init__(self, app: ASGIApp, authenticators: Sequence[Authenticator]) -> None:
-        self._app, self._authenticators = app, authenticators
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            return await self._app(scope, receive, send)
-        connection = HTTPConnection(scope)
-        for authenticator in self._authenticators:
-            if (visitor := await authenticator(connection)) is not None:
-                scope["hitl.visitor"] = visitor
-                return await self._app(scope, receive, send)
-        await PlainTextResponse("Who are you? Log in first.", status_code=401)(scope, receive, send)
+def open_server() -> bool:
+    """Whether this process is a LangGraph Server that asks nobody who they are."""
+    config = sys.modules.get("langgraph_api.config")
+    return config is not None and not getattr(config, "LANGGRAPH_AUTH", None)

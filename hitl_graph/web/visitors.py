@@ -11,9 +11,19 @@ from typing import Literal, Protocol
 
 from starlette.requests import HTTPConnection
 
-from hitl_graph.reviewers import Directory, Reviewer, person
+from hitl_graph.reviewers import Directory, Reviewer, authenticated, person
+from hitl_graph.web.cookies import double_submit
 
-__all__ = ["SCOPES", "Authenticator", "Scope", "TrustedProxy", "Visitor", "visitor_of"]
+__all__ = [
+    "SCOPES",
+    "Authenticator",
+    "HostUser",
+    "Scope",
+    "TrustedProxy",
+    "Visitor",
+    "visitor_if_any",
+    "visitor_of",
+]
 
 Scope = Literal["read", "decide", "admin"]
 """What a visitor may do at all: look; answer and claim; manage tokens and sessions of others."""
@@ -33,7 +43,7 @@ class Visitor:
 
     reviewer: Reviewer
     scopes: frozenset[Scope] = field(default_factory=lambda: frozenset[Scope](("read", "decide")))
-    how: Literal["session", "token", "proxy"] = "session"
+    how: Literal["session", "token", "proxy", "host"] = "session"
     csrf: str | None = None
 
 
@@ -78,7 +88,32 @@ class TrustedProxy:
             return None
         if not any(address in network for network in self._proxies):
             return None
-        return Visitor(person(name, self._directory), how="proxy")
+        return Visitor(person(name, self._directory), how="proxy", csrf=double_submit(connection))
+
+
+class HostUser:
+    """Believes the application that the inbox is mounted into: the user of Starlette's `AuthenticationMiddleware`.
+
+    So does LangGraph Server with `"http": {"enable_custom_route_auth": true}`. Whoever claims to be LangGraph Studio
+    is let in by a server for development without any proof, and is nobody here.
+
+    Args:
+        directory: Adds the roles and groups that it knows.
+    """
+
+    def __init__(self, *, directory: Directory | None = None) -> None:
+        self._directory = directory
+
+    async def __call__(self, connection: HTTPConnection, /) -> Visitor | None:
+        user = connection.scope.get("user")
+        if user is None or getattr(user, "kind", None) == "StudioUser":
+            return None
+        reviewer = authenticated(user, self._directory)
+        if reviewer.is_anonymous:
+            return None
+        scheme = connection.headers.get("authorization", "").partition(" ")[0].lower()
+        csrf = None if scheme == "bearer" else double_submit(connection)  # no browser sends a bearer's token by itself
+        return Visitor(reviewer, how="host", csrf=csrf)
 
 
 def visitor_of(connection: HTTPConnection) -> Visitor:
@@ -86,3 +121,9 @@ def visitor_of(connection: HTTPConnection) -> Visitor:
     found = connection.scope["hitl.visitor"]
     assert isinstance(found, Visitor)
     return found
+
+
+def visitor_if_any(connection: HTTPConnection) -> Visitor | None:
+    """The visitor, also on the few pages that are open to strangers (logging in)."""
+    found = connection.scope.get("hitl.visitor")
+    return found if isinstance(found, Visitor) else None
