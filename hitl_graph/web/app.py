@@ -1,49 +1,39 @@
 """The application: its routes, who is let in, and what every part of it shares."""
 
+import asyncio
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Literal, Protocol
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.templating import Jinja2Templates
 
-from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
+from hitl_graph.web.door import HERE, Door
 from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
-__all__ = ["Door", "create_app", "door_of", "open_server"]
+__all__ = ["Serving", "create_app"]
 
 log = logging.getLogger(__name__)
 
-_HERE = Path(__file__).parent
 
+class Serving(Protocol):
+    """A worker."""
 
-@dataclass(frozen=True)
-class Door:
-    """What the parts of the application share: `door_of(request)` has it.
+    async def arun(self) -> None:
+        """Serve until `stop()`."""
+        ...
 
-    Attributes:
-        sees: `all`: whoever is let in sees every request. `mine`: only those that they may decide or have voted on.
-    """
-
-    ledger: Ledger
-    title: str = "Inbox"
-    sees: Literal["all", "mine"] = "all"
-    templates: Jinja2Templates = field(default_factory=lambda: Jinja2Templates(env=_environment()))
-
-    @property
-    def inbox(self) -> Inbox:
-        """The one way to look and to decide."""
-        return Inbox(self.ledger)
+    def stop(self) -> None:
+        """Let `arun` come to its end."""
+        ...
 
 
 def create_app(
@@ -54,6 +44,7 @@ def create_app(
     sees: Literal["all", "mine"] = "all",
     at: str = "",
     security: Security | None = None,
+    worker: Serving | None = None,
 ) -> Starlette:
     """The inbox as an ASGI application.
 
@@ -65,6 +56,8 @@ def create_app(
         at: A path such as `/inbox` under which all of it lies, so that the application can be merged into another one
             as LangGraph Server does with its `http.app`. Not needed where it is mounted.
         security: What else is refused, such as other host names; None: `Security()`.
+        worker: Runs while the application does: a `Worker`, or a `ServerWorker` inside LangGraph Server. An application
+            that this one is mounted into has to run it by itself, since Starlette starts nothing of what is mounted.
 
     Raises:
         ValueError: `at` is no such path.
@@ -73,38 +66,40 @@ def create_app(
         raise ValueError(f"at={at!r}: give a path such as '/inbox'")
     if not authenticators:
         log.warning("nobody is let into the inbox: create_app() was given no authenticators")
-    if open_server():
+    if _is_open_server():
         log.warning(
             "this LangGraph Server has no `auth`: its own API answers anybody who reaches this port, and an answer that"
             " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
         )
-    routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=_HERE / "static"), name="static")]
-    app = Starlette(routes=routes, middleware=(security or Security()).stack(authenticators))
+    routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
+    app = Starlette(
+        routes=routes, middleware=(security or Security()).stack(authenticators), lifespan=partial(_lifespan, worker)
+    )
     app.state.door = Door(ledger, title=title, sees=sees)
     if not at:
         return app
     # Our middleware stays inside the mount: what a server merges with its own routes would guard those, too.
-    return Starlette(routes=[Route(at, _to_it), Mount(at, app=app)], lifespan=app.router.lifespan_context)
+    return Starlette(routes=[Route(at, _to_it), Mount(at, app=app)], lifespan=partial(_lifespan, worker))
+
+
+@asynccontextmanager
+async def _lifespan(worker: Serving | None, app: Starlette) -> AsyncGenerator[None]:
+    if worker is None:
+        yield
+        return
+    serving = asyncio.create_task(worker.arun())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await serving
 
 
 async def _to_it(request: Request) -> RedirectResponse:
     return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
 
 
-def door_of(connection: HTTPConnection) -> Door:
-    """What the parts of the application share."""
-    found = connection.app.state.door
-    assert isinstance(found, Door)
-    return found
-
-
-def open_server() -> bool:
+def _is_open_server() -> bool:
     """Whether this process is a LangGraph Server that asks nobody who they are."""
     config = sys.modules.get("langgraph_api.config")
     return config is not None and not getattr(config, "LANGGRAPH_AUTH", None)
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )

@@ -1,27 +1,24 @@
 """Who sees which request: everybody all of them, or each only what concerns them (`Door.sees`)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from hitl_graph.ledger import deciding, handling
 from hitl_graph.model import Request
 from hitl_graph.reviewers import Reviewer, person, same
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import Vote, right
+from hitl_graph.web.door import Door
 from hitl_graph.web.visitors import Visitor
-
-if TYPE_CHECKING:
-    from hitl_graph.web.app import Door
 
 __all__ = ["may_see", "visible"]
 
 
-def may_see(door: "Door", visitor: Visitor, request: Request) -> bool:
+def may_see(door: Door, visitor: Visitor, request: Request) -> bool:
     """Whether this visitor may look at a request. Reads the ledger: not on the event loop."""
     return bool(visible(door, visitor, [request]))
 
 
-def visible(door: "Door", visitor: Visitor, requests: Sequence[Request]) -> list[Request]:
+def visible(door: Door, visitor: Visitor, requests: Sequence[Request]) -> list[Request]:
     """Those of these requests that this visitor may look at, in one look at the ledger.
 
     Where people see only what concerns them, that is what they may decide (in their own right, as a deputy, by a
