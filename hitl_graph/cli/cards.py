@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hitl_graph.cli import reviews, situations, standings, views
+from hitl_graph.documents import RequestDocument
 from hitl_graph.model import Request, Word
 from hitl_graph.reviewers import Directory
 from hitl_graph.voting import Standing
@@ -30,26 +31,7 @@ _TYPED: dict[Word, str] = {
 
 def facts(request: Request, standing: Standing) -> dict[str, Any]:
     """A request as JSON for scripts: the same keys for every request."""
-    told = request.model_dump(mode="json")
-    first = ("id", "kind", "thread_id", "state", "action", "question", "draft", "allowed", "labels", "editable")
-    then = (
-        "review",
-        "reason",
-        "description",
-        "digest",
-        "created_at",
-        "decided_at",
-        "decision",
-        "reviewer",
-        "channel",
-        "note",
-    )
-    return {name: request.digest if name == "digest" else told[name] for name in (*first, *then)} | {
-        name: told[name] for name in ("interrupt_id", "tool_call_id", "answer_schema", "checkpoint_id")
-    } | {
-        "standing": standings.facts(standing),
-        **{name: told[name] for name in ("terms", "origin", "fresh")},
-    }  # fmt: skip
+    return RequestDocument.of(request, standing).model_dump(mode="json")
 
 
 def card(

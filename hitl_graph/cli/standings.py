@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -14,40 +13,10 @@ from hitl_graph.reviewers import Directory, Reviewer, same
 from hitl_graph.terms import Terms, Turn
 from hitl_graph.voting import Standing, Vote, is_no, right
 
-__all__ = ["able", "asked", "columns", "contents", "facts", "in_time", "left"]
+__all__ = ["able", "asked", "columns", "contents", "in_time", "left"]
 
 _NAMED = 8
 _ENDS = {"remind": "reminder", "escalate": "escalates", "reject": "rejected", "approve": "APPROVED"}
-
-
-def facts(standing: Standing) -> dict[str, Any]:
-    """As JSON for scripts; the same keys for every request."""
-    return {
-        "reviewers": list(standing.reviewers),
-        "missing": standing.missing,
-        "quorum": standing.quorum,
-        "left": standing.left,
-        "stage": standing.stage,
-        "stages": standing.stages,
-        "votes": [
-            {
-                "reviewer": vote.reviewer,
-                "behalf": vote.behalf,
-                "decision": vote.decision.model_dump(mode="json"),
-                "channel": vote.channel,
-                "at": _utc(vote.at),
-                "stage": vote.stage,
-            }
-            for vote in standing.votes
-        ],
-        "claims": [claim.model_dump(mode="json") for claim in standing.claims],
-        "delegations": [step.model_dump(mode="json") for step in standing.delegations],
-        "upcoming": [turn.model_dump(mode="json") for turn in standing.upcoming],
-    }
-
-
-def _utc(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
 
 
 def asked(selectors: Sequence[str]) -> str:
