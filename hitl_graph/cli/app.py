@@ -96,6 +96,7 @@ _COMMANDS = (
     "switches",
     "history",
     "working",
+    "serving",
     "sweeping",
     "audit",
     "database",
