@@ -58,6 +58,7 @@ class Listing:
     """A page of the list.
 
     Attributes:
+        own: Which of the saved views this is.
         earlier: The query of the page before; None where this is the first one.
         later: The query of the next page; None where this is the last one.
         count: How many there are in all; None where it is not known.
@@ -70,6 +71,7 @@ class Listing:
     count: int | None
     more: bool
     views: list[View]
+    own: View | None
     tools: list[str]
     assignees: list[str]
     seq: int
@@ -129,13 +131,15 @@ def _look(door: Door, visitor: Visitor, wanted: Wanted) -> Listing:
     is_first, is_last = not (wanted.after or (backwards and more)), not (more or backwards)
     is_cheap = reviewer is None and not filters.get("assignee") and not filters.get("search")
     count = inbox.count(limit=_COUNTED, **filters) if is_cheap else len(found) if is_first and is_last else None
+    saved = ledger.read(views.listed, visitor.reviewer.name)
     return Listing(
         rows=rows_of(door, found),
         earlier=wanted.at(before=found[0].id) if found and not is_first else None,
         later=wanted.at(after=found[-1].id) if found and not is_last else None,
         count=count,
         more=count == _COUNTED,
-        views=ledger.read(views.listed, visitor.reviewer.name),
+        views=saved,
+        own=next((view for view in saved if view.query == wanted.query), None),
         tools=[],
         assignees=[],
         seq=seq,
