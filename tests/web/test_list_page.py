@@ -1,5 +1,6 @@
-"""The page with the list of what waits: finding, watching, selecting, deciding several at once; by people in a browser."""
+"""The list of what waits: finding, watching, selecting and deciding several at once, by people in a browser."""
 
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -333,9 +334,13 @@ def several(desk: Desk) -> dict[str, Request]:
 
 
 REASONS = {
-    "high": "High risk", "draft": "A draft", "question": "It takes an answer of its own", "edit": "cannot be approved as it is",
-    "foreign": "You may not decide it", "taken": "bob has it in hand",
-}  # fmt: skip
+    "high": "High risk",
+    "draft": "A draft",
+    "question": "It takes an answer of its own",
+    "edit": "cannot be approved as it is",
+    "foreign": "You may not decide it",
+    "taken": "bob has it in hand",
+}
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "plain"])
@@ -399,17 +404,17 @@ def test_several_are_rejected_and_each_that_changed_says_so(desk: Desk, visit: V
     clean(page, shots, "bulk-changed")
 
 
+FORGE = """fields => { for (const [name, value] of Object.entries(fields)) {
+    const field = Object.assign(document.createElement("input"), {name, value});
+    document.querySelector("form[data-send]").append(field); } }"""
+
+
 def test_a_forged_bulk_form_decides_nothing_that_the_page_would_leave_out(desk: Desk, visit: Visiting) -> None:
     made = several(desk)
     page = visit(f"{desk.url}/bulk?word=approve&pick={made['mail'].id}", "carol")
     for name in ("high", "draft", "foreign", "taken"):
         item = made[name]
-        page.evaluate(
-            """([id, digest]) => { const form = document.querySelector("form[data-send]");
-            for (const [name, value] of [["pick", id], [`digest-${id}`, digest], [`version-${id}`, "x"]]) {
-              const field = document.createElement("input"); field.name = name; field.value = value; form.append(field); } }""",
-            [item.id, item.digest],
-        )
+        page.evaluate(FORGE, {"pick": item.id, f"digest-{item.id}": item.digest, f"version-{item.id}": "x"})
     page.get_by_role("button", name="Approve it").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("1 of 5 approved")
     assert {name for name, request in made.items() if desk.state(request).state != "pending"} == {"mail"}
@@ -446,3 +451,121 @@ def test_an_answer_that_gets_lost_is_looked_up_and_not_sent_twice(desk: Desk, vi
     decided = desk.state(request).decision
     assert decided is not None
     assert decided.message == "typed once"
+
+
+# --- while one looks --------------------------------------------------------------------------------------------------
+
+FOCUSED = "document.activeElement.closest('#rows > li')?.dataset.id"
+
+
+def live(page: Page) -> Page:
+    expect(page.locator("#live")).to_have_text("Live")
+    return page
+
+
+def test_what_comes_and_goes_is_seen_and_takes_nothing_away(desk: Desk, visit: Visiting, shots: Path) -> None:
+    asked = [desk.ask("pay", {"eur": number}) for number in range(4)]
+    page = live(visit(desk.url, "alice"))
+    page.locator("#rows input").nth(3).check()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert page.evaluate(FOCUSED) == asked[1].id
+    desk.inbox.decide(asked[0].id, approve(), reviewer="bob")
+    new = desk.ask("pay", {"eur": 4})
+    expect(page.locator("#rows > li")).to_have_count(4)
+    assert ids(page) == [asked[1].id, asked[2].id, asked[3].id, new.id]
+    expect(page.locator(f"#r-{new.id}")).to_have_class("fresh")
+    expect(page.locator("#announce")).to_have_text("1 new request")
+    expect(page.locator("#count")).to_have_text("4 wait")
+    assert page.evaluate(FOCUSED) == asked[1].id
+    expect(page.locator(f"#r-{asked[3].id} input")).to_be_checked()
+    desk.inbox.decide(asked[1].id, approve(), reviewer="bob")
+    row = page.locator(f"#r-{asked[1].id}")
+    expect(row).to_contain_text("decided by bob")
+    assert page.evaluate(FOCUSED) == asked[1].id
+    clean(page, shots, "gone")
+    page.keyboard.press("a")  # opens nothing any more
+    page.keyboard.press("j")
+    expect(row).to_have_count(0)
+    assert page.evaluate(FOCUSED) == asked[2].id
+    assert page.url == f"{desk.url}/"
+    for request in (asked[2], asked[3], new):
+        desk.inbox.decide(request.id, approve(), reviewer="bob")
+    expect(page.locator("#count")).to_have_text("0 wait")
+    page.keyboard.press("/")
+    expect(page.locator("#rows > li")).to_have_count(0)
+    desk.ask("pay", {"eur": 5})
+    expect(page.locator("#rows > li")).to_have_count(1)
+    assert page.evaluate("document.activeElement.id") == "search"
+
+
+def test_two_people_see_what_the_other_one_decides(desk: Desk, visit: Visiting) -> None:
+    first, second = desk.ask(), desk.ask()
+    alice, bob = live(visit(desk.url, "alice")), live(visit(desk.url, "bob"))
+    bob.locator("#rows input").first.check()
+    bob.get_by_role("button", name="Approve 1…").click()
+    bob.get_by_role("button", name="Approve it").click()
+    expect(alice.locator("#rows > li")).to_have_count(1)
+    assert ids(alice) == [second.id]
+    assert desk.state(first).reviewer == "bob"
+
+
+def test_without_a_connection_the_page_says_so_and_catches_up(desk: Desk, visit: Visiting, shots: Path) -> None:
+    desk.ask()
+    page = live(visit(desk.url, "alice"))
+    page.context.set_offline(True)
+    expect(page.locator("#offline")).to_be_visible()
+    clean(page, shots, "banner")
+    desk.ask()
+    page.context.set_offline(False)
+    expect(page.locator("#offline")).to_be_hidden()
+    expect(page.locator("#rows > li")).to_have_count(2)
+
+
+def test_a_tab_that_nobody_looks_at_asks_for_nothing_and_catches_up(desk: Desk, visit: Visiting) -> None:
+    desk.ask()
+    page = live(visit(desk.url, "alice"))
+    turn = """hidden => { Object.defineProperty(document, "hidden", {get: () => hidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange")); }"""
+    page.evaluate(turn, True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    desk.ask()
+    page.wait_for_timeout(3000)
+    assert asked == []
+    page.evaluate(turn, False)
+    expect(page.locator("#rows > li")).to_have_count(2)
+
+
+WATCH = """() => { window.slowest = 0; let last = performance.now(); setInterval(() => {
+    const now = performance.now(); slowest = Math.max(slowest, now - last); last = now; }, 50); }"""
+
+
+@pytest.mark.slow
+def test_a_thousand_arrive_while_one_looks(desk: Desk, visit: Visiting, shots: Path) -> None:
+    desk.open([desk.made("pay", {"eur": number}) for number in range(3)])
+    page = live(visit(desk.url, "alice"))
+    page.evaluate(WATCH)
+    looks: list[str] = []
+    page.on("request", lambda request: looks.append(request.url) if "x-part" in request.headers else None)
+    page.keyboard.press("j")
+    began = time.monotonic()
+
+    def arrive() -> None:
+        for _ in range(100):
+            desk.open([desk.made("pay", {"eur": 9}) for _ in range(10)])
+            time.sleep(0.1)
+
+    arriving = threading.Thread(target=arrive)
+    arriving.start()
+    while arriving.is_alive():
+        page.wait_for_timeout(200)
+    expect(page.locator("#count")).to_have_text("1,003 wait", timeout=15_000)
+    took = time.monotonic() - began
+    assert page.locator("#rows > li").count() == 50
+    expect(page.locator("a[rel=next]")).to_be_visible()
+    assert page.evaluate(FOCUSED) is not None
+    assert 3 <= len(looks) <= took / 2 + 2
+    assert page.evaluate("slowest") < 1000
+    assert page.evaluate("performance.memory.usedJSHeapSize") < 50_000_000
+    page.screenshot(path=shots / "list-thousand.png")

@@ -1,6 +1,7 @@
 """The page with the list of what waits: filters, search, saved views."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,9 +14,10 @@ from hitl_graph.card import People, heading, left, what
 from hitl_graph.card.people import people_of
 from hitl_graph.errors import UnknownRequestError
 from hitl_graph.facts import Situation, facts_of
-from hitl_graph.ledger import deciding, events, views
+from hitl_graph.ledger import deciding, events, requests, views
 from hitl_graph.ledger.views import View
 from hitl_graph.model import Request, from_ms
+from hitl_graph.reviewers import Reviewer, selects
 from hitl_graph.storage import Transaction
 from hitl_graph.visible import visible
 from hitl_graph.voting import Standing, Vote, standing
@@ -30,6 +32,7 @@ __all__ = ["PAGE", "Row", "routes", "rows_of"]
 PAGE = 50
 """Requests a page."""
 _COUNTED = 10_000  # more are not counted
+_MENU = 200  # entries
 _URGENT = 3600  # seconds
 
 
@@ -72,23 +75,25 @@ class Listing:
     more: bool
     views: list[View]
     own: View | None
-    tools: list[str]
-    assignees: list[str]
+    tools: list[tuple[str, str]]
+    assignees: list[tuple[str, str]]
     seq: int
 
 
 async def inbox(visit: Visit) -> Response:
     """The list, or for a script (`X-Part: list`) its changing part."""
     door, visitor, wanted = door_of(visit), visitor_of(visit), Wanted.of(visit.query_params)
+    is_part = visit.headers.get("x-part") == "list"
+    whole = not is_part and "hx-request" not in visit.headers  # htmx leaves the filters as they are
     try:
-        listing = await asyncio.to_thread(_look, door, visitor, wanted)
+        listing = await asyncio.to_thread(_look, door, visitor, wanted, whole=whole)
     except UnknownRequestError:  # the request of the cursor is gone
         return RedirectResponse(f"{link(visit, 'inbox')}?{wanted.query}", status_code=303)
-    template = "_list.html" if visit.headers.get("x-part") == "list" else "list.html"
+    template = "_list.html" if is_part else "list.html"
     ages = [(name, words) for name, (words, *_) in AGES.items()]
     return render(
         visit, template, listing=listing, wanted=wanted, KINDS=KINDS, RISKS=RISKS, AGES=ages, MINE=MINE,
-        headers={"vary": "x-part"},
+        headers={"vary": "x-part, hx-request"},
     )  # fmt: skip
 
 
@@ -119,7 +124,7 @@ def _change(tx: Transaction, now_ms: int, owner: str, given: dict[str, str]) -> 
             raise ValueError(f"a view can be saved, renamed or deleted, not {other!r}")
 
 
-def _look(door: Door, visitor: Visitor, wanted: Wanted) -> Listing:
+def _look(door: Door, visitor: Visitor, wanted: Wanted, *, whole: bool) -> Listing:
     inbox, ledger = door.inbox, door.ledger
     seq = ledger.read(events.last)
     filters, newest = wanted.filters(ledger.clock()), wanted.sort == "newest"
@@ -131,6 +136,7 @@ def _look(door: Door, visitor: Visitor, wanted: Wanted) -> Listing:
     is_first, is_last = not (wanted.after or (backwards and more)), not (more or backwards)
     is_cheap = reviewer is None and not filters.get("assignee") and not filters.get("search")
     count = inbox.count(limit=_COUNTED, **filters) if is_cheap else len(found) if is_first and is_last else None
+    tools, assignees = _menus(door, reviewer) if whole else ([], [])
     saved = ledger.read(views.listed, visitor.reviewer.name)
     return Listing(
         rows=rows_of(door, found),
@@ -140,10 +146,18 @@ def _look(door: Door, visitor: Visitor, wanted: Wanted) -> Listing:
         more=count == _COUNTED,
         views=saved,
         own=next((view for view in saved if view.query == wanted.query), None),
-        tools=[],
-        assignees=[],
+        tools=tools,
+        assignees=assignees,
         seq=seq,
     )
+
+
+def _menus(door: Door, reviewer: Reviewer | None) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The tools and the assignees that there are to choose from, each as value and words."""
+    tools = door.inbox.facets(reviewer=reviewer, limit=1 if reviewer is None else 1000).tools
+    sets = door.ledger.read(requests.asked_of, lambda selector: reviewer is None or selects(selector, reviewer))
+    named = sorted({selector for stored in sets for selector in json.loads(stored)} - {"*"})
+    return [(name, name) for name in [*tools][:_MENU]], [(name, f"For {name}") for name in named[:_MENU]]
 
 
 def rows_of(door: Door, found: Sequence[Request]) -> list[Row]:
