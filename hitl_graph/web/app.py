@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from hitl_graph.ledger import Ledger
 from hitl_graph.web.door import HERE, Door
+from hitl_graph.web.pages import deciding
 from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
@@ -72,6 +73,7 @@ def create_app(
             " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
+    routes += deciding.routes
     app = Starlette(
         routes=routes, middleware=(security or Security()).stack(authenticators), lifespan=partial(_lifespan, worker)
     )
