@@ -102,6 +102,7 @@ _COMMANDS = (
     "policy",
     "replay",
     "stuck",
+    "mcp",
     "doctor",
     "demo",
 )
