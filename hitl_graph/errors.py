@@ -19,6 +19,7 @@
     ├── GrantError                  a standing permission that cannot be given (also ValueError)
     ├── UnknownGrantError           no such standing permission, or an ambiguous id (also LookupError)
     ├── SwitchError                 a switch that cannot be set (also ValueError)
+    ├── CredentialError             a login link, session or token that cannot be issued or used (also ValueError)
     ├── LedgerMissingError          a node that found no ledger to write to
     ├── PermitError                 an action without a valid permit; it did not run
     ├── EffectError
@@ -44,6 +45,7 @@ __all__ = [
     "AlreadyVotedError",
     "ChatError",
     "ClaimedError",
+    "CredentialError",
     "DatabaseClosedError",
     "DatabaseCorruptError",
     "DatabaseTooNewError",
@@ -186,6 +188,10 @@ class UnknownGrantError(HitlError, LookupError):
 
 class SwitchError(HitlError, ValueError):
     """A switch that cannot be set or lifted. Nothing was recorded."""
+
+
+class CredentialError(HitlError, ValueError):
+    """A login link, session or token that cannot be issued, found or used."""
 
 
 class LedgerMissingError(HitlError):

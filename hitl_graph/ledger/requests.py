@@ -5,9 +5,11 @@ Every function runs inside a transaction; every arrow is a compare-and-set.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from hitl_graph.errors import StaleRequestError, UnknownRequestError
 from hitl_graph.handling import Handling
@@ -17,6 +19,7 @@ from hitl_graph.storage import Rows, Transaction
 from hitl_graph.voting import who
 
 __all__ = [
+    "asked",
     "asked_of",
     "check_waiting",
     "close",
@@ -35,11 +38,13 @@ __all__ = [
     "open_request",
     "park",
     "pending",
+    "place",
     "reopen",
     "select",
     "settle",
 ]
 
+_STRINGS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 _COLUMNS = (
     "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind,"
     " stage, fired, handling"
@@ -176,44 +181,34 @@ def is_hailed(tx: Transaction, request_id: str) -> bool:
     return tx.execute("SELECT 1 FROM hitl_requests WHERE id = ? AND hailed = 1", (request_id,)).fetchone() is not None
 
 
-def pending(
-    tx: Transaction,
-    *,
-    kind: str | None = None,
-    thread_id: str | None = None,
-    among: Sequence[str] | None = None,
-    limit: int | None = 50,
-    after: str | None = None,
-) -> list[Request]:
-    """What waits for people, oldest first; `after` is the id of the last request of the page before.
-
-    Args:
-        among: Only what anybody may decide, or one of these sets of reviewers (see `asked_of`), or what was delegated
-            to somebody.
-    """
-    where, parameters = ["state = 'pending'", "parked = 1"], list[Any]()
-    if among is not None:
-        marks = ",".join("?" * len(among)) or "NULL"
-        where.append(f"(reviewers IS NULL OR reviewers IN ({marks}) OR handling LIKE '%\"to\":%')")
-        parameters += among
-    if kind is not None:
-        where.append("kind = ?")
-        parameters.append(kind)
-    if thread_id is not None:
-        where.append("thread_id = ?")
-        parameters.append(thread_id)
+def pending(tx: Transaction, *, limit: int | None = 50, after: str | None = None) -> list[Request]:
+    """What waits for people, oldest first; `after` is the id of the last request of the page before (see `waiting`)."""
+    where, parameters = "state = 'pending' AND parked = 1", list[Any]()
     if after is not None:
-        row = tx.execute("SELECT created_ms FROM hitl_requests WHERE id = ?", (after,)).fetchone()
-        if row is None:
-            raise UnknownRequestError(after, "the cursor names no request; start again without after=")
-        where.append("(created_ms, id) > (?, ?)")
-        parameters += [row[0], after]
-    clause = f"{' AND '.join(where)} ORDER BY created_ms, id"
+        where += " AND (created_ms, id) > (?, ?)"
+        parameters += place(tx, after)
+    clause = f"{where} ORDER BY created_ms, id"
     return select(tx, clause, parameters) if limit is None else select(tx, f"{clause} LIMIT ?", [*parameters, limit])
 
 
-def asked_of(tx: Transaction) -> list[str]:
-    """The different sets of reviewers, as they are stored, of whom something is asked now. Few, as rules are few."""
+def place(tx: Transaction, after: str) -> tuple[int, str]:
+    """Where in the list a page ended; also if that request does not wait any more.
+
+    Raises:
+        UnknownRequestError: There is no such request.
+    """
+    row = tx.execute("SELECT created_ms FROM hitl_requests WHERE id = ?", (after,)).fetchone()
+    if row is None:
+        raise UnknownRequestError(after, "the cursor names no request; start again without after=")
+    return row[0], after
+
+
+def asked_of(tx: Transaction, meant: Callable[[str], bool]) -> list[str]:
+    """The different sets of reviewers of whom something is asked now, as they are stored. Few, as rules are few.
+
+    Args:
+        meant: Only those with a selector of which this is true.
+    """
     # From one to the next along the index, however many requests there are.
     following = "SELECT min(reviewers) FROM hitl_requests WHERE state = 'pending' AND parked = 1 AND reviewers >"
     rows = tx.execute(
@@ -221,7 +216,12 @@ def asked_of(tx: Transaction) -> list[str]:
         f" SELECT ({following} sets.named) FROM sets WHERE sets.named IS NOT NULL)"
         " SELECT named FROM sets WHERE named IS NOT NULL"
     ).fetchall()
-    return [row[0] for row in rows]
+    return [row[0] for row in rows if any(meant(selector) for selector in _STRINGS.validate_json(row[0]))]
+
+
+def asked(request: Request) -> tuple[str, ...]:
+    """Selectors of who may decide it now, or may reject it at any time."""
+    return (*who(request), *request.terms.veto) if request.terms else who(request)
 
 
 def known(tx: Transaction, ids: Sequence[str]) -> Rows:
@@ -239,15 +239,15 @@ def open_request(
         "INSERT INTO hitl_requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key,"
         " kind, state, parked,"
         " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference, quorum, reviewers,"
-        " deadline_ms, stage, fired)"
-        " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
+        " deadline_ms, stage, fired, risk)"
+        " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
         (
             request.id, request.thread_id, request.interrupt_id, checkpoint_id, task_id, request.action_key,
             request.kind, parked, signature, shown,
             request.action.name if request.action else None, now_ms,
             request.score, request.model_digest, request.route, request.propensity, request.reference,
             sum(stage.quorum for stage in request.terms.stages) if request.terms else 1, *_waits_for(request),
-            0 if request.terms else None, 0 if request.terms else None,
+            0 if request.terms else None, 0 if request.terms else None, request.risk,
         ),
     )  # fmt: skip
     after = audit.look(tx, "request.opened", request.id)
@@ -315,7 +315,7 @@ def _waits_for(request: Request) -> tuple[str | None, int | None]:
     """Who may decide now, for queries, and when the next turn comes."""
     if request.terms is None:
         return None, None
-    return canonical([*who(request), *request.terms.veto]), request.terms.due_ms(request.fired)
+    return canonical(list(asked(request))), request.terms.due_ms(request.fired)
 
 
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:

@@ -1,0 +1,1 @@
+"""The same guarantees for agents, clients and servers that were built another way."""
