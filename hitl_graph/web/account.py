@@ -30,7 +30,7 @@ async def _create(request: Request) -> Response:
     if (refused := await _by_hand(request)) is not None:
         return refused
     async with request.form() as form:
-        scopes = frozenset(scope for scope in SCOPES if scope in form.getlist("scope"))
+        scopes = frozenset[Scope](scope for scope in SCOPES if scope in form.getlist("scope"))
         label, days = str(form.get("label", "")).strip()[:100], str(form.get("days", "")).strip()
     if not scopes or not scopes <= visitor.scopes:
         return await _page(
