@@ -76,7 +76,7 @@ def create_app(
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
     routes += [route for one in authenticators if isinstance(one, login.Elsewhere) for route in one.routes]
-    routes += login.routes + account.routes + listing.routes + bulk.routes + deciding.routes
+    routes += [*login.routes, *account.routes, *listing.routes, *bulk.routes, *deciding.routes]
     app = Starlette(
         routes=routes, middleware=(security or Security()).stack(authenticators), lifespan=partial(_lifespan, worker)
     )
