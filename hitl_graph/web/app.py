@@ -15,7 +15,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hitl_graph.ledger import Ledger
+from hitl_graph.web import api
 from hitl_graph.web.door import HERE, Door
+from hitl_graph.web.errors import HANDLERS
 from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
@@ -72,8 +74,12 @@ def create_app(
             " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
+    routes += api.routes
     app = Starlette(
-        routes=routes, middleware=(security or Security()).stack(authenticators), lifespan=partial(_lifespan, worker)
+        routes=routes,
+        middleware=(security or Security()).stack(authenticators),
+        exception_handlers=HANDLERS,
+        lifespan=partial(_lifespan, worker),
     )
     app.state.door = Door(ledger, title=title, sees=sees)
     if not at:

@@ -1,23 +1,42 @@
 """What the API reads: query strings and JSON bodies, checked strictly, with the place of each mistake."""
 
 import json
+import re
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from hitl_graph.model import WORDS
 from hitl_graph.web.errors import ProblemError, Wrong
 
-__all__ = ["LARGEST", "Body", "Line", "Query", "read_body", "read_query", "wrong"]
+__all__ = ["LARGEST", "Body", "Flag", "Instant", "Line", "Number", "Query", "read_body", "read_query", "wrong"]
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=BaseModel)
 Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\u0000-\u001f\u007f]+$")]
 """A name, an id or a few words."""
+Flag = Annotated[
+    bool, Field(strict=True), BeforeValidator(lambda given: {"true": True, "false": False}.get(given, given))
+]
+"""`true` or `false`."""
+Number = Annotated[int, Field(strict=True), BeforeValidator(lambda given: _number(given))]
+"""Decimal digits."""
+Instant = Annotated[AwareDatetime, BeforeValidator(lambda given: _instant(given))]
+"""As RFC 3339 writes it."""
 LARGEST = 1_000_000
 """Bytes of a body."""
 _DEEPEST = 64
+
+
+def _number(given: Any) -> Any:
+    return int(given) if isinstance(given, str) and re.fullmatch(r"-?[0-9]{1,19}", given) else given
+
+
+def _instant(given: Any) -> Any:
+    if isinstance(given, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", given):
+        raise ValueError("give a date and a time, such as 2026-11-30T09:00:00Z")
+    return given
 
 
 class Query(BaseModel):
