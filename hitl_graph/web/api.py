@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hitl_graph import model
+from hitl_graph.card import version
 from hitl_graph.documents import RequestDocument, SummaryDocument
 from hitl_graph.errors import AlreadyDecidedError, InvalidDecisionError, UnknownRequestError
 from hitl_graph.ledger import deciding, requests
@@ -182,13 +183,6 @@ def _detail(door: Door, request: model.Request, far: Standing, *, again: bool = 
     if again:
         headers["idempotent-replayed"] = "true"
     return _json(_DETAIL.dump_json(told), headers)
-
-
-def version(request: model.Request, far: Standing) -> str:
-    """A short token of what moves: another one means that somebody did something."""
-    votes = [[vote.reviewer, vote.stage, requests.decision_text(vote.decision)] for vote in far.votes]
-    decision = request.decision and requests.decision_text(request.decision)
-    return model.digest([request.state, request.stage, votes, decision, request.reviewer, request.note])[:12]
 
 
 async def decided(request: Request) -> Response:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from hitl_graph.model import WORDS
 from hitl_graph.web.errors import ProblemError, Wrong
 
-__all__ = ["LARGEST", "Body", "Flag", "Instant", "Line", "Number", "Query", "read_body", "read_query", "wrong"]
+__all__ = ["Body", "Flag", "Instant", "Line", "Number", "Query", "read_body", "read_query", "wrong"]
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=BaseModel)
@@ -24,8 +24,6 @@ Number = Annotated[int, Field(strict=True), BeforeValidator(lambda given: _numbe
 """Decimal digits."""
 Instant = Annotated[AwareDatetime, BeforeValidator(lambda given: _instant(given))]
 """As RFC 3339 writes it."""
-LARGEST = 1_000_000
-"""Bytes of a body."""
 _DEEPEST = 64
 
 
@@ -73,15 +71,9 @@ async def read_body(request: Request, kind: TypeAdapter[T], *, default: bytes | 
         default: What counts where nothing is sent.
 
     Raises:
-        ProblemError: 415: it is not said to be JSON. 413: it is too large. 400: it is no JSON. 422: it is not what is
-            needed here.
+        ProblemError: 415: it is not said to be JSON. 400: it is no JSON. 422: it is not what is needed here.
     """
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST:
-            detail = f"The body may have {LARGEST:,} bytes. Nothing was recorded"
-            raise ProblemError(413, "too-large", "The body is too large", detail)
+    body = await request.body()  # not too long: see `Security`
     named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body and default is not None:
         body = default

@@ -112,8 +112,7 @@ def problem_of(error: Exception) -> ProblemDocument:
                 decided_by=first.decided_by if first else None, word=first.word if first else None,
             )  # fmt: skip
         case _:
-            _log.error("an error that nobody expected: %r", error, exc_info=error)
-            return ProblemDocument(type=_type("internal"), title="Something went wrong", status=500, detail=_HIDDEN)
+            raise error
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
@@ -137,6 +136,6 @@ def _type(name: str) -> str:
 
 
 HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
-    kind: answer_error for kind in (HitlError, ProblemError, HTTPException, Exception)
+    kind: answer_error for kind in (HitlError, ProblemError, HTTPException)
 }
-"""For `Starlette(exception_handlers=...)`."""
+"""For `Starlette(exception_handlers=...)`; what nobody expected is for `failing`."""

@@ -27,5 +27,5 @@ def render(
         template,
         shared | context,
         status_code=status_code,
-        headers={"cache-control": "no-store"} | (headers or {}),
+        headers=headers,
     )

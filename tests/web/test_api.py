@@ -328,7 +328,7 @@ def test_a_request_that_changed_while_somebody_looked_says_so(
         ('{"type": "approve", "digest": "DIGEST", "grant": {"uses": "3"}}', 422, "grant.uses"),
         ('{"type": "approve", "digest": "DIGEST", "grant": {"uses": 0}}', 422, "grant.uses"),
         ('{"type": "reject", "digest": "DIGEST", "message": "' + "x" * 20_001 + '"}', 422, "message"),
-        ('{"type": "reject", "digest": "DIGEST", "message": "' + "x" * 1_000_001 + '"}', 413, None),
+        ('{"type": "reject", "digest": "DIGEST", "message": "' + "x" * 1_100_000 + '"}', 413, None),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_place(

@@ -80,7 +80,7 @@ export async function send(form, submitter) {
   busy(form, true);
   try {
     const headers = { "X-CSRF-Token": csrf(), accept: "text/html" };
-    const response = await fetch(submitter?.formAction || form.action, { method: "POST", body, headers });
+    const response = await fetch(submitter?.hasAttribute("formaction") ? submitter.formAction : form.action, { method: "POST", body, headers });
     if (loggedOut(response)) {
       busy(form, false);
       return tell(form, OUT);
@@ -91,9 +91,9 @@ export async function send(form, submitter) {
     }
     if (response.status >= 500) throw new Error(response.statusText);
     const page = parsed(await response.text());
-    if (!$("main", page)) {
+    if (!$('meta[name="csrf"]', page)) {
       busy(form, false);
-      return tell(form, page.body.textContent.trim().slice(0, 500) || response.statusText, "bad");
+      return tell(form, ($("p", page) ?? page.body).textContent.trim().slice(0, 500) || response.statusText, "bad");
     }
     show(page, response.redirected ? response.url : undefined);
     announce($("[role=alert], .notice", $("main"))?.textContent.trim() ?? document.title);
