@@ -105,6 +105,7 @@ _COMMANDS = (
     "policy",
     "replay",
     "stuck",
+    "mcp",
     "doctor",
     "demo",
 )
