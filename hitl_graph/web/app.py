@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from hitl_graph.ledger import Ledger
 from hitl_graph.web import account, login
 from hitl_graph.web.door import HERE, Door
+from hitl_graph.web.pages import bulk, deciding, listing
 from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
@@ -75,7 +76,7 @@ def create_app(
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
     routes += [route for one in authenticators if isinstance(one, login.Elsewhere) for route in one.routes]
-    routes += login.routes + account.routes
+    routes += [*login.routes, *account.routes, *listing.routes, *bulk.routes, *deciding.routes]
     app = Starlette(
         routes=routes, middleware=(security or Security()).stack(authenticators), lifespan=partial(_lifespan, worker)
     )

@@ -14,7 +14,7 @@ from hitl_graph.web.rendering import render
 from hitl_graph.web.sessions import Sessions
 from hitl_graph.web.visitors import Authenticator, visitor_if_any
 
-__all__ = ["Elsewhere", "place", "routes", "sessions_of", "way_on"]
+__all__ = ["Elsewhere", "login_page", "place", "routes", "sessions_of", "way_on"]
 
 _PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
 
@@ -55,7 +55,7 @@ def sessions_of(connection: HTTPConnection) -> Sessions | None:
 
 
 async def _show(request: Request) -> Response:
-    return _page(request, request.query_params.get("next"))
+    return login_page(request, request.query_params.get("next"))
 
 
 async def _confirm(request: Request) -> Response:
@@ -63,7 +63,7 @@ async def _confirm(request: Request) -> Response:
     sessions = sessions_of(request)
     link = None if sessions is None else await sessions.link(request.path_params["secret"])
     if link is None:
-        return _page(request, None, status=403, problem=_TOO_LATE)
+        return login_page(request, status=403, problem=_TOO_LATE)
     wanted = place(request.query_params.get("next"))
     return render(request, "login_link.html", link=link, next=wanted)
 
@@ -78,7 +78,7 @@ async def _use(request: Request) -> Response:
             raise CredentialError("nobody logs in here by a link")
         await sessions.log_in(request, response, request.path_params["secret"])
     except CredentialError:
-        return _page(request, None, status=403, problem=_TOO_LATE)
+        return login_page(request, status=403, problem=_TOO_LATE)
     return response
 
 
@@ -95,7 +95,15 @@ _TOO_LATE = (
 )
 
 
-def _page(request: Request, wanted: str | None, *, status: int = 200, problem: str | None = None) -> Response:
+def login_page(
+    request: Request, wanted: str | None = None, *, status: int = 200, problem: str | None = None
+) -> Response:
+    """How to get in.
+
+    Args:
+        wanted: Where to go on after it.
+        problem: Why it did not work.
+    """
     ways = [one for one in _authenticators(request) if isinstance(one, Elsewhere)]
     return render(
         request,
