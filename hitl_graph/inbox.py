@@ -4,27 +4,27 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import ParamSpec, TypeVar
-
-from pydantic import TypeAdapter
+from typing import ParamSpec, TypeVar, Unpack
 
 from hitl_graph.errors import GrantError, SwitchError
 from hitl_graph.grants import Grant
 from hitl_graph.handling import Absence
-from hitl_graph.ledger import Ledger, deciding, grants, handling, requests, switches
+from hitl_graph.ledger import Ledger, deciding, events, grants, handling, requests, switches, viewers, waiting, words
+from hitl_graph.ledger.events import Event
 from hitl_graph.ledger.grants import Given, Use
 from hitl_graph.ledger.switches import Setting, Switch
+from hitl_graph.ledger.viewers import Viewer
+from hitl_graph.ledger.waiting import Facets, Filters, Mine
 from hitl_graph.model import Decision, Request
-from hitl_graph.reviewers import Reviewer, person, same, selects
+from hitl_graph.reviewers import Reviewer, person, same
 from hitl_graph.storage import Transaction
-from hitl_graph.voting import Standing, in_hand, right, standing
+from hitl_graph.voting import Standing, standing
 
 __all__ = ["Inbox"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_STRINGS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 LEASE, LONGEST = timedelta(minutes=15), timedelta(days=1)
 
 
@@ -37,32 +37,54 @@ class Inbox:
     def pending(
         self,
         *,
-        kind: str | None = None,
-        thread_id: str | None = None,
         reviewer: str | Reviewer | None = None,
+        newest_first: bool = False,
         limit: int = 50,
         after: str | None = None,
+        **wanted: Unpack[Filters],
     ) -> list[Request]:
         """What waits, oldest first.
 
+        The page before one: `after=` its first request, in the other order, and then turned around.
+
         Args:
-            kind: `approval`, `review`, `escalation` or `question`; None for all.
-            thread_id: Only of this thread.
             reviewer: Only what this person may decide now, also as a deputy or by delegation. What they have answered
                 already, and what others have claimed, is left out.
+            newest_first: In the other order.
             limit: Rows a page.
-            after: Id of the last request of the page before.
+            after: Id of the last request of the page before; it need not wait any more.
+            wanted: `kind`, `thread_id`, `tool`, `risk`, `assignee`, `since`, `before`, `search`: all that is given has
+                to be so (see `hitl_graph.ledger.waiting.Filters`).
 
         Raises:
             UnknownRequestError: `after` names no request.
         """
-        if reviewer is None:
-            return self.ledger.read(requests.pending, kind=kind, thread_id=thread_id, limit=limit, after=after)
-        who = person(reviewer, self.ledger.directory)
-        names = self.ledger.read(handling.deputised, self.ledger.now_ms(), who.name)
-        away = [person(name, self.ledger.directory) for name in names]
-        now = self.ledger.clock()
-        return self.ledger.read(_open_to, who, away, now, kind=kind, thread_id=thread_id, limit=limit, after=after)
+        self._index(wanted)
+        return self.ledger.read(
+            waiting.page, self.ledger.clock(), wanted, self._mine(reviewer), newest_first=newest_first, limit=limit,
+            after=after,
+        )  # fmt: skip
+
+    def count(
+        self, *, reviewer: str | Reviewer | None = None, limit: int | None = None, **wanted: Unpack[Filters]
+    ) -> int:
+        """How many there are of what `pending` lists, `limit` at most.
+
+        Args:
+            limit: None: 10,000; with `reviewer` or `assignee`, where each request has to be looked at, 1,000.
+        """
+        self._index(wanted)
+        most = limit or (1000 if reviewer is not None or wanted.get("assignee") else 10_000)
+        return self.ledger.read(waiting.count, self.ledger.clock(), wanted, self._mine(reviewer), limit=most)
+
+    def facets(self, *, reviewer: str | Reviewer | None = None, limit: int = 10_000) -> Facets:
+        """What there is to filter by: the kinds, tools and risks of what waits, each with how many there are.
+
+        Args:
+            reviewer: Only of what is asked of this person, among the oldest `limit`.
+            limit: How far to count.
+        """
+        return self.ledger.read(waiting.facets, self._mine(reviewer), limit=limit)
 
     def get(self, request_id: str) -> Request:
         """One request, by its id or an unambiguous beginning of it.
@@ -75,6 +97,48 @@ class Inbox:
     def standing(self, request_id: str) -> Standing:
         """How far a request is: its votes, who is still needed, who has it in hand, what comes when."""
         return self.ledger.read(_standing, self.ledger.now_ms(), request_id)
+
+    def seen(self, request: Request, *, reviewer: str | Reviewer, channel: str) -> None:
+        """Note in the log that a request is shown to somebody: once a person, channel and digest.
+
+        Nothing is noted of who was not authenticated.
+
+        Args:
+            request: What they are shown.
+            channel: The door.
+
+        Raises:
+            UnknownRequestError: There is no such request.
+        """
+        who = person(reviewer, self.ledger.directory)
+        if who.is_anonymous:
+            return
+        look = {"reviewer": who.name, "channel": channel}
+        if not self.ledger.read(viewers.has_seen, request.id, request.digest, **look):
+            self.ledger.note(viewers.note, self.ledger.now_ms(), request, request.digest, **look)
+
+    def viewers(self, request_id: str) -> list[Viewer]:
+        """To whom a request was shown, in the order in which they first looked (see `seen`).
+
+        Raises:
+            UnknownRequestError: There is no such request.
+        """
+        return self.ledger.read(_viewers, request_id)
+
+    def events(self, after: int | None = None, *, limit: int = 1000) -> list[Event]:
+        """What became of requests, in the order in which it happened: opened, decided, claimed, delivered ...
+
+        That somebody looked at one is not among it.
+
+        Args:
+            after: `Event.seq` of the last one that is known, or what `last_event` gave; None: from the beginning.
+            limit: How many at most; there may be more where there are so many.
+        """
+        return self.ledger.read(events.since, after or 0, limit=limit)
+
+    def last_event(self) -> int:
+        """The position after all that has happened: `events(after=...)` gives what comes then."""
+        return self.ledger.read(events.last)
 
     def decide(
         self,
@@ -264,6 +328,19 @@ class Inbox:
         who = self._known(reviewer, SwitchError)
         self.ledger.write(switches.lift, self.ledger.now_ms(), scope, reason=reason, by=who)
 
+    def _index(self, wanted: Filters) -> None:
+        """Before the first search: what was asked by a version that had none."""
+        if wanted.get("search") and self.ledger.read(words.is_behind):
+            while self.ledger.write(requests.index_older):
+                pass
+
+    def _mine(self, reviewer: str | Reviewer | None) -> Mine | None:
+        if reviewer is None:
+            return None
+        who = person(reviewer, self.ledger.directory)
+        names = self.ledger.read(handling.deputised, self.ledger.now_ms(), who.name)
+        return Mine(who, [person(name, self.ledger.directory) for name in names])
+
     def _known(self, reviewer: str | Reviewer, error: type[GrantError | SwitchError]) -> str:
         who = person(reviewer, self.ledger.directory)
         if not who.name or who.is_anonymous:
@@ -273,16 +350,42 @@ class Inbox:
     async def apending(
         self,
         *,
-        kind: str | None = None,
-        thread_id: str | None = None,
         reviewer: str | Reviewer | None = None,
+        newest_first: bool = False,
         limit: int = 50,
         after: str | None = None,
+        **wanted: Unpack[Filters],
     ) -> list[Request]:
         """As `pending`."""
         return await asyncio.to_thread(
-            self.pending, kind=kind, thread_id=thread_id, reviewer=reviewer, limit=limit, after=after
+            self.pending, reviewer=reviewer, newest_first=newest_first, limit=limit, after=after, **wanted
         )
+
+    async def acount(
+        self, *, reviewer: str | Reviewer | None = None, limit: int | None = None, **wanted: Unpack[Filters]
+    ) -> int:
+        """As `count`."""
+        return await asyncio.to_thread(self.count, reviewer=reviewer, limit=limit, **wanted)
+
+    async def afacets(self, *, reviewer: str | Reviewer | None = None, limit: int = 10_000) -> Facets:
+        """As `facets`."""
+        return await asyncio.to_thread(self.facets, reviewer=reviewer, limit=limit)
+
+    async def aseen(self, request: Request, *, reviewer: str | Reviewer, channel: str) -> None:
+        """As `seen`."""
+        await _to_the_end(self.seen, request, reviewer=reviewer, channel=channel)
+
+    async def aviewers(self, request_id: str) -> list[Viewer]:
+        """As `viewers`."""
+        return await asyncio.to_thread(self.viewers, request_id)
+
+    async def aevents(self, after: int | None = None, *, limit: int = 1000) -> list[Event]:
+        """As `events`."""
+        return await asyncio.to_thread(self.events, after, limit=limit)
+
+    async def alast_event(self) -> int:
+        """As `last_event`."""
+        return await asyncio.to_thread(self.last_event)
 
     async def aget(self, request_id: str) -> Request:
         """As `get`."""
@@ -370,29 +473,8 @@ def _standing(tx: Transaction, now_ms: int, request_id: str) -> Standing:
     return standing(request, deciding.votes(tx, request.id), now_ms)
 
 
-def _open_to(
-    tx: Transaction, who: Reviewer, away: list[Reviewer], now: datetime, *, kind: str | None, thread_id: str | None,
-    limit: int, after: str | None,
-) -> list[Request]:  # fmt: skip
-    """A page of what somebody may decide: what is asked of people like them, and of that what is open to them."""
-    people, page = [who, *away], list[Request]()
-    sets = [
-        named for named in requests.asked_of(tx)
-        if any(selects(selector, human) for selector in _STRINGS.validate_json(named) for human in people)
-    ]  # fmt: skip
-    while len(page) < limit:
-        found = requests.pending(tx, kind=kind, thread_id=thread_id, among=sets, limit=limit, after=after)
-        votes = deciding.votes_on(tx, [request.id for request in found]) if found else {}
-        for request in found:
-            given = votes[request.id]
-            voted = any(same(name, who.name) for v in given for name in (v.reviewer, v.behalf or v.reviewer))
-            open_to = not voted and right(request, who, away, given) and not in_hand(request, given, who.name, now)
-            if open_to and len(page) < limit:
-                page.append(request)
-        if len(found) < limit:
-            break
-        after = found[-1].id
-    return page
+def _viewers(tx: Transaction, request_id: str) -> list[Viewer]:
+    return viewers.viewers(tx, requests.find(tx, request_id).id)
 
 
 async def _to_the_end(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

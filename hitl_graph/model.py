@@ -24,6 +24,7 @@ __all__ = [
     "Kind",
     "Request",
     "Review",
+    "Risk",
     "State",
     "Word",
     "approve",
@@ -36,10 +37,12 @@ __all__ = [
     "reject",
     "request_id",
     "respond",
+    "to_ms",
 ]
 
 Word = Literal["approve", "edit", "reject", "respond"]
 Kind = Literal["approval", "review", "escalation", "question"]
+Risk = Literal["low", "medium", "high"]
 State = Literal["pending", "decided", "delivered", "expired", "cancelled", "superseded"]
 AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw"]
 
@@ -68,6 +71,11 @@ def canonical(value: object) -> str:
 def from_ms(ms: int) -> datetime:
     """The instant of a stored time: milliseconds since 1970 (UTC)."""
     return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def to_ms(at: datetime) -> int:
+    """An instant as it is stored."""
+    return round(at.timestamp() * 1000)
 
 
 def plain_text(value: object) -> str:
@@ -292,6 +300,8 @@ class Request(_Frozen):
     """Facts that are read again before the action runs."""
     grantable: bool | None = None
     """Whether a standing permission may be given with the answer. None: for an approval that one of our nodes asks."""
+    risk: Risk | None = None
+    """How much harm a wrong answer may do, as the rule says; None where no rule does."""
 
     state: State = "pending"
     checkpoint_id: str | None = None
@@ -331,7 +341,7 @@ class Request(_Frozen):
         return delivery(self.draft) if self.kind == "review" and self.draft is not None else None
 
 
-_LATER = ("review", "terms", "origin", "fresh", "grantable")
+_LATER = ("review", "terms", "origin", "fresh", "grantable", "risk")
 """Fields of later versions: where they are not used, they are not in the digest, so that older requests keep theirs."""
 _MOVING = {
     "state", "checkpoint_id", "created_at", "decided_at", "decision", "reviewer", "channel", "note", "stage", "fired",

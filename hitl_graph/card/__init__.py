@@ -6,7 +6,7 @@ Plain data, no I/O. Nothing here is escaped: each door does that in its own way,
 
 from hitl_graph.card.answers import Answer, answers_of
 from hitl_graph.card.contents import Draft, Evidence, Feedback, Field, File, Question, Remark
-from hitl_graph.card.look import Card, Event, Outcome, Ran, card, version
+from hitl_graph.card.look import Card, Event, Outcome, Ran, card, news, version
 from hitl_graph.card.people import Claimed, Coming, Given, Mine, People, Said
 from hitl_graph.card.words import age, asked, done, heading, label, left, meaning, what
 
@@ -38,6 +38,7 @@ __all__ = [
     "label",
     "left",
     "meaning",
+    "news",
     "version",
     "what",
 ]

@@ -1,7 +1,7 @@
 """The answers that a request takes: what each means, and what goes with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hitl_graph.card.words import label, meaning
@@ -20,7 +20,8 @@ class Answer:
     """One of the answers.
 
     Attributes:
-        label: What its button says.
+        label: What it is called.
+        confirm: What the button says that gives it.
         means: What comes of it.
         text: Whether a text goes with it: the comment of an approval, the reason of a reject, what the agent is told.
         text_label: What that text is.
@@ -35,6 +36,7 @@ class Answer:
     word: Word
     label: str
     means: str
+    confirm: str = ""
     text: Need = "may"
     text_label: str = "Comment"
     form: Form | None = None
@@ -45,8 +47,18 @@ class Answer:
 
 
 def answers_of(request: Request) -> tuple[Answer, ...]:
-    """The answers that it takes while it waits, in the order of LangChain's four words."""
-    return tuple(_answer(request, word) for word in WORDS if word in request.allowed)
+    """The answers that it takes while it waits, the likeliest first."""
+    words = ("respond", "reject") if request.kind == "question" and request.action is None else WORDS
+    found = (_answer(request, word) for word in words if word in request.allowed)
+    return tuple(replace(answer, confirm=_confirm(request, answer)) for answer in found)
+
+
+def _confirm(request: Request, answer: Answer) -> str:
+    if answer.word != "edit":
+        return answer.label
+    return {"review": "Deliver this version"}.get(
+        request.kind, answer.label if answer.changes else "Approve with changes"
+    )
 
 
 def _answer(request: Request, word: Word) -> Answer:

@@ -23,9 +23,10 @@ from hitl_graph.card.people import Mine, People, Said, mine_of, people_of
 from hitl_graph.card.words import done, happened, heading, what
 from hitl_graph.model import Request, canonical, digest
 from hitl_graph.reviewers import Reviewer
+from hitl_graph.visible import visible
 from hitl_graph.voting import Standing
 
-__all__ = ["Card", "Event", "Outcome", "Ran", "card", "version"]
+__all__ = ["Card", "Event", "Outcome", "Ran", "card", "news", "version"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ def card(
     facts, question, evidence = request.fresh, question_of(request), evidence_of(request)
     told = request.action is not None or request.kind == "review" or question is not None or evidence is not None
     shown = None if told else request.question if request.question is not None else request.draft
+    describes = evidence is None and question is None and request.kind != "review"  # else it says the same again
     decision = request.decision
     outcome = None
     if decision is not None:
@@ -170,7 +172,7 @@ def card(
         version=version(request, standing),
         heading=heading(request),
         summary=what(request),
-        description="" if evidence is not None or question is not None else request.description,
+        description=request.description if describes else "",
         fields=fields_of(request),
         shown=shown,
         draft=draft_of(request),
@@ -199,6 +201,17 @@ def _origin(request: Request) -> tuple[tuple[str, str], ...]:
     graph = " ".join(filter(None, (origin.graph, origin.version)))
     rows = (("for", origin.requester), ("author", origin.author), ("graph", graph))
     return tuple((name, text) for name, text in rows if text)
+
+
+def news(card: Card) -> str:
+    """What somebody did last, in a sentence: for those who looked at it before."""
+    if (outcome := card.outcome) is not None:
+        return f"{visible(outcome.said.by)} {outcome.done} it"
+    if card.state != "pending":
+        return f"it is {card.state}" + (f" ({visible(card.note)})" if card.note else "")
+    if said := card.people.said:
+        return f"{visible(said[-1].by)} voted to {said[-1].word} it"
+    return f"it is asked again ({visible(card.note)})" if card.note else "it is asked again"
 
 
 def version(request: Request, standing: Standing) -> str:

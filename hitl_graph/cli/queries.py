@@ -99,7 +99,7 @@ def closings(ledger: Ledger, thread_id: str) -> list[tuple[int, str, str, str, d
         rows = tx.execute(
             "SELECT at_ms, substr(event, 9), subject, actor, body FROM hitl_audit WHERE thread_id = ?"
             " AND event LIKE 'request.%' AND event NOT IN ('request.opened', 'request.parked', 'request.hailed',"
-            " 'request.heeded', 'request.decided') ORDER BY seq",
+            " 'request.heeded', 'request.seen', 'request.decided') ORDER BY seq",
             (thread_id,),
         )
         return [(*row[:4], json.loads(row[4]) if row[4] else {}) for row in rows]

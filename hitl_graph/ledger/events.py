@@ -33,10 +33,10 @@ class Event:
 
 
 def since(tx: Transaction, seq: int, *, limit: int = 1000) -> list[Event]:
-    """What came after a position, oldest first."""
+    """What came after a position, oldest first. That somebody looked at a request is no news (see `viewers`)."""
     rows = tx.execute(
-        "SELECT seq, at_ms, event, subject, thread_id, actor FROM hitl_audit WHERE seq > ?"
-        " AND event LIKE 'request.%' ORDER BY seq LIMIT ?",
+        "SELECT seq, at_ms, event, subject, thread_id, actor FROM hitl_audit WHERE seq > ?"  # as the index says it
+        " AND event >= 'request.' AND event < 'request/' AND event <> 'request.seen' ORDER BY seq LIMIT ?",
         (seq, limit),
     )
     return [Event(row[0], from_ms(row[1]), row[2], row[3], row[4], row[5]) for row in rows]

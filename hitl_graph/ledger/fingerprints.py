@@ -13,7 +13,20 @@ from hitl_graph.errors import DatabaseCorruptError
 from hitl_graph.ledger.chain import PAGE, readable
 from hitl_graph.storage import Rows, Transaction
 
-__all__ = ["SUBJECTS", "Part", "Subject", "about", "every", "fits", "hashed", "is_gone", "look", "of_thread", "strays"]
+__all__ = [
+    "LOOKS",
+    "SUBJECTS",
+    "Part",
+    "Subject",
+    "about",
+    "every",
+    "fits",
+    "hashed",
+    "is_gone",
+    "look",
+    "of_thread",
+    "strays",
+]
 
 
 class Part(NamedTuple):
@@ -61,7 +74,8 @@ SUBJECTS: Final = {
             Part(
                 "thread_id, interrupt_id, checkpoint_id, task_id, action_key, kind, state, parked, hailed, digest,"
                 " shown, tool, created_ms, decided_ms, decision, reviewer, channel, note, priority, quorum,"
-                " deadline_ms, score, model_digest, route, propensity, reference, reviewers, stage, fired, handling",
+                " deadline_ms, score, model_digest, route, propensity, reference, reviewers, stage, fired, handling,"
+                " risk",
                 "hitl_requests",
             ),
             Part("reviewer, decision, channel, at_ms, stage, behalf, rights", "hitl_votes", "request_id", "reviewer"),
@@ -131,6 +145,10 @@ SUBJECTS: Final = {
         thread=None,
     ),
 }
+
+
+LOOKS: Final = ("request.seen",)
+"""Events that change nothing of what they are about: they carry no fingerprint, and the one before holds."""
 
 
 def about(event: str) -> str:

@@ -5,18 +5,21 @@ Every function runs inside a transaction; every arrow is a compare-and-set.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from hitl_graph.errors import StaleRequestError, UnknownRequestError
 from hitl_graph.handling import Handling
-from hitl_graph.ledger import audit
-from hitl_graph.model import Decision, Request, State, canonical, from_ms, plain_text
+from hitl_graph.ledger import audit, words
+from hitl_graph.model import Decision, Request, State, canonical, from_ms, plain_text, to_ms
 from hitl_graph.storage import Rows, Transaction
 from hitl_graph.voting import who
 
 __all__ = [
+    "asked",
     "asked_of",
     "check_waiting",
     "close",
@@ -27,6 +30,7 @@ __all__ = [
     "get",
     "hail",
     "heed",
+    "index_older",
     "is_hailed",
     "known",
     "look_up",
@@ -35,11 +39,13 @@ __all__ = [
     "open_request",
     "park",
     "pending",
+    "place",
     "reopen",
     "select",
     "settle",
 ]
 
+_STRINGS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 _COLUMNS = (
     "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind,"
     " stage, fired, handling"
@@ -168,6 +174,8 @@ def park(tx: Transaction, now_ms: int, thread_id: str, request_id: str, task_id:
     if changed.rowcount == 1:
         body = {"parked": parked, "task": task_id}
         audit.append(tx, now_ms, "request.parked", request_id, body, thread_id=thread_id, actor="graph")
+        if parked == 1 and tx.dialect == "sqlite" and (waits := get(tx, request_id)) is not None:
+            _index(tx, waits)
         tx.notify("inbox")
 
 
@@ -176,44 +184,34 @@ def is_hailed(tx: Transaction, request_id: str) -> bool:
     return tx.execute("SELECT 1 FROM hitl_requests WHERE id = ? AND hailed = 1", (request_id,)).fetchone() is not None
 
 
-def pending(
-    tx: Transaction,
-    *,
-    kind: str | None = None,
-    thread_id: str | None = None,
-    among: Sequence[str] | None = None,
-    limit: int | None = 50,
-    after: str | None = None,
-) -> list[Request]:
-    """What waits for people, oldest first; `after` is the id of the last request of the page before.
-
-    Args:
-        among: Only what anybody may decide, or one of these sets of reviewers (see `asked_of`), or what was delegated
-            to somebody.
-    """
-    where, parameters = ["state = 'pending'", "parked = 1"], list[Any]()
-    if among is not None:
-        marks = ",".join("?" * len(among)) or "NULL"
-        where.append(f"(reviewers IS NULL OR reviewers IN ({marks}) OR handling LIKE '%\"to\":%')")
-        parameters += among
-    if kind is not None:
-        where.append("kind = ?")
-        parameters.append(kind)
-    if thread_id is not None:
-        where.append("thread_id = ?")
-        parameters.append(thread_id)
+def pending(tx: Transaction, *, limit: int | None = 50, after: str | None = None) -> list[Request]:
+    """What waits for people, oldest first; `after` is the id of the last request of the page before (see `waiting`)."""
+    where, parameters = "state = 'pending' AND parked = 1", list[Any]()
     if after is not None:
-        row = tx.execute("SELECT created_ms FROM hitl_requests WHERE id = ?", (after,)).fetchone()
-        if row is None:
-            raise UnknownRequestError(after, "the cursor names no request; start again without after=")
-        where.append("(created_ms, id) > (?, ?)")
-        parameters += [row[0], after]
-    clause = f"{' AND '.join(where)} ORDER BY created_ms, id"
+        where += " AND (created_ms, id) > (?, ?)"
+        parameters += place(tx, after)
+    clause = f"{where} ORDER BY created_ms, id"
     return select(tx, clause, parameters) if limit is None else select(tx, f"{clause} LIMIT ?", [*parameters, limit])
 
 
-def asked_of(tx: Transaction) -> list[str]:
-    """The different sets of reviewers, as they are stored, of whom something is asked now. Few, as rules are few."""
+def place(tx: Transaction, after: str) -> tuple[int, str]:
+    """Where in the list a page ended; also if that request does not wait any more.
+
+    Raises:
+        UnknownRequestError: There is no such request.
+    """
+    row = tx.execute("SELECT created_ms FROM hitl_requests WHERE id = ?", (after,)).fetchone()
+    if row is None:
+        raise UnknownRequestError(after, "the cursor names no request; start again without after=")
+    return row[0], after
+
+
+def asked_of(tx: Transaction, meant: Callable[[str], bool]) -> list[str]:
+    """The different sets of reviewers of whom something is asked now, as they are stored. Few, as rules are few.
+
+    Args:
+        meant: Only those with a selector of which this is true.
+    """
     # From one to the next along the index, however many requests there are.
     following = "SELECT min(reviewers) FROM hitl_requests WHERE state = 'pending' AND parked = 1 AND reviewers >"
     rows = tx.execute(
@@ -221,12 +219,30 @@ def asked_of(tx: Transaction) -> list[str]:
         f" SELECT ({following} sets.named) FROM sets WHERE sets.named IS NOT NULL)"
         " SELECT named FROM sets WHERE named IS NOT NULL"
     ).fetchall()
-    return [row[0] for row in rows]
+    return [row[0] for row in rows if any(meant(selector) for selector in _STRINGS.validate_json(row[0]))]
+
+
+def asked(request: Request) -> tuple[str, ...]:
+    """Selectors of who may decide it now, or may reject it at any time."""
+    return (*who(request), *request.terms.veto) if request.terms else who(request)
 
 
 def known(tx: Transaction, ids: Sequence[str]) -> Rows:
     """Those of these ids that there are requests for."""
     return tx.execute(f"SELECT id FROM hitl_requests WHERE id IN ({','.join('?' * len(ids))})", list(ids))
+
+
+def index_older(tx: Transaction, *, limit: int = 500) -> bool:
+    """Let some of what was asked before there was an index be found by its words; returns whether there is more."""
+    rows = tx.execute("SELECT request FROM hitl_words_due ORDER BY request LIMIT ?", (limit,)).fetchall()
+    due = [row[0] for row in rows]
+    if due:
+        marks = ",".join("?" * len(due))
+        on = "" if tx.dialect == "postgres" else " AND parked = 1"
+        for request in select(tx, f"id IN ({marks}) AND state = 'pending'{on}", due):
+            _index(tx, request)
+        tx.execute(f"DELETE FROM hitl_words_due WHERE request IN ({marks})", due)
+    return len(due) == limit
 
 
 def open_request(
@@ -239,15 +255,15 @@ def open_request(
         "INSERT INTO hitl_requests (id, thread_id, interrupt_id, checkpoint_id, task_id, action_key,"
         " kind, state, parked,"
         " digest, shown, tool, created_ms, score, model_digest, route, propensity, reference, quorum, reviewers,"
-        " deadline_ms, stage, fired)"
-        " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
+        " deadline_ms, stage, fired, risk)"
+        " VALUES (?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING",
         (
             request.id, request.thread_id, request.interrupt_id, checkpoint_id, task_id, request.action_key,
             request.kind, parked, signature, shown,
             request.action.name if request.action else None, now_ms,
             request.score, request.model_digest, request.route, request.propensity, request.reference,
             sum(stage.quorum for stage in request.terms.stages) if request.terms else 1, *_waits_for(request),
-            0 if request.terms else None, 0 if request.terms else None,
+            0 if request.terms else None, 0 if request.terms else None, request.risk,
         ),
     )  # fmt: skip
     after = audit.look(tx, "request.opened", request.id)
@@ -256,6 +272,8 @@ def open_request(
         audit.append(
             tx, now_ms, "request.opened", request.id, body, thread_id=request.thread_id, actor="graph", after=after
         )
+        if parked == 1 or tx.dialect == "postgres":  # on SQLite, it comes into its index with its place in the list
+            words.enter(tx, request, now_ms)
         tx.notify("inbox")
     return inserted.rowcount == 1
 
@@ -277,6 +295,7 @@ def settle(
     body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
     audit.append(tx, now_ms, "request.decided", request.id, body, thread_id=request.thread_id, actor=reviewer)
     check_waiting(request, changed)
+    _unindex(tx, request)
     tx.notify("decided")
     tx.notify("inbox")
     made = {"state": "decided", "decided_at": _at(now_ms), "decision": decision}
@@ -315,7 +334,19 @@ def _waits_for(request: Request) -> tuple[str | None, int | None]:
     """Who may decide now, for queries, and when the next turn comes."""
     if request.terms is None:
         return None, None
-    return canonical([*who(request), *request.terms.veto]), request.terms.due_ms(request.fired)
+    return canonical(list(asked(request))), request.terms.due_ms(request.fired)
+
+
+def _index(tx: Transaction, request: Request) -> None:
+    """Let it be found by its words, which may be in the index already."""
+    if request.created_at is not None and request.interrupt_id:  # else it is redacted
+        _unindex(tx, request)
+        words.enter(tx, request, to_ms(request.created_at))
+
+
+def _unindex(tx: Transaction, request: Request) -> None:
+    if request.created_at is not None:
+        words.leave(tx, request.id, to_ms(request.created_at))
 
 
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
@@ -335,6 +366,7 @@ def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
         tx.execute("DELETE FROM hitl_votes WHERE request_id = ?", (request.id,))
         body = {"state": "pending", "decision": None, "reviewer": None, "note": note}
         audit.append(tx, now_ms, "request.reopened", request.id, body, thread_id=request.thread_id, actor="graph")
+        _index(tx, request)
         tx.notify("inbox")
 
 
@@ -364,4 +396,5 @@ def close(
         body = {"state": state, "note": note}
         audit.append(tx, now_ms, event, request.id, body, thread_id=request.thread_id, actor=actor, after=after)
         if request.state == "pending":
+            _unindex(tx, request)
             tx.notify("inbox")

@@ -133,7 +133,7 @@ class _Verification:
         else:
             content = self._opened(seq, event, commitment, salt, body)
         kind = fingerprints.about(event)
-        if kind in self.last:
+        if kind in self.last and event not in fingerprints.LOOKS:
             self.last[kind][subject_id] = _packed(content.get("row"))
         if event == "audit.redacted" and content:
             self._excuse(content)
@@ -194,7 +194,9 @@ def _what_was_changed(tx: Transaction, kind: str, subject_id: str) -> str:
         return changed
     said = dict[str, Any]()
     for (body,) in tx.execute(
-        "SELECT body FROM hitl_audit WHERE subject = ? AND event LIKE 'request.%' ORDER BY seq", (subject_id,)
+        "SELECT body FROM hitl_audit WHERE subject = ? AND event LIKE 'request.%' AND event <> 'request.seen'"
+        " ORDER BY seq",
+        (subject_id,),
     ).fetchall():
         said = {**said, **json.loads(body)} if body is not None else {}
     [(digest, shown, state, decision, reviewer)] = tx.execute(
