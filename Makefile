@@ -39,7 +39,7 @@ format: $(STAMP) ## what ruff can put right by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## speed and size beside the official savers; a great many parked threads; the cost of safety and of watching; a long log; decisions under load
+bench: $(STAMP) ## speed and size beside the official savers; a great many parked threads; the cost of safety and of watching; a long log; decisions under load; pages of a long inbox
 	$(BIN)/python benchmarks/checkpointers.py $(ARGS)
 	$(BIN)/python benchmarks/parked.py --threads 100000
 	$(BIN)/python benchmarks/safety.py
@@ -48,6 +48,7 @@ bench: $(STAMP) ## speed and size beside the official savers; a great many parke
 	$(BIN)/python benchmarks/audit.py --rows 100000
 	$(BIN)/python benchmarks/replay.py --calls 100000
 	$(BIN)/python benchmarks/deciding.py --pending 10000
+	$(BIN)/python benchmarks/inbox.py --pending 10000
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -28,6 +28,7 @@
     ├── ChatError                   a message that cannot be taken while its thread waits
     ├── ThreadBusyError             another run goes on with the thread
     ├── DeliveryError               a decision that the worker cannot hand to the graph
+    ├── NotebookError               something that a notebook cannot do, or not so
     └── StorageError
         ├── DatabaseClosedError     used after close()
         ├── DatabaseCorruptError    not a hitl-graph database, or damaged
@@ -61,6 +62,7 @@ __all__ = [
     "InvalidDecisionError",
     "LedgerMissingError",
     "NotEntitledError",
+    "NotebookError",
     "OutcomeUnknownError",
     "PermitError",
     "PolicyError",
@@ -242,6 +244,10 @@ class ThreadBusyError(HitlError):
 
 class DeliveryError(HitlError):
     """A decision could not be handed to the graph; it stays recorded."""
+
+
+class NotebookError(HitlError):
+    """Something that cannot be done in a notebook, or not so. Nothing was recorded."""
 
 
 class StorageError(HitlError):

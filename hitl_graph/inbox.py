@@ -9,12 +9,12 @@ from typing import ParamSpec, TypeVar, Unpack
 from hitl_graph.errors import GrantError, SwitchError
 from hitl_graph.grants import Grant
 from hitl_graph.handling import Absence
-from hitl_graph.ledger import Ledger, deciding, events, grants, handling, requests, switches, viewers, waiting
+from hitl_graph.ledger import Ledger, deciding, events, grants, handling, requests, switches, viewers, waiting, words
 from hitl_graph.ledger.events import Event
 from hitl_graph.ledger.grants import Given, Use
 from hitl_graph.ledger.switches import Setting, Switch
 from hitl_graph.ledger.viewers import Viewer
-from hitl_graph.ledger.waiting import Filters, Mine
+from hitl_graph.ledger.waiting import Facets, Filters, Mine
 from hitl_graph.model import Decision, Request
 from hitl_graph.reviewers import Reviewer, person, same
 from hitl_graph.storage import Transaction
@@ -59,6 +59,7 @@ class Inbox:
         Raises:
             UnknownRequestError: `after` names no request.
         """
+        self._index(wanted)
         return self.ledger.read(
             waiting.page, self.ledger.clock(), wanted, self._mine(reviewer), newest_first=newest_first, limit=limit,
             after=after,
@@ -72,8 +73,18 @@ class Inbox:
         Args:
             limit: None: 10,000; with `reviewer` or `assignee`, where each request has to be looked at, 1,000.
         """
+        self._index(wanted)
         most = limit or (1000 if reviewer is not None or wanted.get("assignee") else 10_000)
         return self.ledger.read(waiting.count, self.ledger.clock(), wanted, self._mine(reviewer), limit=most)
+
+    def facets(self, *, reviewer: str | Reviewer | None = None, limit: int = 10_000) -> Facets:
+        """What there is to filter by: the kinds, tools and risks of what waits, each with how many there are.
+
+        Args:
+            reviewer: Only of what is asked of this person, among the oldest `limit`.
+            limit: How far to count.
+        """
+        return self.ledger.read(waiting.facets, self._mine(reviewer), limit=limit)
 
     def get(self, request_id: str) -> Request:
         """One request, by its id or an unambiguous beginning of it.
@@ -317,6 +328,12 @@ class Inbox:
         who = self._known(reviewer, SwitchError)
         self.ledger.write(switches.lift, self.ledger.now_ms(), scope, reason=reason, by=who)
 
+    def _index(self, wanted: Filters) -> None:
+        """Before the first search: what was asked by a version that had none."""
+        if wanted.get("search") and self.ledger.read(words.is_behind):
+            while self.ledger.write(requests.index_older):
+                pass
+
     def _mine(self, reviewer: str | Reviewer | None) -> Mine | None:
         if reviewer is None:
             return None
@@ -349,6 +366,10 @@ class Inbox:
     ) -> int:
         """As `count`."""
         return await asyncio.to_thread(self.count, reviewer=reviewer, limit=limit, **wanted)
+
+    async def afacets(self, *, reviewer: str | Reviewer | None = None, limit: int = 10_000) -> Facets:
+        """As `facets`."""
+        return await asyncio.to_thread(self.facets, reviewer=reviewer, limit=limit)
 
     async def aseen(self, request: Request, *, reviewer: str | Reviewer, channel: str) -> None:
         """As `seen`."""

@@ -37,6 +37,7 @@ __all__ = [
     "reject",
     "request_id",
     "respond",
+    "to_ms",
 ]
 
 Word = Literal["approve", "edit", "reject", "respond"]
@@ -70,6 +71,11 @@ def canonical(value: object) -> str:
 def from_ms(ms: int) -> datetime:
     """The instant of a stored time: milliseconds since 1970 (UTC)."""
     return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def to_ms(at: datetime) -> int:
+    """An instant as it is stored."""
+    return round(at.timestamp() * 1000)
 
 
 def plain_text(value: object) -> str:

@@ -37,7 +37,9 @@ __all__ = [
     "issue",
     "listed",
     "log_in",
+    "log_out",
     "look_up",
+    "open_session",
     "purge",
     "revoke",
     "see",
@@ -180,11 +182,30 @@ def log_in(
     if link is None or used.rowcount != 1:
         raise CredentialError("this login link does not exist, was used or is too old; nobody was logged in")
     audit.append(tx, now_ms, "credential.used", own, {"kind": "link"}, thread_id=None, actor=link.identity.name)
-    if instead_of is not None and (before := look_up(tx, now_ms, "session", instead_of)) is not None:
-        revoke(tx, now_ms, before.id, by=link.identity.name, why="logged in anew")
-    return issue(
-        tx, now_ms, "session", link.identity, by=link.identity.name, lifetime=lifetime, label=link.label
-    )  # fmt: skip
+    return open_session(tx, now_ms, link.identity, lifetime=lifetime, instead_of=instead_of)
+
+
+def open_session(
+    tx: Transaction, now_ms: int, identity: Identity, *, lifetime: timedelta = SESSION, instead_of: str | None = None
+) -> tuple[str, Credential]:
+    """Let somebody in who was authenticated; returns the secret of the session, and the session.
+
+    Args:
+        lifetime: Of the session.
+        instead_of: Secret of the session of this browser until now, which ends.
+
+    Raises:
+        CredentialError: It is nobody who can be let in.
+    """
+    if instead_of is not None:
+        log_out(tx, now_ms, instead_of)
+    return issue(tx, now_ms, "session", identity, by=identity.name, lifetime=lifetime)
+
+
+def log_out(tx: Transaction, now_ms: int, secret: str) -> None:
+    """End the session with this secret, if there is one."""
+    if (session := look_up(tx, now_ms, "session", secret)) is not None:
+        revoke(tx, now_ms, session.id, by=session.identity.name, why="logged out")
 
 
 def see(tx: Transaction, now_ms: int, credential: Credential) -> None:

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from hitl_graph.errors import StaleRequestError, UnknownRequestError
 from hitl_graph.handling import Handling
-from hitl_graph.ledger import audit
-from hitl_graph.model import Decision, Request, State, canonical, from_ms, plain_text
+from hitl_graph.ledger import audit, words
+from hitl_graph.model import Decision, Request, State, canonical, from_ms, plain_text, to_ms
 from hitl_graph.storage import Rows, Transaction
 from hitl_graph.voting import who
 
@@ -30,6 +30,7 @@ __all__ = [
     "get",
     "hail",
     "heed",
+    "index_older",
     "is_hailed",
     "known",
     "look_up",
@@ -173,6 +174,8 @@ def park(tx: Transaction, now_ms: int, thread_id: str, request_id: str, task_id:
     if changed.rowcount == 1:
         body = {"parked": parked, "task": task_id}
         audit.append(tx, now_ms, "request.parked", request_id, body, thread_id=thread_id, actor="graph")
+        if parked == 1 and tx.dialect == "sqlite" and (waits := get(tx, request_id)) is not None:
+            _index(tx, waits)
         tx.notify("inbox")
 
 
@@ -229,6 +232,19 @@ def known(tx: Transaction, ids: Sequence[str]) -> Rows:
     return tx.execute(f"SELECT id FROM hitl_requests WHERE id IN ({','.join('?' * len(ids))})", list(ids))
 
 
+def index_older(tx: Transaction, *, limit: int = 500) -> bool:
+    """Let some of what was asked before there was an index be found by its words; returns whether there is more."""
+    rows = tx.execute("SELECT request FROM hitl_words_due ORDER BY request LIMIT ?", (limit,)).fetchall()
+    due = [row[0] for row in rows]
+    if due:
+        marks = ",".join("?" * len(due))
+        on = "" if tx.dialect == "postgres" else " AND parked = 1"
+        for request in select(tx, f"id IN ({marks}) AND state = 'pending'{on}", due):
+            _index(tx, request)
+        tx.execute(f"DELETE FROM hitl_words_due WHERE request IN ({marks})", due)
+    return len(due) == limit
+
+
 def open_request(
     tx: Transaction, now_ms: int, request: Request, *, checkpoint_id: str | None, task_id: str | None, parked: int
 ) -> bool:
@@ -256,6 +272,8 @@ def open_request(
         audit.append(
             tx, now_ms, "request.opened", request.id, body, thread_id=request.thread_id, actor="graph", after=after
         )
+        if parked == 1 or tx.dialect == "postgres":  # on SQLite, it comes into its index with its place in the list
+            words.enter(tx, request, now_ms)
         tx.notify("inbox")
     return inserted.rowcount == 1
 
@@ -277,6 +295,7 @@ def settle(
     body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
     audit.append(tx, now_ms, "request.decided", request.id, body, thread_id=request.thread_id, actor=reviewer)
     check_waiting(request, changed)
+    _unindex(tx, request)
     tx.notify("decided")
     tx.notify("inbox")
     made = {"state": "decided", "decided_at": _at(now_ms), "decision": decision}
@@ -318,6 +337,18 @@ def _waits_for(request: Request) -> tuple[str | None, int | None]:
     return canonical(list(asked(request))), request.terms.due_ms(request.fired)
 
 
+def _index(tx: Transaction, request: Request) -> None:
+    """Let it be found by its words, which may be in the index already."""
+    if request.created_at is not None and request.interrupt_id:  # else it is redacted
+        _unindex(tx, request)
+        words.enter(tx, request, to_ms(request.created_at))
+
+
+def _unindex(tx: Transaction, request: Request) -> None:
+    if request.created_at is not None:
+        words.leave(tx, request.id, to_ms(request.created_at))
+
+
 def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
     """Ask again, because the graph itself refused the answer: it has checks that no schema tells.
 
@@ -335,6 +366,7 @@ def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
         tx.execute("DELETE FROM hitl_votes WHERE request_id = ?", (request.id,))
         body = {"state": "pending", "decision": None, "reviewer": None, "note": note}
         audit.append(tx, now_ms, "request.reopened", request.id, body, thread_id=request.thread_id, actor="graph")
+        _index(tx, request)
         tx.notify("inbox")
 
 
@@ -364,4 +396,5 @@ def close(
         body = {"state": state, "note": note}
         audit.append(tx, now_ms, event, request.id, body, thread_id=request.thread_id, actor=actor, after=after)
         if request.state == "pending":
+            _unindex(tx, request)
             tx.notify("inbox")

@@ -4,18 +4,19 @@ A filter that reads no row but an index leaves out what does not fit (see `migra
 much in a list of a hundred thousand as in one of a hundred.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import product
 from typing import Any, TypedDict
 
 from hitl_graph.ledger import deciding, requests, words
-from hitl_graph.model import Request
+from hitl_graph.model import Request, to_ms
 from hitl_graph.reviewers import Reviewer, same, selects
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import in_hand, right
 
-__all__ = ["Filters", "Mine", "count", "page"]
+__all__ = ["Facets", "Filters", "Mine", "count", "facets", "page"]
 
 _OPEN = "state = 'pending' AND parked = 1"
 _AT_ONCE = 1000  # rows that are read before it is seen whether they are enough
@@ -45,6 +46,15 @@ class Filters(TypedDict, total=False):
     since: datetime | None
     before: datetime | None
     search: str | None
+
+
+@dataclass(frozen=True)
+class Facets:
+    """What there is to filter by: kinds, tools and risks of what waits, each with how many there are."""
+
+    kinds: dict[str, int]
+    tools: dict[str, int]
+    risks: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -84,36 +94,64 @@ def page(
 
 def count(tx: Transaction, now: datetime, wanted: Filters, mine: Mine | None = None, *, limit: int) -> int:
     """How many there are, `limit` at most."""
-    if mine is None and not wanted.get("assignee") and not wanted.get("search"):
-        where, parameters = _where(tx, wanted, None)
-        rows = tx.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM hitl_requests WHERE {where} LIMIT ?) AS found", (*parameters, limit)
-        )
-        return int(rows.fetchone()[0])
+    if mine is None and not wanted.get("assignee"):
+        found = _query(tx, wanted, None, newest_first=False, after=None)
+        sql, parameters = found.sql(limit, "1", ordered=False)
+        return int(tx.execute(f"SELECT count(*) FROM ({sql}) AS found", parameters).fetchone()[0])
     return len(page(tx, now, wanted, mine, limit=limit))
+
+
+def facets(tx: Transaction, mine: Mine | None = None, *, limit: int) -> "Facets":
+    """What kinds, tools and risks there are of what waits."""
+    open_to = _query(tx, {}, mine, newest_first=False, after=None) if mine is not None else None
+    kinds, tools, risks = dict[str, int](), dict[str, int](), dict[str, int]()
+    for kind, tool, risk, count in _sorts(tx, limit) if open_to is None else _sorts_of(tx, open_to, limit):
+        for found, name in ((kinds, kind), (tools, tool), (risks, risk)):
+            if name:
+                found[name] = min(found.get(name, 0) + count, limit)
+    return Facets(*(dict(sorted(found.items())) for found in (kinds, tools, risks)))
+
+
+def _sorts(tx: Transaction, limit: int) -> Iterator[tuple[str, str, str, int]]:
+    """From one kind, tool and risk to the next along the index, however many requests there are."""
+    columns, last = "kind, coalesce(tool, ''), coalesce(risk, '')", ("", "", "")
+    while True:
+        row = tx.execute(
+            f"SELECT {columns} FROM hitl_requests WHERE {_OPEN} AND ({columns}) > (?,?,?) ORDER BY {columns} LIMIT 1",
+            last,
+        ).fetchone()
+        if row is None:
+            return
+        last = tuple(row)
+        rows = tx.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM hitl_requests WHERE {_OPEN} AND ({columns}) = (?,?,?) LIMIT ?)"
+            " AS found",
+            (*last, limit),
+        )
+        yield (*last, int(rows.fetchone()[0]))
+
+
+def _sorts_of(tx: Transaction, found: "_Query", limit: int) -> Iterator[tuple[str, str, str, int]]:
+    sql, parameters = found.sql(limit, "created_ms, id, kind, tool, risk")
+    yield from tx.execute(
+        f"SELECT kind, tool, risk, count(*) FROM ({sql}) AS found GROUP BY kind, tool, risk", parameters
+    ).fetchall()
 
 
 def _each(
     tx: Transaction, now: datetime, wanted: Filters, mine: Mine | None, *, newest_first: bool, size: int,
     after: str | None,
 ) -> Iterator[Request]:  # fmt: skip
-    tests = list(_tests(tx, now, wanted, mine))
-    where, parameters = _where(tx, wanted, mine)
-    order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
     size = min(size, _AT_ONCE)
     place: Sequence[Any] | None = requests.place(tx, after) if after is not None else None
     while True:
-        further, cursor = (f" AND (created_ms, id) {beyond} (?, ?)", place) if place else ("", ())
-        rows = tx.execute(
-            f"SELECT created_ms, id FROM hitl_requests WHERE {where}{further}"
-            f" ORDER BY created_ms {order}, id {order} LIMIT ?",
-            (*parameters, *cursor, size),
-        ).fetchall()
+        sql, parameters = _query(tx, wanted, mine, newest_first=newest_first, after=place).sql(size)
+        rows = tx.execute(sql, parameters).fetchall()
         if rows:
             found = _in_order(tx, [row[1] for row in rows])
-            for test in tests:
-                found = test(found)
-            yield from found
+            if assignee := wanted.get("assignee"):
+                found = [request for request in found if _is_assigned(request, assignee, now)]
+            yield from found if mine is None else _open_to(tx, mine, now, found)
             place = rows[-1]
         if len(rows) < size:
             return
@@ -125,40 +163,99 @@ def _in_order(tx: Transaction, ids: Sequence[str]) -> list[Request]:
     return [found[own] for own in ids]
 
 
-def _where(tx: Transaction, wanted: Filters, mine: Mine | None) -> tuple[str, list[Any]]:
-    """What the database itself can tell: never too little, and what is too much is left out by `_tests`."""
-    parts, parameters = [_OPEN], list[Any]()
+@dataclass
+class _Query:
+    """Where the requests are, as far as the database itself can tell: never too few of them.
+
+    Attributes:
+        where: Conditions that all hold.
+        either: Groups of conditions of which one each holds.
+        source, order: Tables, and columns by which the rows are in the order of the list.
+    """
+
+    where: list[str]
+    parameters: list[Any]
+    order: str
+    source: str = "hitl_requests"
+    either: list[list[tuple[str, list[Any]]]] = field(default_factory=list)
+
+    def sql(self, limit: int, columns: str = "created_ms, id", *, ordered: bool = True) -> tuple[str, list[Any]]:
+        """One query a choice, each along an index, and what they give as one list."""
+        if self.source != "hitl_requests":  # one index leads already
+            return self._one(limit, columns, ordered)
+        queries, parameters = list[str](), list[Any]()
+        order = f" ORDER BY {self.order}" if ordered else ""
+        for choice in product(*self.either):
+            where = " AND ".join([*self.where, *(condition for condition, _ in choice)])
+            queries.append(f"SELECT {columns} FROM {self.source} WHERE {where}{order} LIMIT ?")
+            parameters += [*self.parameters, *(value for _, values in choice for value in values), limit]
+        if len(queries) == 1:
+            return queries[0], parameters
+        union = " UNION ".join(f"SELECT * FROM ({query}) AS q{number}" for number, query in enumerate(queries))
+        return f"{union}{order} LIMIT ?", [*parameters, limit]
+
+    def _one(self, limit: int, columns: str, ordered: bool) -> tuple[str, list[Any]]:
+        parts, parameters = [*self.where], [*self.parameters]
+        for group in self.either:
+            parts.append(f"({' OR '.join(condition for condition, _ in group)})")
+            parameters += [value for _, values in group for value in values]
+        order = f" ORDER BY {self.order}" if ordered else ""
+        return f"SELECT {columns} FROM {self.source} WHERE {' AND '.join(parts)}{order} LIMIT ?", [*parameters, limit]
+
+
+def _query(
+    tx: Transaction, wanted: Filters, mine: Mine | None, *, newest_first: bool, after: Sequence[Any] | None
+) -> _Query:
+    way, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
+    query = _Query([_OPEN], [], f"created_ms {way}, id {way}")
     for name in ("kind", "thread_id", "tool", "risk"):
         if (value := wanted.get(name)) is not None:
-            parts.append(f"{name} = ?")
-            parameters.append(value)
+            query.where.append(f"{name} = ?")
+            query.parameters.append(value)
     for at, sign in ((wanted.get("since"), ">="), (wanted.get("before"), "<")):
         if at is not None:
-            parts.append(f"created_ms {sign} ?")
-            parameters.append(_ms(at))
+            query.where.append(f"created_ms {sign} ?")
+            query.parameters.append(_ms(at))
     if mine is not None:
         people = (mine.who, *mine.away)
         named = requests.asked_of(tx, lambda selector: any(selects(selector, human) for human in people))
-        parts.append(f"(reviewers IS NULL OR reviewers IN ({_marks(named)}) OR handling LIKE '%\"to\":%')")
-        parameters += named
+        given = ("handling IS NOT NULL AND handling LIKE '%\"to\":%'", list[Any]())
+        query.either.append([(f"(reviewers IS NULL OR reviewers IN ({_marks(named)}))", [*named]), given])
     if assignee := wanted.get("assignee"):
         named = requests.asked_of(tx, lambda selector: _is_named(assignee, selector))
-        parts.append(f"(reviewers IN ({_marks(named)}) OR handling IS NOT NULL)")
-        parameters += named
-    return " AND ".join(parts), parameters
+        query.either.append([(f"reviewers IN ({_marks(named)})", [*named]), ("handling IS NOT NULL", [])])
+    search = wanted.get("search") or ""
+    if (looked_for := words.of(search)) and tx.dialect == "sqlite":
+        _lead(tx, query, wanted, looked_for, beyond, way, after)
+        return query
+    if after is not None:
+        query.where.append(f"(created_ms, id) {beyond} (?, ?)")
+        query.parameters += after
+    if looked_for:
+        query.where.append("id IN (SELECT request FROM hitl_words WHERE words @@ CAST(? AS tsquery))")
+        query.parameters.append(words.query(tx, looked_for))
+    elif search.strip():
+        query.where.append("1 = 0")
+    return query
 
 
-def _tests(
-    tx: Transaction, now: datetime, wanted: Filters, mine: Mine | None
-) -> Iterator[Callable[[list[Request]], list[Request]]]:
-    """What it takes to read the requests to know."""
-    if assignee := wanted.get("assignee"):
-        yield lambda found: [request for request in found if _is_assigned(request, assignee, now)]
-    if search := wanted.get("search"):
-        looked_for = words.of(search)
-        yield lambda found: [request for request in found if words.fits(looked_for, words.in_request(request))]
-    if mine is not None:
-        yield lambda found: _open_to(tx, mine, now, found)
+def _lead(
+    tx: Transaction, query: _Query, wanted: Filters, looked_for: Sequence[str], beyond: str, way: str,
+    after: Sequence[Any] | None,
+) -> None:  # fmt: skip
+    """Let the index of words lead, which on SQLite is in the order of the list."""
+    query.source, query.order = "hitl_words CROSS JOIN hitl_requests ON id = request", f"hitl_words.rowid {way}"
+    query.where.append("hitl_words MATCH ?")
+    marks = words.marks(wanted.get("kind"), wanted.get("tool"), wanted.get("risk"), wanted.get("thread_id"))
+    query.parameters.append(words.query(tx, looked_for, marks))
+    bounds = [
+        (at and to_ms(at) << words.TIES, sign)
+        for at, sign in ((wanted.get("since"), ">="), (wanted.get("before"), "<"))
+    ]
+    for place, sign in (*bounds, (after and words.place(tx, *after), beyond)):
+        if place is not None:
+            query.where.append(f"hitl_words.rowid {sign} ?")
+            query.parameters.append(place)
 
 
 def _open_to(tx: Transaction, mine: Mine, now: datetime, found: Sequence[Request]) -> list[Request]:
@@ -193,4 +290,4 @@ def _marks(values: Sequence[str]) -> str:
 def _ms(at: datetime) -> int:
     if at.tzinfo is None:
         raise ValueError(f"{at} has no time zone; since= and before= need one")
-    return round(at.timestamp() * 1000)
+    return to_ms(at)

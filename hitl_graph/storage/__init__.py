@@ -6,11 +6,12 @@ Everything above this package sees a `Database` and, inside a transaction, a `Tr
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
-__all__ = ["Channel", "Database", "Deferred", "Rows", "Sizes", "Statement", "Transaction", "Watch"]
+__all__ = ["Channel", "Database", "Deferred", "Dialect", "Rows", "Sizes", "Statement", "Transaction", "Watch"]
 
 T = TypeVar("T")
 Statement = tuple[str, Sequence[Any]]
 """SQL and its parameters."""
+Dialect = Literal["sqlite", "postgres"]
 Channel = Literal["inbox", "decided"]
 """What there can be news about: requests that people may answer, and threads that a worker may resume."""
 
@@ -26,7 +27,13 @@ class Rows(Protocol):
 
 
 class Transaction(Protocol):
-    """Statements that are committed together or not at all. Placeholders are `?`."""
+    """Statements that are committed together or not at all. Placeholders are `?`.
+
+    Attributes:
+        dialect: Which database it is, for the little that cannot be said to both in the same way.
+    """
+
+    dialect: Dialect
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows: ...
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Rows: ...

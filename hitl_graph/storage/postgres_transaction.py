@@ -6,7 +6,7 @@ from typing import Any, Final
 import psycopg
 
 from hitl_graph.errors import StorageError
-from hitl_graph.storage import Channel
+from hitl_graph.storage import Channel, Dialect
 from hitl_graph.storage.postgres_replies import NOT_DURABLE, Adapter, Command, Reply, adapter
 from hitl_graph.storage.postgres_session import Session
 from hitl_graph.storage.postgres_watch import CHANNELS, NOTIFY
@@ -28,6 +28,8 @@ class PostgresTransaction:
         failure: Why the server gave up, even if the work has swallowed it.
         in_doubt: The end was sent, and no answer came: it may be stored or not.
     """
+
+    dialect: Dialect = "postgres"
 
     def __init__(self, session: Session, begin: str = WRITE, *, durable: bool = True) -> None:
         self._session = session

@@ -184,6 +184,8 @@ class SqliteDatabase(Deferring):
         try:
             connection = connect(self._path, "rw", self._synchronous)
             try:
+                # The index of words keeps what left it until parts of it are merged.
+                execute(connection, "INSERT INTO hitl_words (hitl_words) VALUES ('optimize')")
                 execute(connection, "VACUUM")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:

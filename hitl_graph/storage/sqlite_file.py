@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from hitl_graph.errors import DatabaseCorruptError, DatabaseTooNewError, DatabaseWriteError, StorageError
+from hitl_graph.storage import Dialect
 
 __all__ = ["APPLICATION_ID", "BUSY_SECONDS", "connect", "execute", "explain", "migrations", "prepare", "stored_version"]
 
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 
 class _Connection(sqlite3.Connection):
+    dialect: Dialect = "sqlite"
+
     def notify(self, channel: str, /) -> None:
         """SQLite sends no news."""
 

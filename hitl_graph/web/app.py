@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Literal, Protocol
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,8 +16,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hitl_graph.ledger import Ledger
+from hitl_graph.web import account, login
 from hitl_graph.web.door import HERE, Door
-from hitl_graph.web.pages import deciding
+from hitl_graph.web.pages import bulk, deciding, listing
 from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
@@ -73,7 +75,8 @@ def create_app(
             " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
-    routes += deciding.routes
+    routes += [route for one in authenticators if isinstance(one, login.Elsewhere) for route in one.routes]
+    routes += [*login.routes, *account.routes, *listing.routes, *bulk.routes, *deciding.routes]
     app = Starlette(
         routes=routes, middleware=(security or Security()).stack(authenticators), lifespan=partial(_lifespan, worker)
     )
@@ -98,7 +101,8 @@ async def _lifespan(worker: Serving | None, app: Starlette) -> AsyncGenerator[No
 
 
 async def _to_it(request: Request) -> RedirectResponse:
-    return RedirectResponse(request.url.replace(path=f"{request.url.path}/"))
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"{quote(request.url.path)}/{query}")  # not to where the header Host says that this is
 
 
 def _is_open_server() -> bool:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hitl_graph.web.csrf import SAFE
 from hitl_graph.web.refusing import is_for_a_script, refusal, under_mount
-from hitl_graph.web.visitors import Authenticator, Visitor
+from hitl_graph.web.visitors import RECHECKED, Authenticator, Visitor
 
 __all__ = ["Entrance", "is_still_let_in"]
 
@@ -51,7 +51,7 @@ async def is_still_let_in(connection: HTTPConnection) -> bool:
     """Whether who was let in would be let in again now: for what stays open, such as a stream of events."""
     before: Visitor | None = connection.scope.get("hitl.visitor")
     try:
-        now = await _known(connection.scope, connection.scope["hitl.authenticators"])
+        now = await _known({**connection.scope, RECHECKED: True}, connection.scope["hitl.authenticators"])
     except HTTPException:
         return False
     return before is not None and now is not None and now.reviewer.name == before.reviewer.name and "read" in now.scopes
@@ -71,8 +71,8 @@ def _is_under(scope: Scope, places: Sequence[str]) -> bool:
 
 
 def _is_open(scope: Scope) -> bool:
-    """Whether strangers may come here: to log in, and to what the page of the login looks like."""
-    if _is_under(scope, ("/login",)):
+    """Whether strangers may come here: to log in or out, and to what the page of the login looks like."""
+    if _is_under(scope, ("/login", "/logout")):
         return True
     return scope["method"] in SAFE and _is_under(scope, ("/static",))
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 from http import HTTPStatus
+from urllib.parse import quote
 
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
@@ -37,8 +38,12 @@ def refusal(scope: Scope, status: int, detail: str, headers: Mapping[str, str] |
     if is_for_a_script(scope):
         problem = {"type": "about:blank", "title": title, "status": status, "detail": detail}
         return JSONResponse(problem, status, headers, media_type="application/problem+json")
+    root = escape(quote(str(scope.get("root_path", "")).rstrip("/")))
     text = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><main><h1>{title}</h1><p>{escape(detail)}</p></main></html>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="stylesheet" href="{root}/static/inbox.css"></head>'
+        f"<body><main><h1>{title}</h1><p>{escape(detail)}</p>"
+        f'<p><a href="{root}/">To the inbox</a></p></main></body></html>'
     )
     return Response(text, status, headers, media_type="text/html; charset=utf-8")

@@ -1,25 +1,19 @@
 """A real inbox on a real port, and a real browser."""
 
 import contextlib
-import os
-import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *_NAMES))), None)
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+from tests.browser import browser, shots
+
+__all__ = ["browser", "shots"]
 
 
 @contextlib.contextmanager
@@ -39,17 +33,6 @@ def serving(app: Any) -> Generator[str]:
         listening.close()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Generator[Browser]:
-    if CHROMIUM is None:
-        missing = "no Chromium here (Debian: apt-get install chromium; or name it with CHROMIUM=...)"
-        pytest.fail(missing, pytrace=False) if os.environ.get("CI") else pytest.skip(missing)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def visit(browser: Browser) -> Generator[Callable[..., Page]]:
     """Opens a page as somebody: `visit(url, "alice", viewport=..., java_script_enabled=False, color_scheme="dark")`."""
@@ -64,11 +47,3 @@ def visit(browser: Browser) -> Generator[Callable[..., Page]]:
             return page
 
         yield opened
-
-
-@pytest.fixture(scope="session")
-def shots() -> Path:
-    """Where screenshots are kept, to be looked at."""
-    folder = Path(os.environ.get("HITL_SHOTS", "screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

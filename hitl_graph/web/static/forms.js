@@ -80,7 +80,7 @@ export async function send(form, submitter) {
   busy(form, true);
   try {
     const headers = { "X-CSRF-Token": csrf(), accept: "text/html" };
-    const response = await fetch(submitter?.formAction || form.action, { method: "POST", body, headers });
+    const response = await fetch(submitter?.hasAttribute("formaction") ? submitter.formAction : form.action, { method: "POST", body, headers });
     if (loggedOut(response)) {
       busy(form, false);
       return tell(form, OUT);

@@ -34,6 +34,10 @@ function open() {
     position = event.lastEventId || position;
     document.dispatchEvent(new CustomEvent("hitl:event", { detail: JSON.parse(event.data) }));
   });
+  stream.addEventListener("resync", (event) => {
+    position = event.lastEventId || position;
+    document.dispatchEvent(new CustomEvent("hitl:catch-up"));
+  });
   stream.addEventListener("error", () => {
     show(false);
     if (stream.readyState !== EventSource.CLOSED) return; // it tries again by itself

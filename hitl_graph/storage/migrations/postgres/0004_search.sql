@@ -16,3 +16,14 @@ CREATE INDEX hitl_requests_handled ON hitl_requests (created_ms, id)
 CREATE INDEX hitl_audit_requests ON hitl_audit (seq)
     WHERE event >= 'request.' AND event < 'request/' AND event <> 'request.seen';
 CREATE INDEX hitl_audit_seen ON hitl_audit (subject, seq) WHERE event = 'request.seen';
+
+-- The words of what waits (see ledger/words.py, which splits texts: nothing is left to a parser of PostgreSQL).
+CREATE TABLE hitl_words (
+    request text COLLATE "C" PRIMARY KEY,
+    words   tsvector NOT NULL
+);
+CREATE INDEX hitl_words_words ON hitl_words USING gin (words);
+
+-- What was asked before there were words: whoever searches first puts them in.
+CREATE TABLE hitl_words_due (request text COLLATE "C" PRIMARY KEY);
+INSERT INTO hitl_words_due SELECT id FROM hitl_requests WHERE state = 'pending';

@@ -15,3 +15,11 @@ CREATE INDEX hitl_requests_handled ON hitl_requests (created_ms, id)
 CREATE INDEX hitl_audit_requests ON hitl_audit (seq)
     WHERE event >= 'request.' AND event < 'request/' AND event <> 'request.seen';
 CREATE INDEX hitl_audit_seen ON hitl_audit (subject, seq) WHERE event = 'request.seen';
+
+-- The words of what waits (see ledger/words.py, which splits texts; nothing but blanks is left to the tokenizer).
+-- The rowid is the place in the list: when it was asked, and the beginning of its id.
+CREATE VIRTUAL TABLE hitl_words USING fts5(request UNINDEXED, words, tokenize = 'ascii', detail = none, prefix = '1 2 3');
+
+-- What was asked before there were words: whoever searches first puts them in.
+CREATE TABLE hitl_words_due (request TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO hitl_words_due SELECT id FROM hitl_requests WHERE state = 'pending';
