@@ -48,7 +48,7 @@ def facts(request: Request, standing: Standing) -> dict[str, Any]:
         name: told[name] for name in ("interrupt_id", "tool_call_id", "answer_schema", "checkpoint_id")
     } | {
         "standing": standings.facts(standing),
-        **{name: told[name] for name in ("terms", "origin", "fresh")},
+        **{name: told[name] for name in ("terms", "origin", "fresh", "risk")},
     }  # fmt: skip
 
 
@@ -68,6 +68,7 @@ def card(
     lines += _fresh(out, request)
     about = [
         ("why", views.visible(request.reason) or "-"),
+        *([("risk", request.risk)] if request.risk else []),
         ("request", request.id),
         ("thread", views.visible(request.thread_id)),
         *_origin(request),
