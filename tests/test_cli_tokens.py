@@ -66,6 +66,16 @@ def test_a_link_leads_to_a_running_inbox(cli: Cli) -> None:
     assert fixed.identity.reviewer(None) == Reviewer("bob", ["finance", "audit"])
 
 
+def test_all_that_lets_somebody_in_ends_at_once(cli: Cli) -> None:
+    made = [cli("token", "create", "--as", name).out.strip() for name in ("Eve", "eve", "alice")]
+    link = cli("login-link", "--as", "eve", "--url", "http://localhost").out.strip().rpartition("/")[2]
+    ended = cli("token", "revoke", "--of", "eve", "-m", "has left")
+    assert sorted(line.split()[3] for line in ended.out.splitlines()) == ["link", "token", "token"]
+    assert [_live("token", token) is not None for token in made] == [False, False, True]
+    assert _live("link", link) is None
+    assert cli("token", "revoke", "--of", "eve").err == "Nothing lets eve in.\n"
+
+
 @pytest.mark.parametrize(
     ("command", "code", "why"),
     [
@@ -75,6 +85,7 @@ def test_a_link_leads_to_a_running_inbox(cli: Cli) -> None:
         (["token", "create", "--as", "anonymous"], 4, "is nobody who can be let in"),
         (["token", "create", "--as", " "], 2, "is empty"),
         (["token", "revoke", "abc"], 4, "there is no such token or session"),
+        (["token", "revoke"], 2, "give the id of a token or session, or --of NAME"),
         (["token", "revoke", "%"], 4, "hex digits"),
         (["login-link", "--as", "alice", "--url", "inbox.example"], 2, "--url takes the whole address"),
         (["login-link", "--as", "alice"], 2, "--url"),
