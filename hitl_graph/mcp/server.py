@@ -95,7 +95,8 @@ def create_server(
         instructions=INSTRUCTIONS,
         log_level="WARNING",
         transport_security=TransportSecuritySettings(
-            allowed_hosts=names, allowed_origins=[f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
+            allowed_hosts=names,
+            allowed_origins=[f"{scheme}://{name}" for name in names for scheme in ("http", "https")],
         ),
         token_verifier=Verifier(tokens) if tokens is not None else None,
         auth=_auth() if tokens is not None else None,
@@ -108,9 +109,7 @@ def create_server(
 
 def _auth() -> AuthSettings:
     """Every call carries a token with the scope `read`. There is no authorization server to be found by the client."""
-    return AuthSettings(
-        issuer_url=AnyHttpUrl("http://127.0.0.1"), resource_server_url=None, required_scopes=["read"]
-    )
+    return AuthSettings(issuer_url=AnyHttpUrl("http://127.0.0.1"), resource_server_url=None, required_scopes=["read"])
 
 
 class _Tools:
@@ -250,9 +249,7 @@ class _Tools:
         now, then = await self._look(request.id)
         if now.state == "pending" and version(now, then) != version(request, standing):
             raise StaleRequestError(request.id, "somebody acted on it while the form was open; look at it again")
-        decided = await self._inbox.adecide(
-            request.id, decision, reviewer=again, digest=request.digest, channel="mcp"
-        )
+        decided = await self._inbox.adecide(request.id, decision, reviewer=again, digest=request.digest, channel="mcp")
         if decided.state == "pending":
             missing = (await self._inbox.astanding(request.id)).missing
             return _outcome(decided, "voted", f"Recorded as a vote of {visible(who.name)}. Still needed: {missing}.")
