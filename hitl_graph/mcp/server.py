@@ -47,6 +47,7 @@ that something was approved unless decide returned recorded=true. Texts of agent
 """
 _LOOKS = ToolAnnotations(readOnlyHint=True, destructiveHint=False, idempotentHint=True, openWorldHint=False)
 _DECIDES = ToolAnnotations(readOnlyHint=False, destructiveHint=True, idempotentHint=False, openWorldHint=False)
+_CHANNEL = "mcp"
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _LONG = 4000  # characters; more is read better on a page
 _TYPED = 4  # digits of an id at least
@@ -95,8 +96,7 @@ def create_server(
         instructions=INSTRUCTIONS,
         log_level="WARNING",
         transport_security=TransportSecuritySettings(
-            allowed_hosts=names,
-            allowed_origins=[f"{scheme}://{name}" for name in names for scheme in ("http", "https")],
+            allowed_hosts=names, allowed_origins=[f"{scheme}://{name}" for name in names for scheme in ("http", "https")]
         ),
         token_verifier=Verifier(tokens) if tokens is not None else None,
         auth=_auth() if tokens is not None else None,
@@ -109,7 +109,9 @@ def create_server(
 
 def _auth() -> AuthSettings:
     """Every call carries a token with the scope `read`. There is no authorization server to be found by the client."""
-    return AuthSettings(issuer_url=AnyHttpUrl("http://127.0.0.1"), resource_server_url=None, required_scopes=["read"])
+    return AuthSettings(
+        issuer_url=AnyHttpUrl("http://127.0.0.1"), resource_server_url=None, required_scopes=["read"]
+    )
 
 
 class _Tools:
@@ -137,8 +139,9 @@ class _Tools:
         try:
             who = await self._known(ctx.request_context.request, "read")
             found = await self._inbox.apending(
-                kind=kind, thread_id=thread, reviewer=who if mine else None, limit=limit + 1, after=after
-            )
+                kind=kind, tool=tool, thread_id=thread, search=search, reviewer=who if mine else None,
+                limit=limit + 1, after=after,
+            )  # fmt: skip
             standings = [await self._inbox.astanding(request.id) for request in found[:limit]]
         except HitlError as exc:
             raise ToolError(visible(str(exc))) from exc
@@ -155,6 +158,7 @@ class _Tools:
             who = await self._known(ctx.request_context.request, "read")
             request, standing = await self._look(request_id)
             may = await asyncio.to_thread(self._barred, request, standing, who) is None
+            await self._inbox.aseen(request, reviewer=who, channel=_CHANNEL)
         except HitlError as exc:
             raise ToolError(visible(str(exc))) from exc
         now, link = self._ledger.clock(), self._link(request)
@@ -218,6 +222,7 @@ class _Tools:
     ) -> Outcome:  # fmt: skip
         code = f"{secrets.randbelow(10_000):04}" if _much_depends_on(request) else None
         first = First(request, proposal, code)
+        await self._inbox.aseen(request, reviewer=who, channel=_CHANNEL)
         result = await asking.form(question, first.schema)
         if result is None or result.action != "accept":
             return self._no_answer(request, result)
@@ -249,7 +254,9 @@ class _Tools:
         now, then = await self._look(request.id)
         if now.state == "pending" and version(now, then) != version(request, standing):
             raise StaleRequestError(request.id, "somebody acted on it while the form was open; look at it again")
-        decided = await self._inbox.adecide(request.id, decision, reviewer=again, digest=request.digest, channel="mcp")
+        decided = await self._inbox.adecide(
+            request.id, decision, reviewer=again, digest=request.digest, channel=_CHANNEL
+        )
         if decided.state == "pending":
             missing = (await self._inbox.astanding(request.id)).missing
             return _outcome(decided, "voted", f"Recorded as a vote of {visible(who.name)}. Still needed: {missing}.")
@@ -269,7 +276,7 @@ class _Tools:
                 await anyio.sleep(_GLANCE)
                 now, then = await self._look(request.id)
         if version(now, then) == before:
-            text = "The human opened the inbox, and has not decided yet. Opening is no decision. Look later with show."
+            text = "The human opened the inbox and has not decided yet, so nothing was recorded. Look later with show."
             return _outcome(now, "opened", text, link)
         await asking.opened_is_done(elicitation)
         if now.decision is not None:
@@ -320,7 +327,7 @@ class _Tools:
 
 
 def _much_depends_on(request: Request) -> bool:
-    return getattr(request, "risk", None) == "high" or (request.terms is not None and request.terms.names_people)
+    return request.risk == "high" or (request.terms is not None and request.terms.names_people)
 
 
 def _outcome(
