@@ -71,7 +71,7 @@ def effects() -> list[str]:
 async def test_over_stdio_what_the_human_says_is_what_happens(office: Office, engine: str) -> None:
     kept, mail, second = (office.pause(f"mail-{n}", "send_email", MAIL) for n in range(3))
     pay, other = office.pause("pay", "pay", PAY), office.pause("other", "pay", PAY)
-    db = office.path if engine == "sqlite" else office.ledger.database.url  # type: ignore[attr-defined]
+    db = office.path if engine == "sqlite" else office.ledger.database.url
     human = Human()
     async with over_stdio("--db", db, "--as", "alice", human=human) as session:
         listed = await session.call_tool("list_pending", {})
@@ -159,7 +159,9 @@ async def test_what_an_agent_wrote_is_marked_and_hides_nothing(office: Office, u
     for hidden in "\u202e\x1b\u200b":
         assert hidden not in said + str(told) + asked.message
     outside = [line for line in asked.message.split("\n") if not line.startswith("    | ")]
-    assert not any("evil" in line or "Ignore" in line for line in outside)  # behind the bar nothing is drawn as Markdown
+    assert not any(
+        "evil" in line or "Ignore" in line for line in outside
+    )  # behind the bar nothing is drawn as Markdown
 
 
 async def test_the_human_sees_all_of_it_and_the_proposal_beside_it(office: Office, url: str) -> None:
@@ -168,7 +170,13 @@ async def test_the_human_sees_all_of_it_and_the_proposal_beside_it(office: Offic
         proposed = {"answer": "edit", "arguments": {"eur": 4}, "why": "you said four"}
         assert outcome(await decide(session, request, **proposed)) == ("declined", False)
     first, second = human.asked
-    for line in ("as alice", '|   iban: "DE1"   (may not be edited)', "| eur was: 5", "| eur would be: 4", "you said four"):
+    for line in (
+        "as alice",
+        '|   iban: "DE1"   (may not be edited)',
+        "| eur was: 5",
+        "| eur would be: 4",
+        "you said four",
+    ):
         assert line in first.message
     answer = first.requestedSchema["properties"]["answer"]
     assert answer["enum"] == ["wait", "reject", "respond", "edit", "approve"]
@@ -238,7 +246,8 @@ async def test_a_client_that_cannot_ask_gets_the_way_to_where_one_can(office: Of
         async with over_http(url, "alice's") as session:
             result = await decide(session, request, answer="approve")
             assert text(result).endswith(f" https://inbox.example/requests/{request.id}")
-            assert result.structuredContent and result.structuredContent["command"] is None
+            assert result.structuredContent
+            assert result.structuredContent["command"] is None
         async with over_http(url, "alice's", Human(refuses)) as session:
             result = await decide(session, request)
             assert outcome(result) == ("elsewhere", False)
@@ -387,7 +396,9 @@ async def test_an_answer_to_what_changed_meanwhile_does_not_count(office: Office
         result = await decide(session, decided)
         assert outcome(result) == ("refused", False)
         assert "already decided: approve by bob" in text(result)
-        human.will(but_first(office.inbox.decide, voted.id, approve(), reviewer=Person("bob", roles=["finance"]).reviewer))
+        human.will(
+            but_first(office.inbox.decide, voted.id, approve(), reviewer=Person("bob", roles=["finance"]).reviewer)
+        )
         result = await decide(session, voted)
         assert outcome(result) == ("refused", False)
         assert "somebody acted on it while the form was open" in text(result)

@@ -66,7 +66,11 @@ def decide(request_id: str) -> dict[str, Any]:
 def test_a_process_speaks_only_the_protocol_and_ends_with_a_form_open(office: Office, ends: str) -> None:
     request = office.pause("t", "pay", PAY)
     with subprocess.Popen(
-        [*HITL, "mcp", "--as", "alice"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*HITL, "mcp", "--as", "alice"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdin
         assert process.stdout
@@ -135,7 +139,12 @@ async def test_the_command_serves_who_has_a_token_of_the_database(office: Office
 
 async def test_without_a_good_token_nobody_comes_in(office: Office, url: str) -> None:
     async with httpx.AsyncClient(headers=JSON) as client:
-        for header in ({}, {"authorization": "Bearer alice's bob's"}, {"authorization": "Bearer eve"}, {"authorization": "Basic YTpi"}):
+        for header in (
+            {},
+            {"authorization": "Bearer alice's bob's"},
+            {"authorization": "Bearer eve"},
+            {"authorization": "Basic YTpi"},
+        ):
             for answer in (await client.post(url, json=HELLO, headers=header), await client.get(url, headers=header)):
                 assert answer.status_code == 401
                 assert "hitl-graph" not in answer.text

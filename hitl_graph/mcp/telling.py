@@ -89,7 +89,9 @@ def about(request: Request) -> list[str]:
         lines += _text(request.description)
     if request.fresh is not None:
         lines += lines_of("facts when asked", request.fresh.model_dump(mode="json").get("facts"))
-        lines += ["changed since people were asked before:", *_text(request.fresh.changed)] if request.fresh.changed else []
+        lines += (
+            ["changed since people were asked before:", *_text(request.fresh.changed)] if request.fresh.changed else []
+        )
     return lines
 
 
@@ -140,7 +142,18 @@ def seen(request: Request, standing: Standing, now: datetime, *, may: bool, link
     """One request as data."""
     found = people_of(request, standing, now)
     told = clean(request.model_dump(mode="json"))
-    wanted = ("thread_id", "action", "question", "draft", "review", "reason", "description", "origin", "fresh", "decision")
+    wanted = (
+        "thread_id",
+        "action",
+        "question",
+        "draft",
+        "review",
+        "reason",
+        "description",
+        "origin",
+        "fresh",
+        "decision",
+    )
     return Shown(
         id=request.id, kind=request.kind, state=request.state, asked_at=request.created_at,
         answers=[Choice(word=word, meaning=meaning(request, word)) for word in request.allowed],
