@@ -20,7 +20,7 @@ from mcp.types import INVALID_REQUEST, CallToolResult, ErrorData
 
 from hitl_graph.ledger import requests
 from hitl_graph.mcp import create_server
-from hitl_graph.model import Action, Request, approve, canonical, reject
+from hitl_graph.model import Action, Request, approve, canonical, reject, request_id
 from hitl_graph.nodes import ApprovalNode, OutputReviewNode
 from hitl_graph.policy import Policy, Rule
 from tests import cli_agent
@@ -33,7 +33,7 @@ TWO = cli_agent._agent(
         policy=Policy([Rule("pay", "ask", reviewers=["role:finance"], quorum=2, reason="two of finance")]),
     )
 )
-PAY = {"iban": "DE1", "eur": 5}
+PAY: dict[str, Any] = {"iban": "DE1", "eur": 5}
 
 
 @pytest.fixture
@@ -130,7 +130,9 @@ async def test_a_list_is_short_by_the_page_and_for_oneself(office: Office, url: 
         assert await listed(tool="send_email") == ([], None)
         assert await listed(search="two") == ([two.id], None)
         said = text(await session.call_tool("list_pending", {"limit": 3}))
-        assert f'{asked[0].id}  approval, 0s ago, for anybody: pay(iban="DE1", eur=0)' in said
+        assert re.search(
+            rf'^{asked[0].id}  approval, \d+s ago, for anybody: pay\(iban="DE1", eur=0\)$', said, re.MULTILINE
+        )
         wrong = await session.call_tool("list_pending", {"after": "ffffffff"})
         assert wrong.isError
         assert "the cursor names no request" in text(wrong)
@@ -145,6 +147,7 @@ async def test_what_an_agent_wrote_is_marked_and_hides_nothing(office: Office, u
     async with over_http(url, "alice's", human) as session:
         shown = await session.call_tool("show", {"request_id": request.id[:8]})
         said = text(shown)
+        assert [(one.reviewer, one.channel) for one in office.inbox.viewers(request.id)] == [("alice", "mcp")]
         await decide(session, request, answer="reject", text="no\u202e", why="see ![y](http://evil.example)")
     [mark] = re.findall(r"^<(untrusted-[0-9a-f]{8})>$", said, re.MULTILINE)
     before, inside, after = re.split(rf"^</?{mark}>$", said, flags=re.MULTILINE)
@@ -357,6 +360,20 @@ async def test_where_much_depends_on_it_a_click_is_not_enough(office: Office, ur
     assert office.inbox.get(request.id).reviewer == "alice, bob"
     office.work(TWO)
     assert effects() == ["begin 5.0", "paid 5.0"]
+
+
+async def test_where_a_wrong_answer_does_much_harm_a_click_is_not_enough(office: Office, url: str) -> None:
+    risky = Request(
+        id=request_id("t", "1"), kind="approval", thread_id="t", interrupt_id="1", action=Action(name="pay", args=PAY),
+        risk="high",
+    )  # fmt: skip
+    known: dict[str, Any] = {"checkpoint_id": None, "task_id": None, "parked": 1}
+    office.ledger.write(requests.open_request, office.ledger.now_ms(), risky, **known)
+    async with over_http(url, "alice's", human := Human()) as session:
+        human.will(accept(answer="edit", code="12345"))
+        assert outcome(await decide(session, risky)) == ("refused", False)
+        human.will(accept(answer="reject"))  # to say no takes nothing
+        assert outcome(await decide(session, risky)) == ("decided", True)
 
 
 async def test_who_may_not_decide_is_not_asked(office: Office, url: str) -> None:

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import anyio
-
 from mcp.server.fastmcp import Context
 from mcp.shared.exceptions import McpError
 from mcp.types import ElicitResult

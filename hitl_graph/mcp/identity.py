@@ -5,12 +5,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mcp.server.auth.provider import AccessToken
 from starlette.requests import Request as HttpRequest
 
 from hitl_graph.errors import NotEntitledError
 from hitl_graph.ledger import Ledger, credentials
 from hitl_graph.reviewers import Directory, Reviewer, person
-from mcp.server.auth.provider import AccessToken
 
 __all__ = ["ApiTokens", "Guest", "Known", "Tokens", "Verifier"]
 

@@ -9,7 +9,6 @@ from contextlib import suppress
 
 import anyio
 import uvicorn
-
 from mcp.server.fastmcp import FastMCP
 
 __all__ = ["listen", "run_http", "run_stdio"]
