@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from hitl_graph.handling import Claim, Delegation
-from hitl_graph.model import Action, Decision, Kind, Request, Review, State, Word
+from hitl_graph.model import Action, Decision, Kind, Request, Review, Risk, State, Word
 from hitl_graph.terms import Fresh, Origin, Terms, Turn
 from hitl_graph.voting import Standing
 
@@ -75,6 +75,7 @@ class RequestDocument(_Document):
     terms: Terms | None = Field(description="Who has to agree, and by when; null: one answer of anybody.")
     origin: Origin | None = Field(description="On whose behalf, and by which version of what.")
     fresh: Fresh | None = Field(description="Facts that are read again before the action runs.")
+    risk: Risk | None = Field(description="How much harm a wrong answer may do, as the rule says.")
 
     @classmethod
     def of(cls, request: Request, standing: Standing, **more: object) -> Self:
@@ -95,6 +96,7 @@ class SummaryDocument(_Document):
     thread_id: str
     state: State
     tool: str | None = Field(description="Name of the call that is asked about.")
+    risk: Risk | None = Field(description="How much harm a wrong answer may do, as the rule says.")
     allowed: tuple[Word, ...] = Field(description="The answers that it takes.")
     reason: str = Field(description="Why people are asked.")
     created_at: AwareDatetime | None
@@ -114,6 +116,7 @@ class SummaryDocument(_Document):
             thread_id=request.thread_id,
             state=request.state,
             tool=request.action.name if request.action else None,
+            risk=request.risk,
             allowed=request.allowed,
             reason=request.reason,
             created_at=request.created_at,

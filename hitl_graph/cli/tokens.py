@@ -65,8 +65,9 @@ def list_tokens(
         return
     rows = [
         (
-            one.id[:10], one.kind, views.visible(one.identity.name), ",".join(_scopes(one)), views.clock(one.created_at),
-            views.clock(one.used_at) if one.used_at else "never", _end(one), views.visible(one.label),
+            one.id[:10], one.kind, views.visible(one.identity.name), ",".join(_scopes(one)),
+            views.clock(one.created_at), views.clock(one.used_at) if one.used_at else "never", _end(one),
+            views.visible(one.label),
         )
         for one in found
     ]  # fmt: skip

@@ -130,9 +130,8 @@ class CardWidget:
     def _meanings(self) -> list[telling.Line]:
         mine = self.card.mine
         rows = [telling.Line("pair", answer.means, answer.label) for answer in self._answers.values()]
-        told = [telling.Line("dim", f"You decide as {self.desk.name}.")]
-        if mine is not None and mine.behalf:
-            told = [telling.Line("dim", f"You decide as {self.desk.name}, for {mine.behalf}.")]
+        behalf = f", for {mine.behalf}" if mine is not None and mine.behalf else ""
+        told = [telling.Line("pair", f"{self.desk.name}{behalf}", "you decide as")]
         if mine is not None and mine.voted:
             told.append(telling.Line("dim", f"You have answered ({mine.voted}). It waits for others."))
         if mine is not None and not mine.may:

@@ -105,18 +105,19 @@ class ThreadWidget:
     async def _recording(self, card: CardWidget, decision: Decision) -> None:
         try:
             request: Request = await self._do(self._desk.record(card.request, decision))
+        except AlreadyVotedError as exc:
+            self._refused(card, exc)
+        except AlreadyDecidedError as exc:  # the card goes, and what was decided comes
+            card.say("")
+            self._add([Line("text", str(exc))])
+        except InvalidDecisionError as exc:
+            self._refused(card, exc)
+            return
         except RequestError as exc:
-            card.say(str(exc), alarm=True)
-            if isinstance(exc, AlreadyDecidedError) and not isinstance(exc, AlreadyVotedError):
-                self._add([Line("text", str(exc))])  # the card goes, and what was decided comes
-            else:
-                card.busy(False)
-            if isinstance(exc, InvalidDecisionError):
-                return
+            self._refused(card, exc)
         except Exception as exc:
             self._failed(exc)
-            card.busy(False)
-            card.say(_told(exc), alarm=True)
+            self._refused(card, exc)
             return
         else:
             card.say("It is your vote, and others have to agree." if request.state == "pending" else "Recorded.")
@@ -144,6 +145,10 @@ class ThreadWidget:
             self._goes_on = self._refresh.disabled = False
             if self._on_change is not None:
                 await self._on_change()
+
+    def _refused(self, card: CardWidget, exc: Exception) -> None:
+        card.busy(False)
+        card.say(str(exc) if isinstance(exc, RequestError) else _told(exc), alarm=True)
 
     def _failed(self, exc: Exception) -> None:
         log.warning("thread %s: %s", self._desk.thread_id, exc, exc_info=exc)

@@ -16,8 +16,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from hitl_graph.ledger import Ledger
-from hitl_graph.web import account, login
+from hitl_graph.web import account, api, login
 from hitl_graph.web.door import HERE, Door
+from hitl_graph.web.errors import HANDLERS
 from hitl_graph.web.pages import bulk, deciding, listing
 from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
@@ -76,9 +77,12 @@ def create_app(
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
     routes += [route for one in authenticators if isinstance(one, login.Elsewhere) for route in one.routes]
-    routes += [*login.routes, *account.routes, *listing.routes, *bulk.routes, *deciding.routes]
+    routes += [*login.routes, *account.routes, *api.routes, *listing.routes, *bulk.routes, *deciding.routes]
     app = Starlette(
-        routes=routes, middleware=(security or Security()).stack(authenticators), lifespan=partial(_lifespan, worker)
+        routes=routes,
+        middleware=(security or Security()).stack(authenticators),
+        exception_handlers=HANDLERS,
+        lifespan=partial(_lifespan, worker),
     )
     app.state.door = Door(ledger, title=title, sees=sees)
     if not at:

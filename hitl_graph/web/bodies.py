@@ -1,23 +1,40 @@
 """What the API reads: query strings and JSON bodies, checked strictly, with the place of each mistake."""
 
 import json
+import re
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from hitl_graph.model import WORDS
 from hitl_graph.web.errors import ProblemError, Wrong
 
-__all__ = ["LARGEST", "Body", "Line", "Query", "read_body", "read_query", "wrong"]
+__all__ = ["Body", "Flag", "Instant", "Line", "Number", "Query", "read_body", "read_query", "wrong"]
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=BaseModel)
 Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\u0000-\u001f\u007f]+$")]
 """A name, an id or a few words."""
-LARGEST = 1_000_000
-"""Bytes of a body."""
+Flag = Annotated[
+    bool, Field(strict=True), BeforeValidator(lambda given: {"true": True, "false": False}.get(given, given))
+]
+"""`true` or `false`."""
+Number = Annotated[int, Field(strict=True), BeforeValidator(lambda given: _number(given))]
+"""Decimal digits."""
+Instant = Annotated[AwareDatetime, BeforeValidator(lambda given: _instant(given))]
+"""As RFC 3339 writes it."""
 _DEEPEST = 64
+
+
+def _number(given: Any) -> Any:
+    return int(given) if isinstance(given, str) and re.fullmatch(r"-?[0-9]{1,19}", given) else given
+
+
+def _instant(given: Any) -> Any:
+    if isinstance(given, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", given):
+        raise ValueError("give a date and a time, such as 2026-11-30T09:00:00Z")
+    return given
 
 
 class Query(BaseModel):
@@ -54,15 +71,9 @@ async def read_body(request: Request, kind: TypeAdapter[T], *, default: bytes | 
         default: What counts where nothing is sent.
 
     Raises:
-        ProblemError: 415: it is not said to be JSON. 413: it is too large. 400: it is no JSON. 422: it is not what is
-            needed here.
+        ProblemError: 415: it is not said to be JSON. 400: it is no JSON. 422: it is not what is needed here.
     """
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST:
-            detail = f"The body may have {LARGEST:,} bytes. Nothing was recorded"
-            raise ProblemError(413, "too-large", "The body is too large", detail)
+    body = await request.body()  # not too long: see `Security`
     named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body and default is not None:
         body = default

@@ -74,7 +74,7 @@ def _is_open(scope: Scope) -> bool:
     """Whether strangers may come here: to log in or out, and to what the page of the login looks like."""
     if _is_under(scope, ("/login", "/logout")):
         return True
-    return scope["method"] in SAFE and _is_under(scope, ("/static",))
+    return scope["method"] in SAFE and _is_under(scope, ("/static", "/api/v1/health"))
 
 
 def _turned_away(scope: Scope) -> Response:

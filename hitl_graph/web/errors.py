@@ -1,7 +1,7 @@
 """What an error means over HTTP: one table for pages and API, and its JSON form (RFC 9457, problem details)."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -27,7 +27,7 @@ from hitl_graph.errors import (
 )
 from hitl_graph.web.refusing import is_for_a_script, refusal
 
-__all__ = ["ProblemDocument", "ProblemError", "Wrong", "answer_error", "problem_of", "status_of"]
+__all__ = ["HANDLERS", "ProblemDocument", "ProblemError", "Wrong", "answer_error", "problem_of", "status_of"]
 
 _log = logging.getLogger(__name__)
 _KINDS: dict[type[HitlError], tuple[int, str, str]] = {
@@ -112,11 +112,10 @@ def problem_of(error: Exception) -> ProblemDocument:
                 decided_by=first.decided_by if first else None, word=first.word if first else None,
             )  # fmt: skip
         case _:
-            _log.error("an error that nobody expected: %r", error, exc_info=error)
-            return ProblemDocument(type=_type("internal"), title="Something went wrong", status=500, detail=_HIDDEN)
+            raise error
 
 
-def answer_error(request: Request, error: Exception) -> Response:
+async def answer_error(request: Request, error: Exception) -> Response:
     """The handler of all errors: problem details for scripts, a plain page for people."""
     told = problem_of(error)
     headers = dict(getattr(error, "headers", None) or {})
@@ -134,3 +133,9 @@ def _kind(error: HitlError) -> tuple[int, str, str]:
 
 def _type(name: str) -> str:
     return f"urn:hitl-graph:{name}"
+
+
+HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    kind: answer_error for kind in (HitlError, ProblemError, HTTPException)
+}
+"""For `Starlette(exception_handlers=...)`; what nobody expected is for `failing`."""

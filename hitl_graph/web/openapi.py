@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core import core_schema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,6 +29,17 @@ _ERRORS = {
     415: "The body is not said to be JSON.",
     422: "What was sent does not fit; `errors` has each mistake with its place. Nothing was recorded.",
 }
+
+
+class _Schemas(GenerateJsonSchema):
+    """As pydantic's; a tuple of one type is written as a list of that length, which more tools understand."""
+
+    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
+        made = super().tuple_schema(schema)
+        kinds = made.get("prefixItems", [])
+        if len(kinds) > 1 and all(kind == kinds[0] for kind in kinds) and "items" not in made:
+            return {"type": "array", "items": kinds[0], "minItems": len(kinds), "maxItems": len(kinds)}
+        return made
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ def _schemas(operations: Sequence[Operation]) -> tuple[dict[_Key, dict[str, Any]
             wanted.append((one.name, "validation", one.body))
         if one.answer is not None:
             wanted.append((one.name, "serialization", one.answer))
-    made, parts = TypeAdapter.json_schemas(wanted, ref_template=_PLACE, schema_generator=GenerateJsonSchema)
+    made, parts = TypeAdapter.json_schemas(wanted, ref_template=_PLACE, schema_generator=_Schemas)
     return {(str(name), mode): schema for (name, mode), schema in made.items()}, parts.get("$defs", {})
 
 
