@@ -25,6 +25,7 @@ demo: $(STAMP) ## an e-mail assistant that asks before it sends
 	@$(BIN)/hitl demo $(ARGS)
 
 test: $(STAMP) ## the whole suite
+	@scripts/browser.sh
 	$(BIN)/pytest --numprocesses=auto $(ARGS)
 
 check: $(STAMP) ## lint, format, types, arrows between modules

@@ -19,6 +19,7 @@
     ├── GrantError                  a standing permission that cannot be given (also ValueError)
     ├── UnknownGrantError           no such standing permission, or an ambiguous id (also LookupError)
     ├── SwitchError                 a switch that cannot be set (also ValueError)
+    ├── CredentialError             a login link, session or token that cannot be issued or used (also ValueError)
     ├── LedgerMissingError          a node that found no ledger to write to
     ├── PermitError                 an action without a valid permit; it did not run
     ├── EffectError
@@ -27,6 +28,7 @@
     ├── ChatError                   a message that cannot be taken while its thread waits
     ├── ThreadBusyError             another run goes on with the thread
     ├── DeliveryError               a decision that the worker cannot hand to the graph
+    ├── NotebookError               something that a notebook cannot do, or not so
     └── StorageError
         ├── DatabaseClosedError     used after close()
         ├── DatabaseCorruptError    not a hitl-graph database, or damaged
@@ -44,6 +46,7 @@ __all__ = [
     "AlreadyVotedError",
     "ChatError",
     "ClaimedError",
+    "CredentialError",
     "DatabaseClosedError",
     "DatabaseCorruptError",
     "DatabaseTooNewError",
@@ -59,6 +62,7 @@ __all__ = [
     "InvalidDecisionError",
     "LedgerMissingError",
     "NotEntitledError",
+    "NotebookError",
     "OutcomeUnknownError",
     "PermitError",
     "PolicyError",
@@ -188,6 +192,10 @@ class SwitchError(HitlError, ValueError):
     """A switch that cannot be set or lifted. Nothing was recorded."""
 
 
+class CredentialError(HitlError, ValueError):
+    """A login link, session or token that cannot be issued, found or used."""
+
+
 class LedgerMissingError(HitlError):
     """A node found no ledger."""
 
@@ -236,6 +244,10 @@ class ThreadBusyError(HitlError):
 
 class DeliveryError(HitlError):
     """A decision could not be handed to the graph; it stays recorded."""
+
+
+class NotebookError(HitlError):
+    """Something that cannot be done in a notebook, or not so. Nothing was recorded."""
 
 
 class StorageError(HitlError):

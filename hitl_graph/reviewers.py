@@ -18,7 +18,17 @@ from typing import Any, Protocol, Self
 
 from hitl_graph.errors import DirectoryError
 
-__all__ = ["ANONYMOUS", "Directory", "Reviewer", "StaticDirectory", "check_selector", "person", "same", "selects"]
+__all__ = [
+    "ANONYMOUS",
+    "Directory",
+    "Reviewer",
+    "StaticDirectory",
+    "authenticated",
+    "check_selector",
+    "person",
+    "same",
+    "selects",
+]
 
 ANONYMOUS = "anonymous"
 """Who answers where nobody was authenticated."""
@@ -118,6 +128,32 @@ def person(who: str | Reviewer, directory: Directory | None) -> Reviewer:
         return who
     found = directory(who) if directory is not None else None
     return Reviewer(who) if found is None else found
+
+
+def authenticated(user: object, directory: Directory | None, *, otherwise: object = None) -> Reviewer:
+    """Who the user object of a server is (Starlette's, LangGraph Server's): anonymous, unless it is somebody.
+
+    Args:
+        user: Has `identity`, and perhaps `is_authenticated`, `roles`, `groups`, as attributes or as keys.
+        directory: Adds the roles and groups that it knows.
+        otherwise: The identity, where the user has none.
+    """
+
+    def told(name: str) -> Any:
+        return user.get(name) if isinstance(user, Mapping) else getattr(user, name, None)
+
+    identity = str(told("identity") or otherwise or "").strip()
+    if not identity or told("is_authenticated") is False:
+        return Reviewer(ANONYMOUS)
+    known = person(identity, directory)
+    return Reviewer(known.name, known.roles.union(_names(told("roles"))), known.groups.union(_names(told("groups"))))
+
+
+def _names(told: object) -> list[str]:
+    """Roles or groups, as an authentication gives them: a list, or one."""
+    if isinstance(told, str):
+        return [told]
+    return [name for name in told if isinstance(name, str)] if isinstance(told, list | tuple | set | frozenset) else []
 
 
 def same(one: str, other: str) -> bool:

@@ -6,6 +6,7 @@ Text that stands for a number or a truth value becomes one, as the clients that 
 A keyword that is not understood here is left to the tool, which checks again before it runs.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import (
@@ -37,7 +38,19 @@ _LIMITS = {
 
 
 class SchemaMismatch(ValueError):
-    """The value does not fit; one line a problem."""
+    """The value does not fit; one line a problem.
+
+    Attributes:
+        problems: Each as where (names and positions) and what.
+    """
+
+    def __init__(self, problems: Sequence[tuple[tuple[str, ...], str]]) -> None:
+        self.problems = tuple(problems)
+        lines = [f"{'.'.join(where) or 'answer'}: {what}" for where, what in self.problems]
+        super().__init__("; ".join(dict.fromkeys(lines)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
 
 
 class _Open(BaseModel):
@@ -58,8 +71,8 @@ def check(schema: dict[str, Any], value: JsonValue) -> Any:
     try:
         fitted = adapter.validate_python(value)
     except ValidationError as exc:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'answer'}: {e['msg']}" for e in exc.errors(include_url=False)]
-        raise SchemaMismatch("; ".join(dict.fromkeys(lines))) from exc
+        found = exc.errors(include_url=False)
+        raise SchemaMismatch([(tuple(map(str, one["loc"])), one["msg"]) for one in found]) from exc
     return adapter.dump_python(fitted, mode="json", by_alias=True, exclude_unset=True)
 
 

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
+from hitl_graph.card import words
 from hitl_graph.cli import grants, queries, reviews, situations, views
 from hitl_graph.cli.app import (
     REFUSED,
@@ -322,7 +323,7 @@ def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, q
     made = decided.decision or decision
     meaning = decided.labels.get(made.type) if decided.kind != "review" else None
     short = queries.short_ids(ledger, [decided.id])[decided.id]
-    done = "sent back" if decided.kind == "review" and made.type == "respond" else views.DONE[made.type]
+    done = words.done(decided, made)
     by = (
         ""
         if decided.decision is None or decided.reviewer == who

@@ -24,6 +24,7 @@ from hitl_graph.errors import (
     AlreadyDecidedError,
     ChatError,
     ClaimedError,
+    CredentialError,
     DirectoryError,
     GrantError,
     HitlError,
@@ -96,12 +97,15 @@ _COMMANDS = (
     "switches",
     "history",
     "working",
+    "serving",
+    "tokens",
     "sweeping",
     "audit",
     "database",
     "policy",
     "replay",
     "stuck",
+    "mcp",
     "doctor",
     "demo",
 )
@@ -184,7 +188,7 @@ def told(exc: Exception) -> tuple[int, str]:
             return UNKNOWN, str(exc)
         case AlreadyDecidedError() | StaleRequestError() | InvalidDecisionError() | ClaimedError():
             return REFUSED, str(exc)
-        case GrantError() | SwitchError() | ChatError():
+        case GrantError() | SwitchError() | ChatError() | CredentialError():
             return REFUSED, str(exc)
         case NotEntitledError() | QuorumMissingError():
             hint = "" if _directory else "\nNo directory is given, so nobody has roles: --directory FILE"

@@ -7,19 +7,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from hitl_graph.card import words
+from hitl_graph.card.contents import fields_of
 from hitl_graph.cli import reviews, situations, standings, views
+from hitl_graph.documents import RequestDocument
 from hitl_graph.model import Request, Word
 from hitl_graph.reviewers import Directory
 from hitl_graph.voting import Standing
 
 __all__ = ["card", "facts"]
 
-_MEANING: dict[Word, str] = {
-    "approve": "{it} runs once, exactly as shown",
-    "edit": "{it} runs once, with your arguments; the agent is told",
-    "reject": "{it} does not run; the agent is told why",
-    "respond": "{it} does not run; the agent gets your text as its result",
-}
 _TYPED: dict[Word, str] = {
     "approve": "hitl approve {id}",
     "edit": "hitl edit {id}    (or: --set NAME=VALUE, --args JSON)",
@@ -30,26 +27,7 @@ _TYPED: dict[Word, str] = {
 
 def facts(request: Request, standing: Standing) -> dict[str, Any]:
     """A request as JSON for scripts: the same keys for every request."""
-    told = request.model_dump(mode="json")
-    first = ("id", "kind", "thread_id", "state", "action", "question", "draft", "allowed", "labels", "editable")
-    then = (
-        "review",
-        "reason",
-        "description",
-        "digest",
-        "created_at",
-        "decided_at",
-        "decision",
-        "reviewer",
-        "channel",
-        "note",
-    )
-    return {name: request.digest if name == "digest" else told[name] for name in (*first, *then)} | {
-        name: told[name] for name in ("interrupt_id", "tool_call_id", "answer_schema", "checkpoint_id")
-    } | {
-        "standing": standings.facts(standing),
-        **{name: told[name] for name in ("terms", "origin", "fresh", "risk")},
-    }  # fmt: skip
+    return RequestDocument.of(request, standing).model_dump(mode="json")
 
 
 def card(
@@ -57,7 +35,7 @@ def card(
     directory: Directory | None = None,
 ) -> list[Text | str]:  # fmt: skip
     """All that a person needs to decide, in the order in which it is needed."""
-    lines: list[Text | str] = [Text(situations.heading(request) or _sentence(request), style="bold"), ""]
+    lines: list[Text | str] = [Text(f"{words.heading(request)}:", style="bold"), ""]
     told = situations.contents(out, request, now)
     if request.description and request.kind == "question" and told is None:
         lines += [*views.quoted(out, [views.visible(request.description)], ""), ""]
@@ -81,10 +59,8 @@ def card(
     lines += _decided(out, request, ran, now)
     if request.state == "pending":
         lines += ["", Text("Answers", style="bold")]
-        it = views.visible(request.action.name) if request.action else "it"
         for word in request.allowed:
-            means = views.visible(request.labels[word]) if word in request.labels else _meaning(word, request, it)
-            lines.append(Text.assemble("  ", (f"{word:<9}", "cyan"), means))
+            lines.append(Text.assemble("  ", (f"{word:<9}", "cyan"), words.meaning(request, word)))
             how = reviews.typed(request, word) if request.kind == "review" else situations.typed(word, request)
             typed, hint, other = (how or _TYPED[word]).format(id=short).partition("    ")
             lines.append(Text.assemble("             ", f"{typed}{db}", (hint + other, "dim")))
@@ -118,28 +94,6 @@ def _origin(request: Request) -> list[tuple[str, str]]:
     )
 
 
-def _sentence(request: Request) -> str:
-    thread = views.visible(request.thread_id)
-    if request.kind == "review":
-        return reviews.sentence(request)
-    if request.action is not None and request.kind != "question":
-        wants = "wants" if request.state == "pending" else "wanted"
-        return f"The agent of thread {thread} {wants} to call {views.visible(request.action.name)}:"
-    if request.action is not None:
-        return f"The agent of thread {thread} needs to know what became of {views.visible(request.action.name)}:"
-    return f"The agent of thread {thread} asks:"
-
-
-def _meaning(word: Word, request: Request, it: str) -> str:
-    if request.answer_shape == "raw":
-        return "the graph gets your answer and goes on"
-    if request.answer_shape == "middleware" and request.action is None:
-        return {"approve": "all of these calls run", "reject": "none of these calls runs"}.get(word, "")
-    if word == "edit" and request.editable is not None:
-        return f"{_MEANING[word].format(it=it)}. Only these may change: {', '.join(request.editable) or 'none'}"
-    return _MEANING[word].format(it=it)
-
-
 def _contents(out: Console, request: Request) -> list[Text]:
     if request.action is None:
         shown = request.question if request.question is not None else request.draft
@@ -151,17 +105,18 @@ def _contents(out: Console, request: Request) -> list[Text]:
     if not request.action.args:
         return [Text("  (no arguments)")]
     told: list[Text] = []
-    properties = (request.answer_schema or {}).get("properties")
-    known = properties if isinstance(properties, dict) else {}
-    for name, value in views.arguments(request).items():
-        first, *rest = views.value_lines(value)
-        locked = "edit" in request.allowed and request.editable is not None and name not in request.editable
-        label, fixed = (views.visible(name), "cyan"), ("  (may not be edited)" if locked else "", "dim")
+    fields = fields_of(request)
+    for field in fields:
+        if not field.given:
+            continue
+        first, *rest = views.value_lines(field.value)
+        locked = "edit" in request.allowed and not field.editable
+        label, fixed = (views.visible(field.name), "cyan"), ("  (may not be edited)" if locked else "", "dim")
         if rest or first.startswith("| "):
             told += [Text.assemble("  ", label, fixed), *views.quoted(out, [first, *rest], "      ")]
         else:
             told.append(Text.assemble("  ", label, " = ", first, fixed))
-    if missing := [views.visible(name) for name in known if name not in request.action.args]:
+    if missing := [views.visible(field.name) for field in fields if not field.given]:
         told.append(Text(f"  (not given: {', '.join(missing)})", style="dim"))
     return told
 
@@ -169,7 +124,7 @@ def _contents(out: Console, request: Request) -> list[Text]:
 def _decided(out: Console, request: Request, ran: list[dict[str, Any]], now: datetime) -> list[Text | str]:
     decision, lines = request.decision, list[Text | str]()
     if decision is not None:
-        done = "sent back" if request.kind == "review" and decision.type == "respond" else views.DONE[decision.type]
+        done = words.done(request, decision)
         label = (
             f" [{request.labels[decision.type]}]"
             if decision.type in request.labels and request.kind != "review"

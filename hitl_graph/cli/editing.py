@@ -16,6 +16,7 @@ from hitl_graph.cli.app import REFUSED, USAGE, Failure
 from hitl_graph.drafts import is_patch
 from hitl_graph.errors import InvalidDecisionError
 from hitl_graph.facts import Situation, facts_of
+from hitl_graph.form import parse_json
 from hitl_graph.model import Request
 
 __all__ = ["Draft", "assigned", "difference", "parsed"]
@@ -27,25 +28,11 @@ def parsed(text: str, what: str) -> Any:
     Raises:
         Failure: It is none; the message names line and column.
     """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
-            raise Failure(USAGE, f"{what}: {twice!r} is given twice; nothing was recorded")
-        return found
-
-    def no_number(text: str) -> Any:
-        raise Failure(USAGE, f"{what}: {text} is no JSON; nothing was recorded")
-
     try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=no_number)
-    except json.JSONDecodeError as exc:
-        raise Failure(
-            USAGE, f"{what} is not JSON: line {exc.lineno}, column {exc.colno}: {exc.msg}; nothing was recorded"
-        ) from exc
-    except RecursionError:
-        raise Failure(USAGE, f"{what} is nested too deep; nothing was recorded") from None
+        return parse_json(text)
+    except ValueError as exc:
+        joined = " is" if str(exc).startswith(("not JSON", "nested")) else ":"
+        raise Failure(USAGE, f"{what}{joined} {exc}; nothing was recorded") from exc
 
 
 def assigned(request: Request, assignments: Sequence[str]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """`hitl history`: what was asked, decided and executed in a thread."""
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from hitl_graph.card.words import happened
 from hitl_graph.cli import queries, views
 from hitl_graph.cli.app import UNKNOWN, Command, Db, Failure, Json, app, emit, open_ledger
 from hitl_graph.ledger import Ledger, denials
@@ -82,18 +82,9 @@ def _events(ledger: Ledger, thread: str) -> Iterator[dict[str, Any]]:
 
 def _handled(name: str, body: dict[str, Any]) -> str:
     """What somebody did with a request that waits, or what time did."""
-    match name:
-        case "voted" if isinstance(text := body.get("vote"), str):
-            vote = json.loads(text)
-            return str(vote.get("type")) + (f': "{vote["message"]}"' if vote.get("message") else "")
-        case "claimed" if isinstance(until := body.get("until_ms"), int):
-            return f"until {views.clock(until)}"
-        case "delegated":
-            return f"to {body.get('to')}" + (f': "{body["comment"]}"' if body.get("comment") else "")
-        case "reminded" | "escalated" if isinstance(to := body.get("to"), list):
-            return f"to {' or '.join(map(str, to))}"
-        case _:
-            return ""
+    if name == "claimed" and isinstance(until := body.get("until_ms"), int):
+        return f"until {views.clock(until)}"
+    return happened(name, body)
 
 
 def _answer(request: Request, decision: Decision | None) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from hitl_graph.cli import queries, standings, views
+from hitl_graph.card import words
+from hitl_graph.cli import queries, views
 from hitl_graph.cli.app import USAGE, As, Command, Db, Failure, Json, app, emit, note, open_ledger, reviewer_name
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger, handling
@@ -171,7 +172,7 @@ def _list_absences(ledger: Ledger, inbox: Inbox, as_json: bool) -> None:
             views.visible(a.deputy),
             views.clock(a.start),
             views.clock(a.until),
-            "now" if a.start <= now else f"in {standings.left(a.start, now)}",
+            "now" if a.start <= now else f"in {words.left(a.start, now)}",
         )
         for a in found
     ]

@@ -11,7 +11,7 @@ from hitl_graph.cli import views
 from hitl_graph.drafts import difference, excerpt, files, place
 from hitl_graph.model import Comment, Request, Word
 
-__all__ = ["THEN", "changes", "coloured", "contents", "remarks", "sentence", "typed"]
+__all__ = ["THEN", "changes", "coloured", "contents", "remarks", "typed"]
 
 _QUOTE = 60  # of what a comment is about
 _TYPED: dict[Word, str] = {
@@ -37,15 +37,6 @@ def typed(request: Request, word: Word) -> str:
     sets = "--args JSON" if not isinstance(request.draft, dict) else "--set NAME=VALUE, --args JSON"
     sets = "--text TEXT" if isinstance(request.draft, str) else sets
     return _TYPED[word].replace("SET", sets).replace("WHERE", where)
-
-
-def sentence(request: Request) -> str:
-    """What is asked, in one line."""
-    wants = "wants to deliver" if request.state == "pending" else "wanted to deliver"
-    draft = "this draft"
-    if request.review is not None and request.review.revision > 1:
-        draft = f"this draft (revision {request.review.revision})"
-    return f"The agent of thread {views.visible(request.thread_id)} {wants} {draft}:"
 
 
 def contents(out: Console, request: Request) -> list[Text | str]:

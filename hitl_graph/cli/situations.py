@@ -2,27 +2,18 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from hitl_graph.card.words import kind_of, properties
 from hitl_graph.cli import views
 from hitl_graph.facts import Inquiry, Situation, facts_of
 from hitl_graph.model import Request, Word
 
-__all__ = ["contents", "heading", "options", "typed"]
+__all__ = ["contents", "options", "typed"]
 
 _WIDE = "             "
-
-
-def heading(request: Request) -> str | None:
-    """The first line of the card."""
-    thread, facts = views.visible(request.thread_id), facts_of(request)
-    if isinstance(facts, Situation):
-        what = "failed, and asks what now" if facts.failure is not None else "is stuck, and asks what now"
-        return f"The agent of thread {thread} {what}:"
-    return f"The agent of thread {thread} asks you:" if isinstance(facts, Inquiry) else None
 
 
 def contents(out: Console, request: Request, now: datetime) -> list[Text] | None:
@@ -49,7 +40,7 @@ def typed(word: Word, request: Request) -> str | None:
     if isinstance(facts, Inquiry) and word == "respond":
         if facts.options:
             return "hitl respond {id} --option NUMBER" + ("    (or: -m TEXT)" if facts.free_text else "")
-        if _fields(request):
+        if properties(request):
             return "hitl respond {id} --set NAME=VALUE    (or: --json VALUE)"
         is_text = (request.answer_schema or {}).get("type") == "string"
         return "hitl respond {id} " + ("-m TEXT" if is_text else "--json VALUE")
@@ -79,7 +70,7 @@ def _situation(out: Console, facts: Situation, request: Request, now: datetime) 
     lines += _listed(out, "You could", facts.next_steps)
     if request.answer_schema is not None and "edit" in request.allowed:
         lines += [Text(""), Text("State that you may change", style="bold")]
-        for name in _fields(request):
+        for name in properties(request):
             if name in facts.state:
                 [first, *rest] = views.value_lines(facts.state[name])
                 shown = [first, *rest]
@@ -102,7 +93,7 @@ def _inquiry(out: Console, facts: Inquiry, request: Request) -> list[Text]:
             lines += [Text.assemble(f"  {number:>2}  ", first.plain.strip()), *rest]
         if facts.free_text:
             lines.append(Text("      or another answer", style="dim"))
-    if fields := _fields(request):
+    if fields := properties(request):
         required = (request.answer_schema or {}).get("required")
         needed = required if isinstance(required, list) else []
         lines += [Text(""), Text("The answer has", style="bold")]
@@ -111,11 +102,11 @@ def _inquiry(out: Console, facts: Inquiry, request: Request) -> list[Text]:
                 Text.assemble(
                     "  ",
                     (views.visible(name), "cyan"),
-                    f": {_type(schema)}",
+                    f": {kind_of(schema)}",
                     ("" if name in needed else "  (optional)", "dim"),
                 )
             )
-    elif not facts.options and (kind := _type(request.answer_schema)) != "string":
+    elif not facts.options and (kind := kind_of(request.answer_schema)) != "string":
         lines += [Text(""), Text(f"The answer is: {kind}")]
     return lines
 
@@ -130,28 +121,3 @@ def _listed(out: Console, title: str, entries: Iterable[str]) -> list[Text]:
         [first, *rest] = views.quoted(out, [views.visible(entry)], "    ")
         shown += [Text.assemble("  - ", first.plain.strip()), *rest]
     return [Text(""), Text(title, style="bold"), *shown] if shown else []
-
-
-def _fields(request: Request) -> dict[str, Any]:
-    """The properties of the answer, the required ones first; stored JSON has no order."""
-    schema = request.answer_schema or {}
-    properties, required = schema.get("properties"), schema.get("required")
-    if not isinstance(properties, dict):
-        return {}
-    first = [name for name in required if name in properties] if isinstance(required, list) else []
-    return {str(name): properties[str(name)] for name in (*first, *properties)}
-
-
-def _type(schema: Any) -> str:
-    """A schema in a few words."""
-    if not isinstance(schema, dict):
-        return "anything"
-    if "const" in schema or isinstance(schema.get("enum"), list):
-        return " | ".join(views.one_line(value) for value in schema.get("enum", [schema.get("const")]))
-    branches = schema.get("anyOf") or schema.get("oneOf")
-    if isinstance(branches, list):
-        return " or ".join(dict.fromkeys(map(_type, branches)))
-    if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items'))}"
-    told = str(schema.get("type") or ("object" if "$ref" in schema else "anything"))
-    return f"{told}, {views.visible(str(schema['description']))}" if schema.get("description") else told

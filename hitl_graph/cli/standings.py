@@ -2,92 +2,30 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from hitl_graph.card import words
+from hitl_graph.card.people import people_of, votes
 from hitl_graph.cli import reviews, views
 from hitl_graph.handling import Claim
 from hitl_graph.model import Request
 from hitl_graph.reviewers import Directory, Reviewer, same
-from hitl_graph.terms import Terms, Turn
-from hitl_graph.voting import Standing, Vote, is_no, right
+from hitl_graph.voting import Standing, Vote, right
 
-__all__ = ["able", "asked", "columns", "contents", "facts", "in_time", "left"]
+__all__ = ["able", "columns", "contents"]
 
 _NAMED = 8
-_ENDS = {"remind": "reminder", "escalate": "escalates", "reject": "rejected", "approve": "APPROVED"}
-
-
-def facts(standing: Standing) -> dict[str, Any]:
-    """As JSON for scripts; the same keys for every request."""
-    return {
-        "reviewers": list(standing.reviewers),
-        "missing": standing.missing,
-        "quorum": standing.quorum,
-        "left": standing.left,
-        "stage": standing.stage,
-        "stages": standing.stages,
-        "votes": [
-            {
-                "reviewer": vote.reviewer,
-                "behalf": vote.behalf,
-                "decision": vote.decision.model_dump(mode="json"),
-                "channel": vote.channel,
-                "at": _utc(vote.at),
-                "stage": vote.stage,
-            }
-            for vote in standing.votes
-        ],
-        "claims": [claim.model_dump(mode="json") for claim in standing.claims],
-        "delegations": [step.model_dump(mode="json") for step in standing.delegations],
-        "upcoming": [turn.model_dump(mode="json") for turn in standing.upcoming],
-    }
-
-
-def _utc(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
-
-
-def asked(selectors: Sequence[str]) -> str:
-    """Whom selectors mean, in words."""
-    return "anybody" if tuple(selectors) == ("*",) else " or ".join(map(views.visible, selectors))
-
-
-def left(until: datetime, now: datetime) -> str:
-    """How long there is until then: `3h 12m`, `45s`; `overdue` when it has passed."""
-    seconds = int((until - now).total_seconds())
-    if seconds < 0:
-        return "overdue"
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    if days:
-        return f"{days}d {hours}h" if hours else f"{days}d"
-    if hours:
-        return f"{hours}h {minutes}m" if minutes else f"{hours}h"
-    return f"{minutes}m" if minutes else f"{seconds}s"
-
-
-def in_time(turn: Turn, now: datetime) -> str:
-    """The next turn, in a few words."""
-    if (span := left(turn.at, now)) == "overdue":
-        return f"{_ENDS[turn.then]}: due"
-    return f"{_ENDS[turn.then]} in {span}"
 
 
 def columns(request: Request, standing: Standing, now: datetime) -> tuple[str, str, str]:
     """In a list: who is asked or has claimed it, how many have agreed, what comes next."""
-    people = asked(standing.reviewers)
+    people = words.asked(standing.reviewers)
     if standing.claims:
-        taken = ", ".join(f"{views.visible(c.reviewer)} has it for {left(c.until, now)}" for c in standing.claims)
+        taken = ", ".join(f"{views.visible(c.reviewer)} has it for {words.left(c.until, now)}" for c in standing.claims)
         people = taken if people == "anybody" else f"{people}; {taken}"
-    votes = ""
-    if standing.stages > 1 or standing.quorum > 1 or standing.votes:
-        votes = f"{standing.quorum - standing.left} of {standing.quorum}"
-        against = sum(is_no(request, vote.decision) for vote in standing.votes)
-        votes += f", {against} against" if against else ""
-        votes += f", stage {standing.stage + 1}/{standing.stages}" if standing.stages > 1 else ""
-    return people, votes, in_time(standing.upcoming[0], now) if standing.upcoming else ""
+    return people, votes(request, standing), words.in_time(standing.upcoming[0], now) if standing.upcoming else ""
 
 
 def contents(
@@ -95,7 +33,7 @@ def contents(
 ) -> list[Text | str]:
     """On a card: all of it. Nothing where one answer of anybody is all that it takes."""
     lines: list[Text | str] = []
-    if rows := [*_who(request, standing, directory), *_when(request, standing, now)]:
+    if rows := [*_who(request, standing, now, directory), *_when(request, standing, now)]:
         lines += ["", Text("Who decides" if request.state == "pending" else "Who decided", style="bold")]
         lines += _rows(rows)
     if standing.votes and (request.terms is not None or len(standing.votes) > 1):
@@ -129,49 +67,30 @@ def _people(request: Request, standing: Standing, people: Iterable[Reviewer]) ->
     return ", ".join(names[:_NAMED]) + more if names else "nobody in the directory may decide it"
 
 
-def _who(request: Request, standing: Standing, directory: Directory | None) -> list[tuple[str, str]]:
-    terms, rows = request.terms, list[tuple[str, str]]()
-    if terms is not None and terms.names_people:
-        if request.state == "pending":
-            rows.append(("needed", views.visible(standing.missing)))
-            rows += [("stage", f"{standing.stage + 1} of {standing.stages}")] if standing.stages > 1 else []
-            rows += [("people", _people(request, standing, directory))] if isinstance(directory, Iterable) else []
-        else:
-            rows += [(f"stage {n + 1}", _stage(terms, n)) for n in range(len(terms.stages))]
-        if terms.excluded:
-            rows.append(("not", f"{', '.join(map(views.visible, terms.excluded))}: it is their own"))
-        if terms.veto:
-            rows.append(("veto", f"{asked(terms.veto)} can reject it alone"))
+def _who(request: Request, standing: Standing, now: datetime, directory: Directory | None) -> list[tuple[str, str]]:
+    people = people_of(request, standing, now)
+    if not people.named:
+        return []
+    if request.state != "pending":
+        return list(people.rules)
+    rows = [("needed", views.visible(people.missing)), *people.rules]
+    if isinstance(directory, Iterable):
+        at = 2 if standing.stages > 1 else 1
+        rows.insert(at, ("people", _people(request, standing, directory)))
     return rows
-
-
-def _stage(terms: Terms, number: int) -> str:
-    stage = terms.stages[number]
-    return f"{stage.quorum} of {asked(stage.reviewers or ('*',))}"
 
 
 def _when(request: Request, standing: Standing, now: datetime) -> list[tuple[str, str]]:
     rows = [("claimed", _claim(claim, now)) for claim in standing.claims]
-    for number, turn in enumerate(standing.upcoming):
-        span = left(turn.at, now)
-        when = f"{views.clock(turn.at)} ({'due' if span == 'overdue' else f'in {span}'})"
-        rows.append(("then" if number else "next", f"{when}: {_turn(request, turn)}"))
+    for number, coming in enumerate(standing.upcoming):
+        span = words.left(coming.at, now)
+        when = f"{views.clock(coming.at)} ({'due' if span == 'overdue' else f'in {span}'})"
+        rows.append(("then" if number else "next", f"{when}: {words.turn(request, coming)}"))
     return rows
 
 
 def _claim(claim: Claim, now: datetime) -> str:
-    return f"by {views.visible(claim.reviewer)}, until {views.clock(claim.until)} ({left(claim.until, now)} left)"
-
-
-def _turn(request: Request, turn: Turn) -> str:
-    if turn.then == "remind":
-        return "they are reminded" + (f", and {asked(turn.to)} told" if turn.to else "")
-    if turn.then == "escalate":
-        return f"{asked(turn.to)} may decide, too"
-    word = turn.then if turn.then in request.allowed else "reject"
-    means = f": {views.visible(request.labels[word])}" if word in request.labels else ""
-    ends = "APPROVED without an answer" if word == "approve" else "rejected"
-    return f"if nobody has decided, it is {ends}{means}"
+    return f"by {views.visible(claim.reviewer)}, until {views.clock(claim.until)} ({words.left(claim.until, now)} left)"
 
 
 def _vote(out: Console, request: Request, standing: Standing, vote: Vote, now: datetime) -> list[Text]:

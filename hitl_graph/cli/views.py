@@ -6,18 +6,17 @@ behind a bar, so that no line of theirs looks like one of ours.
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from hitl_graph.drafts import files
-from hitl_graph.facts import Situation, facts_of
-from hitl_graph.model import Request, Word, from_ms
+from hitl_graph.card.words import DONE, age, arguments, call, one_line, what
+from hitl_graph.model import from_ms
+from hitl_graph.visible import visible
 
 __all__ = [
     "DONE",
@@ -38,102 +37,14 @@ __all__ = [
     "what",
 ]
 
-DONE: dict[Word, str] = {"approve": "approved", "edit": "edited", "reject": "rejected", "respond": "answered"}
 _LONG = 60  # a text longer than this, or with several lines, is shown as a block
-_DRAFT = 100  # a draft in a one-line summary
-_SHORT = 40  # a value in a one-line summary
 _NARROWEST = 6
 _TAB = "\t"
-_HIDING = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # control, format (bidi, zero width), private, surrogates, separators
 
 
 def console() -> Console:
     """Standard output. Only what is one counts as a terminal, whatever FORCE_COLOR says."""
     return Console(highlight=False, markup=False, emoji=False, force_terminal=sys.stdout.isatty())
-
-
-def visible(text: str, keep: str = "") -> str:
-    r"""The text with everything that a terminal would obey or not show as an escape, such as `\x1b` or `\u202e`."""
-    return "".join(
-        c if c in keep or not _hides(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )
-
-
-def _hides(c: str) -> bool:
-    return unicodedata.category(c) in _HIDING or "\ufe00" <= c <= "\ufe0e" or "\U000e0000" <= c <= "\U000e0fff"
-
-
-def one_line(value: Any) -> str:
-    """A JSON value on one line."""
-    return visible(json.dumps(value, ensure_ascii=False))
-
-
-def call(name: str, args: dict[str, Any]) -> str:
-    """A call in short: `pay(eur=1, to="bob")`, with long values cut."""
-    parts = []
-    for key, value in args.items():
-        text = one_line(value)
-        if len(text) > _SHORT:
-            text = text[: _SHORT - 2] + ('…"' if isinstance(value, str) else "…")
-        parts.append(f"{visible(key)}={text}")
-    return f"{visible(name)}({', '.join(parts)})"
-
-
-def arguments(request: Request, changed: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The arguments of a request's action, in the order in which the tool requires them; stored JSON has none.
-
-    Args:
-        changed: Other arguments, to be put into the same order.
-    """
-    args: dict[str, Any] = changed if changed is not None else dict(request.action.args) if request.action else {}
-    required = (request.answer_schema or {}).get("required")
-    first = [name for name in required if name in args] if isinstance(required, list) else []
-    return {name: args[name] for name in (*first, *args)}
-
-
-def what(request: Request, changed: dict[str, Any] | None = None) -> str:
-    """What a request is about, in one line; with the arguments that an edit gave it."""
-    if request.action is not None:
-        text = call(request.action.name, arguments(request, changed))
-        return f"did {text} happen?" if request.kind == "question" else text
-    if (facts := facts_of(request)) is not None:
-        return visible(facts.sentence if isinstance(facts, Situation) else facts.question)
-    if request.kind == "review" and request.draft is not None:
-        return _draft_in_short(request)
-    question = request.question
-    if isinstance(question, dict) and isinstance(actions := question.get("action_requests"), list):
-        calls = [
-            call(str(a.get("name")), cast("dict[str, Any]", a.get("args") or {}))
-            for a in actions
-            if isinstance(a, dict)
-        ]
-        return f"{len(calls)} calls: {'; '.join(calls)}"
-    shown = question if question is not None else request.draft
-    if shown is None:
-        return visible(request.description) or "(nothing is shown)"
-    return visible(shown) if isinstance(shown, str) else one_line(shown)
-
-
-def _draft_in_short(request: Request) -> str:
-    number = f" {request.review.revision}" if request.review is not None and request.review.revision > 1 else ""
-    if paths := files(request.draft):
-        text = ", ".join(map(visible, paths))
-    elif isinstance(request.draft, str):
-        text = visible(" ".join(request.draft.split()))
-    else:
-        text = one_line(arguments(request, request.draft) if isinstance(request.draft, dict) else request.draft)
-    return f"draft{number}: {text if len(text) <= _DRAFT else f'{text[: _DRAFT - 1]}…'}"
-
-
-def age(since: datetime | None, now: datetime) -> str:
-    """How long ago: `12s`, `4m`, `3h`, `2d`."""
-    if since is None:
-        return "-"
-    seconds = max(0, int((now - since).total_seconds()))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def clock(at: datetime | int | None) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from hitl_graph.card import words
 from hitl_graph.cli import queries, standings, views
 from hitl_graph.cli.app import FAILED
 from hitl_graph.ledger import Ledger, owner, requests
@@ -85,7 +86,7 @@ def undecidable(ledger: Ledger) -> Iterator[Finding]:
         free = [who.name for who in standings.able(request, standing, people)]
         if len(free) < standing.left:
             there = f"the directory has {', '.join(free) if free else 'nobody'}"
-            wanted = f"{standing.left} of {standings.asked(standing.reviewers)} needed, {there}"
+            wanted = f"{standing.left} of {words.asked(standing.reviewers)} needed, {there}"
             short_of.setdefault(wanted, []).append(request)
     for wanted, found in short_of.items():
         ends = all(r.terms and len(r.terms.schedule) > r.fired for r in found)

@@ -1,10 +1,10 @@
 """The durable record of what was asked, decided and executed.
 
-`Ledger` runs the transactions of the modules beside it: `requests` (questions), `deciding` (answers), `handling`
-(who has a question in hand), `schedule` (what comes when nobody answers), `grants` (standing permissions), `switches`
-(what is above every policy), `effects` (permits and executions), `denials` (what was denied), `messages` (what was said
-while a thread waited), `claims` (who resumes a thread), `audit` (the hash chain; `verification` and `export` read it)
-and `parking` (what the checkpointer reports).
+`Ledger` runs the transactions of the modules beside it: `requests` (questions), `deciding` (answers), `handling` (who
+has a question in hand), `schedule` (what comes when nobody answers), `grants` (standing permissions), `switches` (what
+is above every policy), `credentials` (who is let in by the doors), `effects` (permits and executions), `denials` (what
+was denied), `messages` (what was said while a thread waited), `claims` (who resumes a thread), `audit` (the hash
+chain; `verification` and `export` read it) and `parking` (what the checkpointer reports).
 """
 
 import os

@@ -132,6 +132,18 @@ SUBJECTS: Final = {
         (Part("thread_id, tool, args, reason, at_ms, number, ran, streak, asks", "hitl_denials", "action_key"),),
         key="action_key",
     ),
+    "credential": Subject(
+        "credential",
+        "hitl_credentials",
+        (  # when a session or token was last seen changes all the time, and is in no log
+            Part(
+                "kind, reviewer, identity, label, created_ms, expires_ms, revoked_ms,"
+                " CASE WHEN kind = 'link' THEN used_ms END",
+                "hitl_credentials",
+            ),
+        ),
+        thread=None,
+    ),
 }
 
 

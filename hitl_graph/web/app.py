@@ -1,46 +1,43 @@
 """The application: its routes, who is let in, and what every part of it shares."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Literal, Protocol
+from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Mount
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.templating import Jinja2Templates
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
+from hitl_graph.web import account, api, login
+from hitl_graph.web.door import HERE, Door
+from hitl_graph.web.errors import HANDLERS
+from hitl_graph.web.pages import bulk, deciding, listing
+from hitl_graph.web.security import Security
 from hitl_graph.web.visitors import Authenticator
 
-__all__ = ["Door", "create_app", "door_of"]
+__all__ = ["Serving", "create_app"]
 
-_HERE = Path(__file__).parent
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Door:
-    """What the parts of the application share: `door_of(request)` has it.
+class Serving(Protocol):
+    """A worker."""
 
-    Attributes:
-        sees: `all`: whoever is let in sees every request. `mine`: only those that they may decide or have voted on.
-    """
+    async def arun(self) -> None:
+        """Serve until `stop()`."""
+        ...
 
-    ledger: Ledger
-    title: str = "Inbox"
-    sees: Literal["all", "mine"] = "all"
-    templates: Jinja2Templates = field(default_factory=lambda: Jinja2Templates(env=_environment()))
-
-    @property
-    def inbox(self) -> Inbox:
-        """The one way to look and to decide."""
-        return Inbox(self.ledger)
+    def stop(self) -> None:
+        """Let `arun` come to its end."""
+        ...
 
 
 def create_app(
@@ -49,6 +46,9 @@ def create_app(
     authenticators: Sequence[Authenticator],
     title: str = "Inbox",
     sees: Literal["all", "mine"] = "all",
+    at: str = "",
+    security: Security | None = None,
+    worker: Serving | None = None,
 ) -> Starlette:
     """The inbox as an ASGI application.
 
@@ -57,38 +57,59 @@ def create_app(
         authenticators: Who is believed to be whom; the first that knows counts. Without any, nobody is let in.
         title: Of the page.
         sees: Whether people see every request, or only those that concern them.
+        at: A path such as `/inbox` under which all of it lies, so that the application can be merged into another one
+            as LangGraph Server does with its `http.app`. Not needed where it is mounted.
+        security: What else is refused, such as other host names; None: `Security()`.
+        worker: Runs while the application does: a `Worker`, or a `ServerWorker` inside LangGraph Server. An application
+            that this one is mounted into has to run it by itself, since Starlette starts nothing of what is mounted.
+
+    Raises:
+        ValueError: `at` is no such path.
     """
-    routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=_HERE / "static"), name="static")]
-    app = Starlette(routes=routes, middleware=[Middleware(_LetIn, authenticators=tuple(authenticators))])
-    app.state.door = Door(ledger, title=title, sees=sees)
-    return app
-
-
-def door_of(connection: HTTPConnection) -> Door:
-    """What the parts of the application share."""
-    found = connection.app.state.door
-    assert isinstance(found, Door)
-    return found
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    if at and (not at.startswith("/") or at.endswith("/") or any(character in at for character in "{}?# ")):
+        raise ValueError(f"at={at!r}: give a path such as '/inbox'")
+    if not authenticators:
+        log.warning("nobody is let into the inbox: create_app() was given no authenticators")
+    if _is_open_server():
+        log.warning(
+            "this LangGraph Server has no `auth`: its own API answers anybody who reaches this port, and an answer that"
+            " is sent there is one of nobody in particular. The inbox authenticates by itself all the same."
+        )
+    routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
+    routes += [route for one in authenticators if isinstance(one, login.Elsewhere) for route in one.routes]
+    routes += [*login.routes, *account.routes, *api.routes, *listing.routes, *bulk.routes, *deciding.routes]
+    app = Starlette(
+        routes=routes,
+        middleware=(security or Security()).stack(authenticators),
+        exception_handlers=HANDLERS,
+        lifespan=partial(_lifespan, worker),
     )
+    app.state.door = Door(ledger, title=title, sees=sees)
+    if not at:
+        return app
+    # Our middleware stays inside the mount: what a server merges with its own routes would guard those, too.
+    return Starlette(routes=[Route(at, _to_it), Mount(at, app=app)], lifespan=partial(_lifespan, worker))
 
 
-class _LetIn:
-    """Lets in whom an authenticator knows, and nobody else."""
+@asynccontextmanager
+async def _lifespan(worker: Serving | None, app: Starlette) -> AsyncGenerator[None]:
+    if worker is None:
+        yield
+        return
+    serving = asyncio.create_task(worker.arun())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await serving
 
-    def __init__(self, app: ASGIApp, authenticators: Sequence[Authenticator]) -> None:
-        self._app, self._authenticators = app, authenticators
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            return await self._app(scope, receive, send)
-        connection = HTTPConnection(scope)
-        for authenticator in self._authenticators:
-            if (visitor := await authenticator(connection)) is not None:
-                scope["hitl.visitor"] = visitor
-                return await self._app(scope, receive, send)
-        await PlainTextResponse("Who are you? Log in first.", status_code=401)(scope, receive, send)
+async def _to_it(request: Request) -> RedirectResponse:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"{quote(request.url.path)}/{query}")  # not to where the header Host says that this is
+
+
+def _is_open_server() -> bool:
+    """Whether this process is a LangGraph Server that asks nobody who they are."""
+    config = sys.modules.get("langgraph_api.config")
+    return config is not None and not getattr(config, "LANGGRAPH_AUTH", None)

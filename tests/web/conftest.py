@@ -1,30 +1,27 @@
 """A real inbox on a real port, and a real browser."""
 
 import contextlib
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+from tests.browser import browser, shots
+
+__all__ = ["browser", "shots"]
 
 
 @contextlib.contextmanager
-def serving(app: Any) -> Generator[str]:
+def serving(app: Any, **options: Any) -> Generator[str]:
     """The address at which an ASGI application is served by a real server, in a thread of this process."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1))
+    settings = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, **options)
+    server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
@@ -35,14 +32,6 @@ def serving(app: Any) -> Generator[str]:
         server.should_exit = True
         thread.join()
         listening.close()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Generator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -59,11 +48,3 @@ def visit(browser: Browser) -> Generator[Callable[..., Page]]:
             return page
 
         yield opened
-
-
-@pytest.fixture(scope="session")
-def shots() -> Path:
-    """Where screenshots are kept, to be looked at."""
-    folder = Path(os.environ.get("HITL_SHOTS", "screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

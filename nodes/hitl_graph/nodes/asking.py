@@ -26,7 +26,7 @@ from hitl_graph.errors import (
 from hitl_graph.ledger import Ledger, deciding, requests
 from hitl_graph.model import Comment, Decision, Request, digest, request_id
 from hitl_graph.nodes.refusing import past_handlers
-from hitl_graph.reviewers import ANONYMOUS, Reviewer, person
+from hitl_graph.reviewers import Reviewer, authenticated
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import missing
 from hitl_graph.wire import parse, payload
@@ -282,23 +282,7 @@ def _mark(raw: Any) -> str:
 def _authenticated(configurable: dict[str, Any], ledger: Ledger) -> Reviewer:
     """Who resumed the run, as LangGraph Server authenticated them; never from the payload."""
     user = configurable.get("langgraph_auth_user")
-
-    def told(name: str) -> Any:
-        return user.get(name) if isinstance(user, dict) else getattr(user, name, None)
-
-    identity = str(told("identity") or configurable.get("langgraph_auth_user_id") or "").strip()
-    if not identity or told("is_authenticated") is False:
-        return Reviewer(ANONYMOUS)
-    roles, groups = _names(told("roles")), _names(told("groups"))
-    known = person(identity, ledger.directory)
-    return Reviewer(known.name, known.roles.union(roles), known.groups.union(groups))
-
-
-def _names(told: Any) -> list[str]:
-    """Roles or groups, as an authentication gives them: a list, or one."""
-    if isinstance(told, str):
-        return [told]
-    return [name for name in told if isinstance(name, str)] if isinstance(told, list | tuple | set | frozenset) else []
+    return authenticated(user, ledger.directory, otherwise=configurable.get("langgraph_auth_user_id"))
 
 
 def _answer_schema(request: Request) -> dict[str, Any]:
