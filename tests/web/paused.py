@@ -112,7 +112,7 @@ class Paused:
                     "wire_transfer", "ask", reason="money leaves the company", reviewers=["role:finance"], quorum=2,
                     deadline=timedelta(hours=4), on_deadline="reject",
                 ),
-                Rule("send_email", "ask", editable=["to", "subject", "body"], when=lambda call: call.args["copies"] > 1),
+                Rule("send_email", "ask", editable=["to", "subject"], when=lambda call: call.args.get("copies", 1) > 1),
                 Rule("*", "ask", reason="every message to a customer is looked at"),
             ]
         )  # fmt: skip

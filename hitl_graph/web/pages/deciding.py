@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as Visit
@@ -198,7 +197,7 @@ async def decide(visit: Visit) -> Response:
         request = await asyncio.shield(asyncio.to_thread(_decide, door, visitor, asked, given))
     except _Instead as exc:
         return _page(visit, exc.shown, status=exc.status, said=exc.said, kept=exc.kept, preview=exc.preview)
-    return RedirectResponse(f"{link(visit, 'card', id=request.id)}?{urlencode({'done': '1'})}", status_code=303)
+    return RedirectResponse(f"{link(visit, 'card', request_id=request.id)}?done=1", status_code=303)
 
 
 def _decide(door: Door, visitor: Visitor, asked: str, given: dict[str, str]) -> Request:
