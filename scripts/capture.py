@@ -32,7 +32,8 @@ from hitl_graph.web.visitors import TrustedProxy
 from hitl_graph.worker import Worker
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.web.conftest import ARGUMENTS, CHROMIUM, serving
+from tests.browser import ARGUMENTS, CHROMIUM
+from tests.web.conftest import serving
 
 DOCS = Path(__file__).parent.parent / "docs"
 WIDE, STEP = {"width": 1200, "height": 760}, 1300
@@ -57,7 +58,7 @@ def delete_records(table: str, older_than_days: int) -> str:
     return "deleted"
 
 
-TOOLS = [send_email, wire_transfer, delete_records]
+TOOLS = [send_email, wire_transfer, delete_records, ask_human()]
 POLICY = Policy(
     [
         Rule("send_email", "ask", risk="low", reason="mail to somebody outside of the company"),
@@ -90,6 +91,11 @@ WORK: dict[str, tuple[str, list[Any]]] = {
         "The disk is nearly full. Make room.",
         [tool_call("delete_records", table="page_views", older_than_days=30)],
     ),
+    "refund-88": (
+        "May this customer send the lamp back?",
+        [tool_call("ask_human", question="A customer wants her money back after 45 days. What shall I offer?",
+                   why="the policy ends at 30 days", options=["All of it", "A voucher", "Nothing, with an explanation"])],
+    ),
     "support-4698": (
         "Answer the partner about the meeting.",
         [tool_call("send_email", to="partner@example.org", subject="Thursday",
@@ -121,14 +127,6 @@ def write(state: Writing) -> dict[str, Any]:
     return {"draft": DRAFTS[min(len(state.get("reviews", [])), 1)]}
 
 
-def wonder(state: MessagesState) -> dict[str, Any]:
-    answer = ask_human(
-        "A customer wants a refund after 45 days; the policy says 30. What shall I offer?",
-        options=["A full refund", "A voucher", "Nothing, with an explanation"], why="the policy does not cover it",
-    )  # fmt: skip
-    return {"messages": [AIMessage(f"I will offer: {answer}")]}
-
-
 def seeded(checkpointer: SqliteCheckpointer) -> Any:
     """Agents of three kinds at their pauses; returns the one whose tools can be approved."""
     payments = StateGraph(MessagesState)
@@ -146,16 +144,10 @@ def seeded(checkpointer: SqliteCheckpointer) -> Any:
     news.add_edge("write", "review")
     writer = news.compile(checkpointer=checkpointer, name="newsletter")
 
-    asking = StateGraph(MessagesState)
-    asking.add_node("wonder", wonder)
-    asking.add_edge(START, "wonder")
-    unsure = asking.compile(checkpointer=checkpointer, name="refunds")
-
     writer.invoke({"messages": [], "draft": ""}, _thread("newsletter-11"))
     [first] = Inbox(checkpointer.ledger).pending(thread_id="newsletter-11")
     Inbox(checkpointer.ledger).decide(first.id, respond("Less shouting. Say how to update."), reviewer="bob")
     Worker(writer, checkpointer.ledger).run_once()
-    unsure.invoke({"messages": [HumanMessage("A refund after 45 days?")]}, _thread("refund-88"))
     for thread, (said, _) in WORK.items():
         agent.invoke({"messages": [HumanMessage(said, id=thread)]}, _thread(thread))
     return agent

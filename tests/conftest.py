@@ -4,6 +4,7 @@ from typing import cast
 import pytest
 from hypothesis import settings
 
+from tests.browser import show_loop
 from tests.databases import NOTE
 from tests.postgres import postgres_cluster, postgres_dsn, shared_postgres_dsn
 from tests.same_as_tool_node import Colour, Gate
@@ -20,6 +21,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     both = "both_databases" in marks or metafunc.definition.path.parent.name == "invariants"
     if both and "sqlite_file" not in marks:
         metafunc.parametrize("engine", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A browser, once there, does not keep async tests from running."""
+    show_loop(item)
 
 
 @pytest.fixture(autouse=True)

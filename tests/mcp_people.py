@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.web.conftest import serving
 
 __all__ = ["CLOSE", "DECLINE", "MAIL", "Human", "Office", "Person", "accept", "over_http", "over_stdio", "text"]
 
+WAIT = timedelta(seconds=20)  # a test that hangs says where
 MAIL: dict[str, Any] = {"to": "bob@example.com", "subject": "Offer", "body": "Dear Bob,\n\nwe accept."}
 DECLINE, CLOSE = ElicitResult(action="decline"), ElicitResult(action="cancel")
 
@@ -110,7 +112,7 @@ async def over_http(
     async with (
         httpx.AsyncClient(headers=headers, timeout=30) as http,
         streamable_http_client(url, http_client=http) as (reading, writing, _),
-        ClientSession(reading, writing, elicitation_callback=human, message_handler=hears) as session,
+        ClientSession(reading, writing, WAIT, elicitation_callback=human, message_handler=hears) as session,
     ):
         await session.initialize()
         yield session
@@ -127,7 +129,7 @@ async def over_stdio(
     )
     async with (
         stdio_client(started) as (reading, writing),
-        ClientSession(reading, writing, elicitation_callback=human) as session,
+        ClientSession(reading, writing, WAIT, elicitation_callback=human) as session,
     ):
         await session.initialize()
         yield session

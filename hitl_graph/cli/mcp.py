@@ -3,7 +3,7 @@
 import os
 import shlex
 from datetime import timedelta
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +39,7 @@ def serve_mcp(
     """
     try:
         from hitl_graph.mcp import running
+        from hitl_graph.mcp.identity import ApiTokens
         from hitl_graph.mcp.server import create_server
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("hitl_graph"):
@@ -55,7 +56,7 @@ def serve_mcp(
         raise Failure(USAGE, "--as is for one's own client; with --http each call carries a token that says who it is")
     shared: dict[str, Any] = {
         "url": inbox_url or None,
-        "mode": cast(Literal["form", "url"], mode),
+        "mode": mode,
         "command": f"hitl show {{id}}{_where(db)}",
         "patience": timedelta(minutes=patience),
     }
@@ -66,7 +67,7 @@ def serve_mcp(
                 running.run_stdio(create_server(ledger, reviewer=who, **shared), ledger.close)
                 return
             hosts = [*(allow_host or ()), *([host] if host not in ("0.0.0.0", "::") else [])]
-            server = create_server(ledger, tokens=ledger_tokens(ledger), hosts=hosts, **shared)
+            server = create_server(ledger, tokens=ApiTokens(ledger), hosts=hosts, **shared)
         except ValueError as exc:
             raise Failure(USAGE, str(exc)) from exc
         try:

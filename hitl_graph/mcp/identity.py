@@ -9,9 +9,10 @@ from mcp.server.auth.provider import AccessToken
 from starlette.requests import Request as HttpRequest
 
 from hitl_graph.errors import NotEntitledError
+from hitl_graph.ledger import Ledger, credentials
 from hitl_graph.reviewers import Directory, Reviewer, person
 
-__all__ = ["Guest", "Known", "Tokens", "Verifier"]
+__all__ = ["ApiTokens", "Guest", "Known", "Tokens", "Verifier"]
 
 
 class Guest(Protocol):
@@ -37,9 +38,26 @@ class Tokens(Protocol):
 
 
 @dataclass(frozen=True)
-class _Owner:
+class _Bearer:
     reviewer: Reviewer
-    scopes: AbstractSet[str] = frozenset(("read", "decide"))
+    scopes: AbstractSet[str]
+
+
+class ApiTokens:
+    """The API tokens of a ledger (`hitl token`)."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __call__(self, token: str, /) -> Guest | None:
+        """Who carries it; None if it is unknown, expired or revoked."""
+        ledger = self._ledger
+        found = ledger.read(credentials.look_up, ledger.now_ms(), "token", token)
+        if found is None:
+            return None
+        if credentials.is_due(found, ledger.clock()):
+            ledger.note(credentials.see, ledger.now_ms(), found)
+        return _Bearer(found.identity.reviewer(ledger.directory), found.identity.scopes)
 
 
 class Known:

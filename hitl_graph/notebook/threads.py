@@ -14,7 +14,7 @@ from hitl_graph.model import Decision, Request
 from hitl_graph.notebook import parts, telling
 from hitl_graph.notebook.beside import Beside
 from hitl_graph.notebook.cards import CardWidget
-from hitl_graph.notebook.session import Desk, Stand
+from hitl_graph.notebook.session import CHANNEL, Desk, Stand
 from hitl_graph.notebook.telling import Line
 from hitl_graph.steps import Steps, arun, run
 
@@ -62,6 +62,7 @@ class ThreadWidget:
         self.box = widgets.VBox([self._past, self._open, self._note, self._refresh], layout={"width": "100%"})
         self._stand = stand
         self._show(stand, first=True)
+        self._beside.start(self._seen())
 
     def _show(self, stand: Stand, *, first: bool = False) -> None:
         lines = telling.happened(stand.happened)
@@ -79,6 +80,14 @@ class ThreadWidget:
         self._refresh.layout.display = "none" if stand.status == "finished" else ""
         if not first:
             self._beside.later(_SAFE, partial(_ready, cards))
+
+    async def _seen(self) -> None:
+        """Note in the log who is shown these cards."""
+        try:
+            for card in self._cards:
+                await self._desk.inbox.aseen(card.request, reviewer=self._desk.reviewer, channel=CHANNEL)
+        except Exception as exc:
+            self._failed(exc)
 
     def _noted(self, stand: Stand) -> list[Line]:
         lines = [Line("dim", stand.note)] if stand.note else []
@@ -105,18 +114,19 @@ class ThreadWidget:
     async def _recording(self, card: CardWidget, decision: Decision) -> None:
         try:
             request: Request = await self._do(self._desk.record(card.request, decision))
+        except AlreadyVotedError as exc:
+            self._refused(card, exc)
+        except AlreadyDecidedError as exc:  # the card goes, and what was decided comes
+            card.say("")
+            self._add([Line("text", str(exc))])
+        except InvalidDecisionError as exc:
+            self._refused(card, exc)
+            return
         except RequestError as exc:
-            card.say(str(exc), alarm=True)
-            if isinstance(exc, AlreadyDecidedError) and not isinstance(exc, AlreadyVotedError):
-                self._add([Line("text", str(exc))])  # the card goes, and what was decided comes
-            else:
-                card.busy(False)
-            if isinstance(exc, InvalidDecisionError):
-                return
+            self._refused(card, exc)
         except Exception as exc:
             self._failed(exc)
-            card.busy(False)
-            card.say(_told(exc), alarm=True)
+            self._refused(card, exc)
             return
         else:
             card.say("It is your vote, and others have to agree." if request.state == "pending" else "Recorded.")
@@ -134,6 +144,7 @@ class ThreadWidget:
                 self._again = False
                 stand = await self._do(self._desk.go_on(self._stand))
                 self._show(stand)
+                await self._seen()
                 if not self._again:
                     break
         except Exception as exc:
@@ -144,6 +155,10 @@ class ThreadWidget:
             self._goes_on = self._refresh.disabled = False
             if self._on_change is not None:
                 await self._on_change()
+
+    def _refused(self, card: CardWidget, exc: Exception) -> None:
+        card.busy(False)
+        card.say(str(exc) if isinstance(exc, RequestError) else _told(exc), alarm=True)
 
     def _failed(self, exc: Exception) -> None:
         log.warning("thread %s: %s", self._desk.thread_id, exc, exc_info=exc)

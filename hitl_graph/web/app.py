@@ -77,7 +77,7 @@ def create_app(
         )
     routes: list[BaseRoute] = [Mount("/static", StaticFiles(directory=HERE / "static"), name="static")]
     routes += [route for one in authenticators if isinstance(one, login.Elsewhere) for route in one.routes]
-    routes += login.routes + account.routes + api.routes + listing.routes + bulk.routes + deciding.routes
+    routes += [*login.routes, *account.routes, *api.routes, *listing.routes, *bulk.routes, *deciding.routes]
     app = Starlette(
         routes=routes,
         middleware=(security or Security()).stack(authenticators),

@@ -38,15 +38,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[str, Path]]
         "IPYTHONDIR": "ipython",
     }
     where = {name: str(home / part) for name, part in folders.items()}
+    where |= {"PYTHONPATH": str(Path(__file__).parents[2]), "HITL_REVIEWER": "alice"}
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={folder}",
         f"--port={port}", "--ServerApp.port_retries=0", "--ServerApp.terminals_enabled=False", "--log-level=ERROR",
         "--IdentityProvider.token=", "--LabApp.news_url=",
     ]  # fmt: skip
     with (home / "log").open("w") as log:
-        server = subprocess.Popen(
-            command, env={**os.environ, **where, "HITL_REVIEWER": "alice"}, stdout=log, stderr=log
-        )
+        server = subprocess.Popen(command, env={**os.environ, **where}, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         _await(f"{address}/api", server)

@@ -17,10 +17,11 @@ __all__ = ["browser", "shots"]
 
 
 @contextlib.contextmanager
-def serving(app: Any) -> Generator[str]:
+def serving(app: Any, **options: Any) -> Generator[str]:
     """The address at which an ASGI application is served by a real server, in a thread of this process."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1))
+    settings = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, **options)
+    server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
