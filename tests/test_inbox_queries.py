@@ -17,6 +17,7 @@ from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger, requests, words
 from hitl_graph.model import Action, Request, approve, reject, request_id
 from hitl_graph.reviewers import Reviewer, StaticDirectory, selects
+from hitl_graph.storage import Transaction
 from hitl_graph.terms import Stage, Terms
 from hitl_graph.testing import FakeClock
 from tests.databases import open_ledger
@@ -171,6 +172,14 @@ def left_in_the_index(desk: Desk) -> int:
     return int(desk.ledger.read(lambda tx: tx.execute("SELECT count(*) FROM hitl_words").fetchone()[0]))
 
 
+def test_words_that_most_requests_have_are_found_in_the_same_order(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [desk.ask("mail" if n % 3 else "pay", args={"to": "ann"}) for n in range(12)]
+    rare = desk.inbox.pending(search="ann ma", newest_first=True)
+    monkeypatch.setattr(words, "_COMMON", 2)
+    assert desk.inbox.pending(search="ann ma", newest_first=True) == rare
+    assert [r.id for r in rare] == [r.id for n, r in enumerate(asked) if n % 3][::-1]
+
+
 def test_redaction_takes_the_words_out_of_the_index_and_a_vacuum_out_of_the_file(desk: Desk, engine: str) -> None:
     for _ in range(3):
         desk.ask(thread="kept", args={"note": "ordinary"})
@@ -306,3 +315,39 @@ def fits(desk: Desk, request: Request, wanted: dict[str, Any]) -> bool:
         and (not person or not asked or any(selects(selector, person) for selector in asked))
         and (not claimants or who in (None, *claimants))
     )
+
+
+UNDONE = [
+    "DROP INDEX hitl_requests_open", "DROP INDEX hitl_requests_sorts", "DROP INDEX hitl_requests_handled",
+    "DROP INDEX hitl_audit_requests", "DROP INDEX hitl_audit_seen", "DROP TABLE hitl_words",
+    "DROP TABLE hitl_words_due", "ALTER TABLE hitl_requests DROP COLUMN risk",
+]  # fmt: skip
+BEFORE = {
+    "sqlite": ["CREATE INDEX requests_open ON hitl_requests (created_ms, id)", "PRAGMA user_version = 5"],
+    "postgres": ["CREATE INDEX hitl_requests_open ON hitl_requests (created_ms, id)",
+                 "DELETE FROM hitl_migrations WHERE version = 4"],
+}  # fmt: skip
+
+
+def test_what_was_asked_before_there_was_a_search_is_found(desk: Desk, engine: str) -> None:
+    old, decided = desk.ask(args={"to": "anna"}), desk.ask(args={"to": "anna"})
+    unparked = desk.ask(args={"to": "anna"}, parked=0)
+    desk.inbox.decide(decided.id, approve(), reviewer="alice")
+
+    def undo(tx: Transaction) -> None:
+        for statement in (*UNDONE, *BEFORE[engine]):
+            tx.execute(statement)
+
+    desk.ledger.database.write(undo)
+    desk.ledger.close()
+    now = Desk(desk.path)
+    with now.ledger:
+        now.clock.advance(timedelta(hours=1))
+        new = now.ask("mail", "u", args={"to": "annabel"}, risk="high")
+        assert [request.id for request in now.inbox.pending(search="anna")] == [old.id, new.id]
+        now.ledger.write(requests.park, now.ledger.now_ms(), "t", unparked.id, "k", 1)
+        now.ledger.write(requests.reopen, now.ledger.now_ms(), now.inbox.get(decided.id), "again")
+        assert {r.id for r in now.inbox.pending(search="anna")} == {old.id, new.id, decided.id, unparked.id}
+        assert now.inbox.count(search="anna") == 4
+        assert now.inbox.pending(risk="high") == now.inbox.pending(tool="mail") == [now.inbox.get(new.id)]
+        assert now.ledger.verify_audit().ok

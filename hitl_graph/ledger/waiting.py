@@ -19,6 +19,10 @@ from hitl_graph.voting import in_hand, right
 __all__ = ["Facets", "Filters", "Mine", "count", "facets", "page"]
 
 _OPEN = "state = 'pending' AND parked = 1"
+_HANDLED = "handling IS NOT NULL"
+_HANDLED_ROWS = "hitl_requests INDEXED BY hitl_requests_handled"  # SQLite believes one index as good as the other
+_RARE = "id IN (SELECT request FROM hitl_words WHERE words @@ CAST(? AS tsquery) OFFSET 0)"
+_COMMON = "(SELECT words @@ CAST(? AS tsquery) FROM hitl_words WHERE request = id)"  # asked of one row after the other
 _AT_ONCE = 1000  # rows that are read before it is seen whether they are enough
 
 
@@ -160,6 +164,7 @@ class _Query:
     parameters: list[Any]
     order: str
     source: str = "hitl_requests"
+    is_sqlite: bool = False
     either: list[list[tuple[str, list[Any]]]] = field(default_factory=list)
 
     def sql(self, limit: int, columns: str = "created_ms, id") -> tuple[str, list[Any]]:
@@ -170,7 +175,8 @@ class _Query:
         order = f" ORDER BY {self.order}"
         for choice in product(*self.either):
             where = " AND ".join([*self.where, *(condition for condition, _ in choice)])
-            queries.append(f"SELECT {columns} FROM {self.source} WHERE {where}{order} LIMIT ?")
+            along = _HANDLED_ROWS if self.is_sqlite and _HANDLED in where else self.source
+            queries.append(f"SELECT {columns} FROM {along} WHERE {where}{order} LIMIT ?")
             parameters += [*self.parameters, *(value for _, values in choice for value in values), limit]
         if len(queries) == 1:
             return queries[0], parameters
@@ -190,7 +196,7 @@ def _query(
     tx: Transaction, wanted: Filters, mine: Mine | None, *, newest_first: bool, after: Sequence[Any] | None
 ) -> _Query:
     way, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
-    query = _Query([_OPEN], [], f"created_ms {way}, id {way}")
+    query = _Query([_OPEN], [], f"created_ms {way}, id {way}", is_sqlite=tx.dialect == "sqlite")
     walk = "+" if tx.dialect == "sqlite" else ""  # along the list: not by another index, to sort what it gives
     for name, column in (("kind", f"{walk}kind"), ("thread_id",) * 2, ("tool", f"{walk}tool"), ("risk", f"{walk}risk")):
         if (value := wanted.get(name)) is not None:
@@ -203,11 +209,11 @@ def _query(
     if mine is not None:
         people = (mine.who, *mine.away)
         named = requests.asked_of(tx, lambda selector: any(selects(selector, human) for human in people))
-        given = ("handling IS NOT NULL AND handling LIKE '%\"to\":%'", list[Any]())
+        given = (f"{_HANDLED} AND handling LIKE '%\"to\":%'", list[Any]())
         query.either.append([(f"({walk}reviewers IS NULL OR {walk}reviewers IN ({_marks(named)}))", [*named]), given])
     if assignee := wanted.get("assignee"):
         named = requests.asked_of(tx, lambda selector: _is_named(assignee, selector))
-        query.either.append([(f"{walk}reviewers IN ({_marks(named)})", [*named]), ("handling IS NOT NULL", [])])
+        query.either.append([(f"{walk}reviewers IN ({_marks(named)})", [*named]), (_HANDLED, [])])
     search = wanted.get("search") or ""
     if (looked_for := words.of(search)) and tx.dialect == "sqlite":
         _lead(tx, query, wanted, looked_for, beyond, way, after)
@@ -216,8 +222,9 @@ def _query(
         query.where.append(f"(created_ms, id) {beyond} (?, ?)")
         query.parameters += after
     if looked_for:
-        query.where.append("id IN (SELECT request FROM hitl_words WHERE words @@ CAST(? AS tsquery))")
-        query.parameters.append(words.query(tx, looked_for))
+        asked = words.query(tx, looked_for)
+        query.where.append(_COMMON if words.are_common(tx, asked) else _RARE)
+        query.parameters.append(asked)
     elif search.strip():
         query.where.append("1 = 0")
     return query

@@ -9,7 +9,7 @@ CREATE INDEX hitl_requests_open ON hitl_requests (created_ms, id, kind, tool, ri
     WHERE state = 'pending' AND parked = 1;
 CREATE INDEX hitl_requests_sorts ON hitl_requests (kind, risk, tool, state, parked)
     WHERE state = 'pending' AND parked = 1;
-CREATE INDEX hitl_requests_handled ON hitl_requests (created_ms, id)
+CREATE INDEX hitl_requests_handled ON hitl_requests (created_ms, id, kind, tool, risk, reviewers, state, parked)
     WHERE state = 'pending' AND parked = 1 AND handling IS NOT NULL;
 
 -- What became of requests, and who looked at them, in a log that has much else.
@@ -19,7 +19,9 @@ CREATE INDEX hitl_audit_seen ON hitl_audit (subject, seq) WHERE event = 'request
 
 -- The words of what waits (see ledger/words.py, which splits texts; nothing but blanks is left to the tokenizer).
 -- The rowid is the place in the list: when it was asked, and the beginning of its id.
-CREATE VIRTUAL TABLE hitl_words USING fts5(request UNINDEXED, words, tokenize = 'ascii', detail = none, prefix = '1 2 3');
+CREATE VIRTUAL TABLE hitl_words USING fts5(
+    request UNINDEXED, words, tokenize = 'ascii', detail = none, prefix = '1 2 3 4 5 6 7 8 9 10'
+);
 
 -- What was asked before there were words: whoever searches first puts them in.
 CREATE TABLE hitl_words_due (request TEXT PRIMARY KEY) WITHOUT ROWID;
