@@ -20,7 +20,7 @@ from mcp.types import INVALID_REQUEST, CallToolResult, ErrorData
 
 from hitl_graph.ledger import requests
 from hitl_graph.mcp import create_server
-from hitl_graph.model import Action, Request, approve, canonical, reject
+from hitl_graph.model import Action, Request, approve, canonical, reject, request_id
 from hitl_graph.nodes import ApprovalNode, OutputReviewNode
 from hitl_graph.policy import Policy, Rule
 from tests import cli_agent
@@ -33,7 +33,7 @@ TWO = cli_agent._agent(
         policy=Policy([Rule("pay", "ask", reviewers=["role:finance"], quorum=2, reason="two of finance")]),
     )
 )
-PAY = {"iban": "DE1", "eur": 5}
+PAY: dict[str, Any] = {"iban": "DE1", "eur": 5}
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def effects() -> list[str]:
 async def test_over_stdio_what_the_human_says_is_what_happens(office: Office, engine: str) -> None:
     kept, mail, second = (office.pause(f"mail-{n}", "send_email", MAIL) for n in range(3))
     pay, other = office.pause("pay", "pay", PAY), office.pause("other", "pay", PAY)
-    db = office.path if engine == "sqlite" else office.ledger.database.url  # type: ignore[attr-defined]
+    db = office.path if engine == "sqlite" else office.ledger.database.url
     human = Human()
     async with over_stdio("--db", db, "--as", "alice", human=human) as session:
         listed = await session.call_tool("list_pending", {})
@@ -130,7 +130,9 @@ async def test_a_list_is_short_by_the_page_and_for_oneself(office: Office, url: 
         assert await listed(tool="send_email") == ([], None)
         assert await listed(search="two") == ([two.id], None)
         said = text(await session.call_tool("list_pending", {"limit": 3}))
-        assert f'{asked[0].id}  approval, 0s ago, for anybody: pay(iban="DE1", eur=0)' in said
+        assert re.search(
+            rf'^{asked[0].id}  approval, \d+s ago, for anybody: pay\(iban="DE1", eur=0\)$', said, re.MULTILINE
+        )
         wrong = await session.call_tool("list_pending", {"after": "ffffffff"})
         assert wrong.isError
         assert "the cursor names no request" in text(wrong)
@@ -145,6 +147,7 @@ async def test_what_an_agent_wrote_is_marked_and_hides_nothing(office: Office, u
     async with over_http(url, "alice's", human) as session:
         shown = await session.call_tool("show", {"request_id": request.id[:8]})
         said = text(shown)
+        assert [(one.reviewer, one.channel) for one in office.inbox.viewers(request.id)] == [("alice", "mcp")]
         await decide(session, request, answer="reject", text="no\u202e", why="see ![y](http://evil.example)")
     [mark] = re.findall(r"^<(untrusted-[0-9a-f]{8})>$", said, re.MULTILINE)
     before, inside, after = re.split(rf"^</?{mark}>$", said, flags=re.MULTILINE)
@@ -159,7 +162,9 @@ async def test_what_an_agent_wrote_is_marked_and_hides_nothing(office: Office, u
     for hidden in "\u202e\x1b\u200b":
         assert hidden not in said + str(told) + asked.message
     outside = [line for line in asked.message.split("\n") if not line.startswith("    | ")]
-    assert not any("evil" in line or "Ignore" in line for line in outside)  # behind the bar nothing is drawn as Markdown
+    assert not any(
+        "evil" in line or "Ignore" in line for line in outside
+    )  # behind the bar nothing is drawn as Markdown
 
 
 async def test_the_human_sees_all_of_it_and_the_proposal_beside_it(office: Office, url: str) -> None:
@@ -168,7 +173,13 @@ async def test_the_human_sees_all_of_it_and_the_proposal_beside_it(office: Offic
         proposed = {"answer": "edit", "arguments": {"eur": 4}, "why": "you said four"}
         assert outcome(await decide(session, request, **proposed)) == ("declined", False)
     first, second = human.asked
-    for line in ("as alice", '|   iban: "DE1"   (may not be edited)', "| eur was: 5", "| eur would be: 4", "you said four"):
+    for line in (
+        "as alice",
+        '|   iban: "DE1"   (may not be edited)',
+        "| eur was: 5",
+        "| eur would be: 4",
+        "you said four",
+    ):
         assert line in first.message
     answer = first.requestedSchema["properties"]["answer"]
     assert answer["enum"] == ["wait", "reject", "respond", "edit", "approve"]
@@ -238,7 +249,8 @@ async def test_a_client_that_cannot_ask_gets_the_way_to_where_one_can(office: Of
         async with over_http(url, "alice's") as session:
             result = await decide(session, request, answer="approve")
             assert text(result).endswith(f" https://inbox.example/requests/{request.id}")
-            assert result.structuredContent and result.structuredContent["command"] is None
+            assert result.structuredContent
+            assert result.structuredContent["command"] is None
         async with over_http(url, "alice's", Human(refuses)) as session:
             result = await decide(session, request)
             assert outcome(result) == ("elsewhere", False)
@@ -350,6 +362,20 @@ async def test_where_much_depends_on_it_a_click_is_not_enough(office: Office, ur
     assert effects() == ["begin 5.0", "paid 5.0"]
 
 
+async def test_where_a_wrong_answer_does_much_harm_a_click_is_not_enough(office: Office, url: str) -> None:
+    risky = Request(
+        id=request_id("t", "1"), kind="approval", thread_id="t", interrupt_id="1", action=Action(name="pay", args=PAY),
+        risk="high",
+    )  # fmt: skip
+    known: dict[str, Any] = {"checkpoint_id": None, "task_id": None, "parked": 1}
+    office.ledger.write(requests.open_request, office.ledger.now_ms(), risky, **known)
+    async with over_http(url, "alice's", human := Human()) as session:
+        human.will(accept(answer="edit", code="12345"))
+        assert outcome(await decide(session, risky)) == ("refused", False)
+        human.will(accept(answer="reject"))  # to say no takes nothing
+        assert outcome(await decide(session, risky)) == ("decided", True)
+
+
 async def test_who_may_not_decide_is_not_asked(office: Office, url: str) -> None:
     request = office.pause("t", "pay", PAY, TWO)
     human = Human()
@@ -387,7 +413,9 @@ async def test_an_answer_to_what_changed_meanwhile_does_not_count(office: Office
         result = await decide(session, decided)
         assert outcome(result) == ("refused", False)
         assert "already decided: approve by bob" in text(result)
-        human.will(but_first(office.inbox.decide, voted.id, approve(), reviewer=Person("bob", roles=["finance"]).reviewer))
+        human.will(
+            but_first(office.inbox.decide, voted.id, approve(), reviewer=Person("bob", roles=["finance"]).reviewer)
+        )
         result = await decide(session, voted)
         assert outcome(result) == ("refused", False)
         assert "somebody acted on it while the form was open" in text(result)

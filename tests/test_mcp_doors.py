@@ -66,7 +66,11 @@ def decide(request_id: str) -> dict[str, Any]:
 def test_a_process_speaks_only_the_protocol_and_ends_with_a_form_open(office: Office, ends: str) -> None:
     request = office.pause("t", "pay", PAY)
     with subprocess.Popen(
-        [*HITL, "mcp", "--as", "alice"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*HITL, "mcp", "--as", "alice"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdin
         assert process.stdout
@@ -77,12 +81,20 @@ def test_a_process_speaks_only_the_protocol_and_ends_with_a_form_open(office: Of
         hello, asked = (json.loads(process.stdout.readline()) for _ in range(2))
         assert hello["result"]["serverInfo"]["name"] == "hitl-graph inbox"
         assert asked["method"] == "elicitation/create"
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
+        accepted = {"action": "accept", "content": {"answer": "approve"}}
+        for message in (cancelled, {"jsonrpc": "2.0", "id": asked["id"], "result": accepted}, decide(request.id)):
+            process.stdin.write(json.dumps(message) + "\n")  # an answer after the call was cancelled does not count
+            process.stdin.flush()
+        while json.loads(process.stdout.readline()).get("method") != "elicitation/create":
+            pass
         if ends == "a signal":
             process.send_signal(signal.SIGTERM)
         else:
             process.stdin.close()
         assert process.wait(timeout=20) == 0
-        assert (process.stdout.read(), process.stderr.read()) == ("", "")
+        assert process.stdout.read() == ""
+        assert "Traceback" not in process.stderr.read()
     assert office.untouched(request)
 
 
@@ -135,7 +147,12 @@ async def test_the_command_serves_who_has_a_token_of_the_database(office: Office
 
 async def test_without_a_good_token_nobody_comes_in(office: Office, url: str) -> None:
     async with httpx.AsyncClient(headers=JSON) as client:
-        for header in ({}, {"authorization": "Bearer alice's bob's"}, {"authorization": "Bearer eve"}, {"authorization": "Basic YTpi"}):
+        for header in (
+            {},
+            {"authorization": "Bearer alice's bob's"},
+            {"authorization": "Bearer eve"},
+            {"authorization": "Basic YTpi"},
+        ):
             for answer in (await client.post(url, json=HELLO, headers=header), await client.get(url, headers=header)):
                 assert answer.status_code == 401
                 assert "hitl-graph" not in answer.text

@@ -3,7 +3,7 @@
 import os
 import shlex
 from datetime import timedelta
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -56,7 +56,7 @@ def serve_mcp(
         raise Failure(USAGE, "--as is for one's own client; with --http each call carries a token that says who it is")
     shared: dict[str, Any] = {
         "url": inbox_url or None,
-        "mode": cast(Literal["form", "url"], mode),
+        "mode": mode,
         "command": f"hitl show {{id}}{_where(db)}",
         "patience": timedelta(minutes=patience),
     }

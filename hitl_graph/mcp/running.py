@@ -58,6 +58,10 @@ def run_http(server: FastMCP, listening: socket.socket) -> None:
         server.streamable_http_app(), log_level="warning", access_log=False, server_header=False, lifespan="on",
         timeout_graceful_shutdown=2,
     )  # fmt: skip
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has stopped
+    signal.signal(signal.SIGTERM, _heard)  # uvicorn raises it again once it has stopped
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _heard(number: int, frame: object) -> None:
+    del number, frame
