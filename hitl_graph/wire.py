@@ -338,7 +338,7 @@ def _edited(args: dict[str, Any], request: Request) -> dict[str, Any]:
         raise InvalidDecisionError(request.id, "there is no action to edit")
     if request.answer_schema is not None:
         try:
-            args = check(request.answer_schema, args)
+            args = _untouched(check(request.answer_schema, args), args, request.action.args)
         except SchemaMismatch as exc:
             raise InvalidDecisionError(
                 request.id, f"the edit does not fit the arguments of {request.action.name}: {exc}"
@@ -362,12 +362,26 @@ def _redrafted(decision: Decision, request: Request) -> JsonValue:
         raise InvalidDecisionError(request.id, f"the draft is a {name}, and so must the edited one be")
     if request.answer_schema is not None:
         try:
-            new = cast(JsonValue, check(request.answer_schema, new))
+            fitted = cast(JsonValue, check(request.answer_schema, new))
+            new = _untouched(fitted, new, shown) if isinstance(fitted, dict) else fitted
         except SchemaMismatch as exc:
             raise InvalidDecisionError(request.id, f"the edit does not fit the draft's schema: {exc}") from exc
     parts = [value if isinstance(value, dict) else {"draft": value} for value in (shown, new)]
     _check_editable(request, *parts)
     return new
+
+
+def _untouched(fitted: dict[str, Any], given: Any, shown: Any) -> dict[str, Any]:
+    """What nobody changed as it was shown: for a schema 5 is the number 5.0, which would be another value."""
+    same = {name for name in fitted if name in shown and name in given and _is_one(given[name], shown[name])}
+    return {name: shown[name] if name in same else value for name, value in fitted.items()}
+
+
+def _is_one(given: Any, shown: Any) -> bool:
+    try:
+        return canonical(given) == canonical(shown)
+    except TypeError:
+        return False
 
 
 def _check_editable(request: Request, before: Mapping[str, JsonValue], args: Mapping[str, JsonValue]) -> None:

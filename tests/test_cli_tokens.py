@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("typer")
 
 from hitl_graph.ledger import Ledger, credentials
+from hitl_graph.reviewers import Reviewer
 from tests.test_cli import Cli, hitl
 
 __all__ = ["hitl"]
@@ -36,7 +37,7 @@ def test_a_token_is_shown_once_listed_and_revoked(cli: Cli) -> None:
     assert "directory does not know ci" in made.err
     found = _live("token", made.out.strip())
     assert found is not None
-    assert (found.identity.name, found.identity.scopes, found.identity.roles) == ("ci", {"read", "decide"}, None)
+    assert found.identity == credentials.Identity("ci", via="command line")
     assert found.expires_at is not None
     assert (found.expires_at - found.created_at).days == 90
     listed = cli("token")
@@ -57,13 +58,22 @@ def test_a_link_leads_to_a_running_inbox(cli: Cli) -> None:
     secret = made.out.strip().removeprefix("https://inbox.example/hitl/login/")
     found = _live("link", secret)
     assert found is not None
-    assert (found.identity.name, found.identity.roles, found.identity.scopes) == ("alice", None, {"read", "decide"})
+    assert found.identity == credentials.Identity("alice", via="command line")
     assert "once, within 15 minutes" in made.err
     given = cli("login-link", "--as", "bob", "--role", "finance", "--role", "audit", "--url", "http://localhost:8400")
     fixed = _live("link", given.out.strip().rpartition("/")[2])
     assert fixed is not None
-    assert fixed.identity.roles == {"finance", "audit"}
-    assert fixed.identity.groups == frozenset()
+    assert fixed.identity.reviewer(None) == Reviewer("bob", ["finance", "audit"])
+
+
+def test_all_that_lets_somebody_in_ends_at_once(cli: Cli) -> None:
+    made = [cli("token", "create", "--as", name).out.strip() for name in ("Eve", "eve", "alice")]
+    link = cli("login-link", "--as", "eve", "--url", "http://localhost").out.strip().rpartition("/")[2]
+    ended = cli("token", "revoke", "--of", "eve", "-m", "has left")
+    assert sorted(line.split()[3] for line in ended.out.splitlines()) == ["link", "token", "token"]
+    assert [_live("token", token) is not None for token in made] == [False, False, True]
+    assert _live("link", link) is None
+    assert cli("token", "revoke", "--of", "eve").err == "Nothing lets eve in.\n"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +85,7 @@ def test_a_link_leads_to_a_running_inbox(cli: Cli) -> None:
         (["token", "create", "--as", "anonymous"], 4, "is nobody who can be let in"),
         (["token", "create", "--as", " "], 2, "is empty"),
         (["token", "revoke", "abc"], 4, "there is no such token or session"),
+        (["token", "revoke"], 2, "give the id of a token or session, or --of NAME"),
         (["token", "revoke", "%"], 4, "hex digits"),
         (["login-link", "--as", "alice", "--url", "inbox.example"], 2, "--url takes the whole address"),
         (["login-link", "--as", "alice"], 2, "--url"),

@@ -23,6 +23,7 @@ from hitl_graph.policy.positions import Path as Place
 from hitl_graph.policy.positions import lines_of
 
 HERE = Path(__file__).parents[1]
+RISKS = [None, "low", "medium", "high"]
 STRENGTH = {"allow": 0, "ask": 1, "deny": 2}
 
 
@@ -57,6 +58,7 @@ deadline = "1d 4h 30m"
 on_deadline = "approve"
 facts = ["balance"]
 grants = false
+risk = "high"
 
 [[rules]]
 tool = "refund"
@@ -78,7 +80,7 @@ SAME: list[Rule] = [
         distinct_roles=True, exclude=["requester", "author"], veto=["role:security"], rejects=2,
         delegates=["group:desk"],
         deadline=timedelta(hours=28, minutes=30), on_deadline="approve", facts={"balance": balance}, grants=False,
-        source="policy.toml:6",
+        risk="high", source="policy.toml:6",
     ),
     Rule(
         "refund", "ask", is_new, stages=[Stage(reviewers=("role:manager",)), Stage(reviewers=("role:finance",),
@@ -87,7 +89,7 @@ SAME: list[Rule] = [
             timedelta(hours=4), "escalate", (timedelta(hours=1), timedelta(minutes=90)),
             (Escalate(timedelta(hours=2), ("role:deputy",)),), ("role:lead",),
         ),
-        source="policy.toml:25",
+        source="policy.toml:26",
     ),
 ]  # fmt: skip
 GIVEN: dict[str, Any] = {"facts": {"balance": balance}, "predicates": {"is_new": is_new}}
@@ -407,8 +409,8 @@ RULES = st.lists(
             [
                 {},
                 {"reviewers": ["role:a"]},
-                {"reviewers": ["role:b"], "quorum": 2, "grants": False},
-                {"allowed": ["approve"]},
+                {"reviewers": ["role:b"], "quorum": 2, "grants": False, "risk": "high"},
+                {"allowed": ["approve"], "risk": "medium"},
                 {"editable": ["x"], "veto": ["role:c"], "exclude": ["author"]},
                 {"deadline": timedelta(hours=1), "on_deadline": "approve"},
                 {"deadline": timedelta(hours=2), "reviewers": ["role:b"]},
@@ -432,6 +434,7 @@ def test_a_layer_below_never_loosens_one_above(managed: list[Rule], project: lis
     if both.outcome == alone.outcome == "ask":
         assert set(both.allowed) <= {*alone.allowed, "reject"}
         assert not both.grants or alone.grants
+        assert RISKS.index(both.risk) >= RISKS.index(alone.risk)
         assert set(alone.exclude) <= set(both.exclude)
         terms = both.terms
         for stage in alone.terms.stages if alone.terms else ():

@@ -255,3 +255,16 @@ def test_what_was_shown_has_to_be_what_is_accepted() -> None:
     for other in ({"eur": 2, "to": "bob"}, {"eur": 1}, {"eur": 1, "to": "bob", "cc": "eve"}, {}, None, "x"):
         with pytest.raises(StaleRequestError):
             parse([{"type": "accept", "args": {"action": "pay", "args": other}}], REQUEST)
+
+
+def test_what_an_edit_does_not_touch_stays_what_was_shown() -> None:
+    """The schema's `number` makes 5.0 of 5, which is another value: a locked 5 would count as changed."""
+    schema: dict[str, Any] = {"properties": {"eur": {"type": "number"}, "to": {"type": "string"}}, "type": "object"}
+    asked = Request(
+        id="1", kind="approval", thread_id="t", interrupt_id="i", action=Action(name="pay", args={"eur": 5, "to": "a"}),
+        editable=("to",), answer_schema=schema,
+    )  # fmt: skip
+    decision = validate(edit({"eur": 5, "to": "b"}), asked)
+    assert canonical(decision.args) == '{"eur":5,"to":"b"}'
+    with pytest.raises(InvalidDecisionError, match="eur may not be edited"):
+        validate(edit({"eur": 6, "to": "b"}), asked)

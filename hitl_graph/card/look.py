@@ -20,7 +20,7 @@ from hitl_graph.card.contents import (
     question_of,
 )
 from hitl_graph.card.people import Mine, People, Said, mine_of, people_of
-from hitl_graph.card.words import done, happened, heading, what
+from hitl_graph.card.words import did, done, happened, heading, what
 from hitl_graph.model import Request, canonical, digest
 from hitl_graph.reviewers import Reviewer
 from hitl_graph.visible import visible
@@ -70,10 +70,12 @@ class Outcome:
 
     Attributes:
         done: In words: `approved`, `edited`, `rejected`, `answered`, `sent back`.
+        did: The same after a name: `approved it`, `sent it back`.
         label: What the word meant for this request, where it was not obvious.
     """
 
     done: str
+    did: str
     label: str
     said: Said
 
@@ -162,7 +164,7 @@ def card(
             message=decision.message or "", value=decision.value, args=decision.args, draft=decision.draft,
             comments=decision.comments, lasting=decision.grant is not None,
         )  # fmt: skip
-        outcome = Outcome(done(request, decision), means, said)
+        outcome = Outcome(done(request, decision), did(request, decision), means, said)
     return Card(
         id=request.id,
         kind=request.kind,
@@ -206,7 +208,7 @@ def _origin(request: Request) -> tuple[tuple[str, str], ...]:
 def news(card: Card) -> str:
     """What somebody did last, in a sentence: for those who looked at it before."""
     if (outcome := card.outcome) is not None:
-        return f"{visible(outcome.said.by)} {outcome.done} it"
+        return f"{visible(outcome.said.by)} {outcome.did}"
     if card.state != "pending":
         return f"it is {card.state}" + (f" ({visible(card.note)})" if card.note else "")
     if said := card.people.said:

@@ -127,7 +127,7 @@ def people_of(request: Request, standing: Standing, now: datetime) -> People:
         named,
         asked(standing.reviewers),
         standing.missing,
-        votes(request, standing),
+        votes(request, standing) if named or len(standing.votes) > 1 else "",
         _rules(request, standing, terms) if terms is not None and named else (),
         tuple(
             Said(

@@ -17,6 +17,7 @@ __all__ = [
     "arguments",
     "asked",
     "call",
+    "did",
     "done",
     "happened",
     "heading",
@@ -184,6 +185,11 @@ def meaning(request: Request, word: Word) -> str:
 def done(request: Request, decision: Decision) -> str:
     """An answer as something that was done: `approved`, `sent back`."""
     return "sent back" if request.kind == "review" and decision.type == "respond" else DONE[decision.type]
+
+
+def did(request: Request, decision: Decision) -> str:
+    """The same after a name: `approved it`, `sent it back`."""
+    return "sent it back" if (word := done(request, decision)) == "sent back" else f"{word} it"
 
 
 # --- people and time -------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def card(
     lines += _fresh(out, request)
     about = [
         ("why", views.visible(request.reason) or "-"),
+        *([("risk", request.risk)] if request.risk else []),
         ("request", request.id),
         ("thread", views.visible(request.thread_id)),
         *_origin(request),

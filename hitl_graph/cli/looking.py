@@ -26,7 +26,8 @@ from hitl_graph.cli.app import (
 from hitl_graph.cli.cards import card, facts
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
-from hitl_graph.model import Kind, Request
+from hitl_graph.ledger.waiting import Filters
+from hitl_graph.model import Kind, Request, Risk
 
 __all__: list[str] = []
 
@@ -37,6 +38,9 @@ def inbox(
     db: Db = "agent.db",
     thread: Annotated[str | None, typer.Option(help="Only of this thread.")] = None,
     kind: Annotated[str | None, typer.Option(help="approval, review, escalation or question.")] = None,
+    tool: Annotated[str | None, typer.Option(metavar="NAME", help="Only calls of this tool.")] = None,
+    risk: Annotated[str | None, typer.Option(help="low, medium or high, as a rule says.")] = None,
+    search: Annotated[str | None, typer.Option(metavar="WORDS", help="Only with all of these words in it.")] = None,
     mine: Annotated[bool, typer.Option("--mine", help="Only what you may decide now; see hitl whoami.")] = False,
     reviewer: As = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 50,
@@ -51,6 +55,9 @@ def inbox(
     """
     if kind is not None and kind not in (kinds := get_args(Kind)):
         raise Failure(USAGE, f"--kind is one of {', '.join(kinds)}, not {kind!r}")
+    if risk is not None and risk not in (risks := get_args(Risk)):
+        raise Failure(USAGE, f"--risk is one of {', '.join(risks)}, not {risk!r}")
+    wanted: Filters = {"kind": kind, "thread_id": thread, "tool": tool, "risk": risk, "search": search}
     out, who = views.console(), reviewer_name(reviewer) if mine else None
     if watch and not as_json and not out.is_terminal:
         raise Failure(USAGE, "--watch draws on a terminal; for a program use --watch --json")
@@ -58,7 +65,7 @@ def inbox(
         cursor = queries.find(ledger, after).id if after else None
 
         def look(rows: int) -> list[Request]:
-            return Inbox(ledger).pending(kind=kind, thread_id=thread, reviewer=who, limit=rows, after=cursor)
+            return Inbox(ledger).pending(reviewer=who, limit=rows, after=cursor, **wanted)
 
         if watch:
             try:
@@ -75,7 +82,7 @@ def inbox(
         elif who is not None:
             note(f"Nothing waits for {views.visible(who)}.")
         else:
-            note("Nothing waits." if not (thread or kind or after) else "Nothing waits that fits these options.")
+            note("Nothing waits." if not (any(wanted.values()) or after) else "Nothing waits that fits these options.")
         if len(waiting) > limit and not as_json:
             last = queries.short_ids(ledger, [waiting[limit - 1].id])[waiting[limit - 1].id]
             note(f"There are more: hitl inbox --after {last}{answers_at(ctx, db)}")
@@ -90,17 +97,24 @@ def _listing(ledger: Ledger, out: Console, waiting: list[Request]) -> Text:
             views.age(r.created_at, now),
             views.visible(r.thread_id),
             r.kind,
+            r.risk or "-",
             views.what(r),
             views.visible(r.reason) or "-",
             *(cell or "-" for cell in standings.columns(r, known[r.id], now)),
         )
         for r in waiting
     ]
-    headers = ["ID", "AGE", "THREAD", "KIND", "WANTS", "WHY", "WHO", "VOTES", "NEXT"]
-    plain = {"WHO": "anybody", "VOTES": "-", "NEXT": "-"}
+    headers = ["ID", "AGE", "THREAD", "KIND", "RISK", "WANTS", "WHY", "WHO", "VOTES", "NEXT"]
+    plain = {"RISK": "-", "WHO": "anybody", "VOTES": "-", "NEXT": "-"}
     kept = [n for n, name in enumerate(headers) if name not in plain or any(row[n] != plain[name] for row in rows)]
-    whole = [n for n, at in enumerate(kept) if headers[at] in ("ID", "AGE", "KIND", "VOTES", "NEXT")]
-    return views.table(out, [headers[n] for n in kept], [[row[n] for n in kept] for row in rows], whole=whole, main=4)
+    whole = [n for n, at in enumerate(kept) if headers[at] in ("ID", "AGE", "KIND", "RISK", "VOTES", "NEXT")]
+    return views.table(
+        out,
+        [headers[n] for n in kept],
+        [[row[n] for n in kept] for row in rows],
+        whole=whole,
+        main=kept.index(headers.index("WANTS")),
+    )
 
 
 def _watch(ledger: Ledger, out: Console, look: Callable[[int], list[Request]], limit: int, interval: float) -> None:

@@ -260,6 +260,8 @@ def _people(verdict: Verdict) -> Iterator[tuple[str, str]]:
         yield "Re-reads", ", ".join(verdict.facts)
     if not verdict.grants:
         yield "Grants", "do not count"
+    if verdict.risk is not None:
+        yield "Risk", verdict.risk
 
 
 def _stage(stage: Stage) -> str:
@@ -288,7 +290,7 @@ def _as_json(call: Call, verdict: Verdict, found: list[Considered], read: Policy
             "terms": terms.model_copy(update={"schedule": turns}).model_dump(mode="json"),
             "exclude": list(verdict.exclude), "allowed": list(verdict.allowed),
             "editable": None if verdict.editable is None else list(verdict.editable),
-            "facts": list(verdict.facts), "grants": verdict.grants,
+            "facts": list(verdict.facts), "grants": verdict.grants, "risk": verdict.risk,
         }  # fmt: skip
     return row | {
         "rules": [_rule(one.rule) | {"says": one.verdict and one.verdict.outcome, "why": one.why} for one in found]

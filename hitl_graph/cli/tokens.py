@@ -106,16 +106,29 @@ def create_token(
 
 @group.command("revoke", cls=Command)
 def revoke_token(
-    token_id: Annotated[str, typer.Argument(metavar="ID", help="Of a token or session, or the beginning of it.")],
+    token_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Of a token or session, or the beginning of it.")
+    ] = None,
+    of: Annotated[
+        str | None, typer.Option("--of", metavar="NAME", help="All that lets this person in, who has left, say.")
+    ] = None,
     message: Annotated[str, typer.Option("-m", "--message", help="Why, for the record.")] = "",
     reviewer: As = None,
     db: Db = "agent.db",
 ) -> None:
-    """End a token, session or login link at once."""
+    """End a token, session or login link at once, or all of a person."""
+    if (token_id is None) == (of is None):
+        raise Failure(USAGE, "give the id of a token or session, or --of NAME; nothing was revoked")
     who = reviewer_name(reviewer)
     with open_ledger(db) as ledger:
-        ended = ledger.write(credentials.revoke, ledger.now_ms(), token_id, by=who, why=message)
-    print(f"Revoked as {views.visible(who)}: {ended.kind} {ended.id[:10]} of {views.visible(ended.identity.name)}.")
+        if of is None:
+            ended = [ledger.write(credentials.revoke, ledger.now_ms(), str(token_id), by=who, why=message)]
+        else:
+            ended = ledger.write(credentials.revoke_all, ledger.now_ms(), of, by=who, why=message)
+    for one in ended:
+        print(f"Revoked as {views.visible(who)}: {one.kind} {one.id[:10]} of {views.visible(one.identity.name)}.")
+    if not ended:
+        note(f"Nothing lets {views.visible(str(of))} in.")
 
 
 @app.command("login-link", cls=Command)

@@ -42,6 +42,7 @@ __all__ = [
     "open_session",
     "purge",
     "revoke",
+    "revoke_all",
     "see",
 ]
 
@@ -236,6 +237,12 @@ def revoke(tx: Transaction, now_ms: int, credential_id: str, *, by: str, why: st
     if ended.rowcount == 1:
         audit.append(tx, now_ms, "credential.revoked", own, {"why": why}, thread_id=None, actor=by)
     return _named(tx, now_ms, own, IDLE)
+
+
+def revoke_all(tx: Transaction, now_ms: int, reviewer: str, *, by: str, why: str = "") -> list[Credential]:
+    """End all that lets somebody in, now; gives what was live."""
+    live = [one for one in listed(tx, now_ms, kinds=get_args(Kind), reviewer=reviewer) if one.status == "live"]
+    return [revoke(tx, now_ms, one.id, by=by, why=why) for one in live]
 
 
 def find(tx: Transaction, now_ms: int, prefix: str) -> Credential:

@@ -96,46 +96,29 @@ def count(tx: Transaction, now: datetime, wanted: Filters, mine: Mine | None = N
     """How many there are, `limit` at most."""
     if mine is None and not wanted.get("assignee"):
         found = _query(tx, wanted, None, newest_first=False, after=None)
-        sql, parameters = found.sql(limit, "1", ordered=False)
+        sql, parameters = found.sql(limit, "1")
         return int(tx.execute(f"SELECT count(*) FROM ({sql}) AS found", parameters).fetchone()[0])
     return len(page(tx, now, wanted, mine, limit=limit))
 
 
-def facets(tx: Transaction, mine: Mine | None = None, *, limit: int) -> "Facets":
-    """What kinds, tools and risks there are of what waits."""
-    open_to = _query(tx, {}, mine, newest_first=False, after=None) if mine is not None else None
+def facets(tx: Transaction, mine: Mine | None = None, *, limit: int) -> Facets:
+    """What kinds, tools and risks there are of what waits.
+
+    Args:
+        limit: Of what is asked of somebody, how many are looked at; of all, there is an index.
+    """
+    sql, parameters = f"SELECT kind, tool, risk FROM hitl_requests WHERE {_OPEN}", list[Any]()
+    if mine is not None:
+        query = _query(tx, {}, mine, newest_first=False, after=None)
+        sql, parameters = query.sql(limit, "created_ms, id, kind, tool, risk")
     kinds, tools, risks = dict[str, int](), dict[str, int](), dict[str, int]()
-    for kind, tool, risk, count in _sorts(tx, limit) if open_to is None else _sorts_of(tx, open_to, limit):
+    for kind, tool, risk, number in tx.execute(
+        f"SELECT kind, tool, risk, count(*) FROM ({sql}) AS found GROUP BY kind, risk, tool", parameters
+    ):
         for found, name in ((kinds, kind), (tools, tool), (risks, risk)):
-            if name:
-                found[name] = min(found.get(name, 0) + count, limit)
+            if name is not None:
+                found[name] = found.get(name, 0) + number
     return Facets(*(dict(sorted(found.items())) for found in (kinds, tools, risks)))
-
-
-def _sorts(tx: Transaction, limit: int) -> Iterator[tuple[str, str, str, int]]:
-    """From one kind, tool and risk to the next along the index, however many requests there are."""
-    columns, last = "kind, coalesce(tool, ''), coalesce(risk, '')", ("", "", "")
-    while True:
-        row = tx.execute(
-            f"SELECT {columns} FROM hitl_requests WHERE {_OPEN} AND ({columns}) > (?,?,?) ORDER BY {columns} LIMIT 1",
-            last,
-        ).fetchone()
-        if row is None:
-            return
-        last = tuple(row)
-        rows = tx.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM hitl_requests WHERE {_OPEN} AND ({columns}) = (?,?,?) LIMIT ?)"
-            " AS found",
-            (*last, limit),
-        )
-        yield (*last, int(rows.fetchone()[0]))
-
-
-def _sorts_of(tx: Transaction, found: "_Query", limit: int) -> Iterator[tuple[str, str, str, int]]:
-    sql, parameters = found.sql(limit, "created_ms, id, kind, tool, risk")
-    yield from tx.execute(
-        f"SELECT kind, tool, risk, count(*) FROM ({sql}) AS found GROUP BY kind, tool, risk", parameters
-    ).fetchall()
 
 
 def _each(
@@ -179,12 +162,12 @@ class _Query:
     source: str = "hitl_requests"
     either: list[list[tuple[str, list[Any]]]] = field(default_factory=list)
 
-    def sql(self, limit: int, columns: str = "created_ms, id", *, ordered: bool = True) -> tuple[str, list[Any]]:
+    def sql(self, limit: int, columns: str = "created_ms, id") -> tuple[str, list[Any]]:
         """One query a choice, each along an index, and what they give as one list."""
         if self.source != "hitl_requests":  # one index leads already
-            return self._one(limit, columns, ordered)
+            return self._one(limit, columns)
         queries, parameters = list[str](), list[Any]()
-        order = f" ORDER BY {self.order}" if ordered else ""
+        order = f" ORDER BY {self.order}"
         for choice in product(*self.either):
             where = " AND ".join([*self.where, *(condition for condition, _ in choice)])
             queries.append(f"SELECT {columns} FROM {self.source} WHERE {where}{order} LIMIT ?")
@@ -194,13 +177,13 @@ class _Query:
         union = " UNION ".join(f"SELECT * FROM ({query}) AS q{number}" for number, query in enumerate(queries))
         return f"{union}{order} LIMIT ?", [*parameters, limit]
 
-    def _one(self, limit: int, columns: str, ordered: bool) -> tuple[str, list[Any]]:
+    def _one(self, limit: int, columns: str) -> tuple[str, list[Any]]:
         parts, parameters = [*self.where], [*self.parameters]
         for group in self.either:
             parts.append(f"({' OR '.join(condition for condition, _ in group)})")
             parameters += [value for _, values in group for value in values]
-        order = f" ORDER BY {self.order}" if ordered else ""
-        return f"SELECT {columns} FROM {self.source} WHERE {' AND '.join(parts)}{order} LIMIT ?", [*parameters, limit]
+        where = f"{' AND '.join(parts)} ORDER BY {self.order}"
+        return f"SELECT {columns} FROM {self.source} WHERE {where} LIMIT ?", [*parameters, limit]
 
 
 def _query(
@@ -208,9 +191,10 @@ def _query(
 ) -> _Query:
     way, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
     query = _Query([_OPEN], [], f"created_ms {way}, id {way}")
-    for name in ("kind", "thread_id", "tool", "risk"):
+    walk = "+" if tx.dialect == "sqlite" else ""  # along the list: not by another index, to sort what it gives
+    for name, column in (("kind", f"{walk}kind"), ("thread_id",) * 2, ("tool", f"{walk}tool"), ("risk", f"{walk}risk")):
         if (value := wanted.get(name)) is not None:
-            query.where.append(f"{name} = ?")
+            query.where.append(f"{column} = ?")
             query.parameters.append(value)
     for at, sign in ((wanted.get("since"), ">="), (wanted.get("before"), "<")):
         if at is not None:
@@ -220,10 +204,10 @@ def _query(
         people = (mine.who, *mine.away)
         named = requests.asked_of(tx, lambda selector: any(selects(selector, human) for human in people))
         given = ("handling IS NOT NULL AND handling LIKE '%\"to\":%'", list[Any]())
-        query.either.append([(f"(reviewers IS NULL OR reviewers IN ({_marks(named)}))", [*named]), given])
+        query.either.append([(f"({walk}reviewers IS NULL OR {walk}reviewers IN ({_marks(named)}))", [*named]), given])
     if assignee := wanted.get("assignee"):
         named = requests.asked_of(tx, lambda selector: _is_named(assignee, selector))
-        query.either.append([(f"reviewers IN ({_marks(named)})", [*named]), ("handling IS NOT NULL", [])])
+        query.either.append([(f"{walk}reviewers IN ({_marks(named)})", [*named]), ("handling IS NOT NULL", [])])
     search = wanted.get("search") or ""
     if (looked_for := words.of(search)) and tx.dialect == "sqlite":
         _lead(tx, query, wanted, looked_for, beyond, way, after)

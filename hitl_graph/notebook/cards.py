@@ -9,6 +9,7 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from hitl_graph.card import Answer
 from hitl_graph.errors import NotebookError
+from hitl_graph.form import MISSING
 from hitl_graph.model import Decision, Request, Word, approve, edit, reject, respond
 from hitl_graph.notebook import parts, telling
 from hitl_graph.notebook.fields import Fields
@@ -56,10 +57,11 @@ class CardWidget:
         self._text = self._text_area()
         self._buttons: dict[Word, Any] = {word: self._button(answer) for word, answer in self._answers.items()}
         self._undo = parts.button("Undo changes", self._undo_changes, layout={"display": "none"})
+        self._changes = widgets.HTML()
         self._said = widgets.HTML(layout={"display": "none"})
         lines = telling.contents(self.card, now, fields=edits is None)
         shown: list[Any] = [parts.text(lines)]
-        shown += [edits.box] if edits is not None else []
+        shown += [edits.box, self._changes] if edits is not None else []
         shown.append(parts.text(telling.about(self.card, now)))
         shown += [structured.box] if structured is not None else []
         shown += [one for one in (self._options, self._text) if one is not None]
@@ -96,7 +98,9 @@ class CardWidget:
 
     def _form_of(self, word: Word) -> Fields | None:
         answer = self._answers.get(word)
-        return Fields(answer.form, self._show) if answer is not None and answer.form is not None else None
+        if answer is None or answer.form is None:
+            return None
+        return Fields(answer.form, self._show, "answer" if word == "respond" else "draft")
 
     def _choice(self) -> Any:
         answer = self._answers.get("respond")
@@ -149,8 +153,7 @@ class CardWidget:
     def _show(self) -> None:
         """Which buttons can be pressed now."""
         changed = self._edits is not None and self._edits.is_touched
-        if changed and self._edits is not None:
-            self._edits.read()
+        self._changes.value = telling.as_html(self._changed()) if changed else ""
         closed: Word = "approve" if changed else "edit"
         open_to = {word for word in self._buttons if self._may(word) and word != closed}
         for word, button in self._buttons.items():
@@ -162,6 +165,14 @@ class CardWidget:
         for one in (self._text, self._options):
             if one is not None:
                 one.disabled = self._is_busy
+
+    def _changed(self) -> list[telling.Line]:
+        """What would be run or delivered in place of what is proposed; errors are said at their fields."""
+        assert self._edits is not None
+        filled, before = self._edits.read(), self._edits.form.value
+        if filled.errors or not isinstance(filled.value, dict):
+            return []
+        return telling.differences(before if isinstance(before, dict) else {}, filled.value)
 
     def _pressed(self, word: Word) -> None:
         if self._is_busy or not self._is_ready:
@@ -201,15 +212,18 @@ class CardWidget:
 
     def _response(self, answer: Answer, text: str) -> Decision:
         chosen = self._options.value if self._options is not None else None
-        if chosen is not None and text:
-            raise NotebookError("An option was chosen and words were typed; do one of them.")
+        filled_in = self._structured is not None and self._structured.is_touched
+        if text and (chosen is not None or filled_in):
+            raise NotebookError("Words were typed, and another answer was given; do one of them.")
         if chosen is not None:
             return respond(chosen)
-        if text or self._structured is None:
-            if not text and answer.options:
+        if self._structured is None or text:
+            if answer.options and not text:
                 raise NotebookError("Choose an option.")
             return respond(text)
         filled = self._structured.read()
         if filled.errors:
             raise NotebookError("Something does not fit; nothing was recorded.")
+        if filled.value is MISSING:
+            raise NotebookError("It takes an answer.")
         return respond(filled.value)

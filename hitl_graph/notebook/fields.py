@@ -22,11 +22,12 @@ class Fields:
 
     Args:
         form: Its fields and their values.
+        whole: What a value without a name is called.
         on_change: Told whenever something was typed.
     """
 
-    def __init__(self, form: Form, on_change: Callable[[], object]) -> None:
-        self.form = form
+    def __init__(self, form: Form, on_change: Callable[[], object], whole: str = "value") -> None:
+        self.form, self._whole = form, whole
         self._inputs: dict[str, Any] = {}
         self._errors: dict[str, Any] = {}
         self._initial = form.submitted()
@@ -67,7 +68,7 @@ class Fields:
     def _row(self, field: Field) -> Any:
         if field.locked:
             return self._locked(field)
-        self._inputs[field.key] = main = _input(field)
+        self._inputs[field.key] = main = _input(field, self._whole)
         row = [main]
         if len(field.presences) > 1:
             options = [(_NAMES[presence], presence) for presence in field.presences]
@@ -96,9 +97,9 @@ class Fields:
         label.layout.display = "" if text else "none"
 
 
-def _input(field: Field) -> Any:
+def _input(field: Field, whole: str) -> Any:
     about: dict[str, Any] = {
-        "description": visible(field.label) or "value",
+        "description": visible(field.label) or whole,
         "tooltip": visible(" ".join(filter(None, (field.help, f"({field.kind})")))),
         "style": _LABEL,
         "layout": {"flex": "1 1 auto", "width": "auto"},

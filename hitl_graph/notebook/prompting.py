@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from hitl_graph.card import Answer, Card
 from hitl_graph.errors import AlreadyDecidedError, NotebookError, RequestError, StaleRequestError
-from hitl_graph.form import MISSING, Form, parse_json
+from hitl_graph.form import MISSING, Form
 from hitl_graph.model import Decision, Word, approve, edit, reject, respond
 from hitl_graph.notebook import telling
+from hitl_graph.notebook.session import CHANNEL
 
 if TYPE_CHECKING:
     from hitl_graph.notebook.run import Run
@@ -41,6 +42,7 @@ def prompted(run: "Run") -> "Run":
     """Ask until there is nothing that this person could answer, or they stop."""
     while (one := next(filter(_can_answer, run), None)) is not None:
         print(f"\n{telling.as_text(telling.run(one))}")
+        one.session.inbox.seen(one.request, reviewer=one.session.reviewer, channel=CHANNEL)
         try:
             decision = _asked(_card(one))
             if decision is None:
@@ -95,6 +97,8 @@ def _filled(answer: Answer) -> Any:
     filled = answer.form.read(typed)
     if filled.errors:
         raise NotebookError("; ".join(f"{key or 'answer'}: {error}" for key, error in filled.errors.items()))
+    if filled.value is MISSING:
+        raise NotebookError("it takes an answer; nothing was recorded")
     if not answer.changes and filled.value == answer.form.value:
         raise NotebookError("nothing was changed; nothing was recorded")
     return filled.changed if answer.changes else filled.value
@@ -122,6 +126,6 @@ def _response(answer: Answer) -> Any:
         if answer.text == "no" or not line:
             raise NotebookError("it takes one of the options; nothing was recorded")
         return line
-    if answer.form is not None:
-        return parse_json(input("JSON: ")) if not answer.form.fields else _filled(answer)
-    return _text(answer)
+    if answer.form is None or answer.text != "no":
+        return _text(answer)
+    return _filled(answer)

@@ -26,6 +26,7 @@ __all__ = [
     "card_of",
     "contents",
     "decided",
+    "differences",
     "happened",
     "in_short",
     "result",
@@ -206,12 +207,7 @@ def decided(request: Request) -> list[Line]:
     head = f"{done(request, decision).capitalize()} by {request.reviewer}, through {request.channel}: {what(request)}"
     lines = [Line("title", head)]
     if decision.args is not None:
-        before: Mapping[str, Any] = request.action.args if request.action is not None else {}
-        for name, new in decision.args.items():
-            if name not in before:
-                lines += _named(name, new)
-            elif before[name] != new:
-                lines.append(Line("pair", f"{value(before[name], quoted=True)} → {value(new, quoted=True)}", name))
+        lines += differences(request.action.args if request.action is not None else {}, decision.args)
     if decision.draft is not None:
         lines.append(Line("block", value(decision.draft)))
     if decision.message:
@@ -221,9 +217,22 @@ def decided(request: Request) -> list[Line]:
     return lines
 
 
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Line]:
+    """What is another one, is new, or is gone."""
+    lines = list[Line]()
+    for name in dict.fromkeys((*before, *after)):
+        if name not in after:
+            lines.append(Line("pair", f"{value(before[name], quoted=True)} → (not given)", name))
+        elif name not in before:
+            lines += _named(name, after[name])
+        elif json.dumps(before[name], sort_keys=True) != json.dumps(after[name], sort_keys=True):
+            lines.append(Line("pair", f"{value(before[name], quoted=True)} → {value(after[name], quoted=True)}", name))
+    return lines
+
+
 def _message(message: BaseMessage) -> list[Line]:
     name = message.name or {"ai": "agent", "human": "user"}.get(message.type, message.type)
-    name = f"{name} gave" if isinstance(message, ToolMessage) else name
+    name = "agent gets" if isinstance(message, ToolMessage) else name
     text = message.text
     if isinstance(message, AIMessage) and message.tool_calls and not text:
         return [Line("pair", "calls " + ", ".join(call["name"] for call in message.tool_calls), name)]

@@ -14,7 +14,7 @@ from hitl_graph.model import Decision, Request
 from hitl_graph.notebook import parts, telling
 from hitl_graph.notebook.beside import Beside
 from hitl_graph.notebook.cards import CardWidget
-from hitl_graph.notebook.session import Desk, Stand
+from hitl_graph.notebook.session import CHANNEL, Desk, Stand
 from hitl_graph.notebook.telling import Line
 from hitl_graph.steps import Steps, arun, run
 
@@ -62,6 +62,7 @@ class ThreadWidget:
         self.box = widgets.VBox([self._past, self._open, self._note, self._refresh], layout={"width": "100%"})
         self._stand = stand
         self._show(stand, first=True)
+        self._beside.start(self._seen())
 
     def _show(self, stand: Stand, *, first: bool = False) -> None:
         lines = telling.happened(stand.happened)
@@ -79,6 +80,14 @@ class ThreadWidget:
         self._refresh.layout.display = "none" if stand.status == "finished" else ""
         if not first:
             self._beside.later(_SAFE, partial(_ready, cards))
+
+    async def _seen(self) -> None:
+        """Note in the log who is shown these cards."""
+        try:
+            for card in self._cards:
+                await self._desk.inbox.aseen(card.request, reviewer=self._desk.reviewer, channel=CHANNEL)
+        except Exception as exc:
+            self._failed(exc)
 
     def _noted(self, stand: Stand) -> list[Line]:
         lines = [Line("dim", stand.note)] if stand.note else []
@@ -135,6 +144,7 @@ class ThreadWidget:
                 self._again = False
                 stand = await self._do(self._desk.go_on(self._stand))
                 self._show(stand)
+                await self._seen()
                 if not self._again:
                     break
         except Exception as exc:

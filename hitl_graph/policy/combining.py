@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+from hitl_graph.model import Risk
 from hitl_graph.policy.deadline import Deadline, Earliest, earliest
 from hitl_graph.terms import Stage, Terms
 
-__all__ = ["both", "earlier", "rejecting"]
+__all__ = ["both", "earlier", "rejecting", "riskier"]
+
+_RISKS: tuple[Risk | None, ...] = (None, "low", "medium", "high")
 
 
 def both(one: Terms | None, other: Terms | None) -> Terms | None:
@@ -51,6 +54,11 @@ def rejecting(deadline: Deadline | Earliest | None) -> Deadline | Earliest | Non
     given = deadline.deadlines if isinstance(deadline, Earliest) else (deadline,)
     kept = [replace(each, escalate=()) for each in given if each is not None and each.then == "reject"]
     return earliest(kept) if kept else None
+
+
+def riskier(one: Risk | None, other: Risk | None) -> Risk | None:
+    """The higher of two risks; a rule that says none takes nothing away."""
+    return max(one, other, key=_RISKS.index)
 
 
 def _people(terms: Terms) -> int:

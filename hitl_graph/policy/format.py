@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.json_schema import GenerateJsonSchema, WithJsonSchema
 
-from hitl_graph.model import Word
+from hitl_graph.model import Risk, Word
 from hitl_graph.policy.deadline import End
 from hitl_graph.policy.verdict import Mode, Outcome, Party
 from hitl_graph.reviewers import check_selector
@@ -153,6 +153,8 @@ class RuleTable(_Table):
     """What is read when people are asked and again before it runs, by the names that Python gives."""
     grants: bool = True
     """Whether a standing permission may take the place of asking."""
+    risk: Risk | None = None
+    """How much harm a wrong answer may do. Several rules ask: the highest counts."""
 
 
 class PermissionsTable(_Table):

@@ -13,7 +13,7 @@ from typing import cast, get_args
 from pydantic import ValidationError
 
 from hitl_graph.errors import PolicyError
-from hitl_graph.model import WORDS, Word
+from hitl_graph.model import WORDS, Risk, Word
 from hitl_graph.policy.conditions import Condition
 from hitl_graph.policy.deadline import Deadline, End
 from hitl_graph.policy.verdict import Call, Fact, Layer, Outcome, Party, Predicate, Verdict
@@ -49,6 +49,8 @@ class Rule:
         facts: What to read when people are asked and again before it runs (balance, version of a record, hash of a
             file): if it has changed by then, people are asked again.
         grants: Whether a standing permission may take the place of asking.
+        risk: How much harm a wrong answer may do: `low`, `medium` or `high`. It is shown, and the inbox is filtered by
+            it; of several rules that ask, the highest counts.
         source: Where the rule stands, such as `policy.toml:12`; told with the reason.
         layer: Whose rule it is; see `Policy.layered`.
         optional: It may name a tool that there is not; `Policy.check` passes it over.
@@ -75,6 +77,7 @@ class Rule:
     on_deadline: End | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
     grants: bool = True
+    risk: Risk | None = None
     source: str | None = None
     layer: Layer | None = None
     optional: bool = False
@@ -110,6 +113,8 @@ class Rule:
             raise wrong("allowed= is empty, so that nobody could answer")
         if strangers := [party for party in self.exclude if party not in get_args(Party)]:
             raise wrong(f"exclude= knows requester and author, not {', '.join(map(repr, strangers))}")
+        if self.risk is not None and self.risk not in get_args(Risk):
+            raise wrong(f"risk= is low, medium or high, not {self.risk!r}")
         if not isinstance(self.facts, Mapping) or not all(map(callable, self.facts.values())):
             raise wrong("facts= takes a dict from names to functions of the call")
         try:
@@ -122,8 +127,8 @@ class Rule:
             raise wrong(str(exc)) from exc
         if isinstance(self.deadline, Deadline) and self.deadline.then == "approve" and "approve" not in self.allowed:
             raise wrong("the deadline approves, and allowed= does not")
-        if self.outcome != "ask" and (self.terms or self.deadline or self.facts):
-            raise wrong("only a rule that asks has people, deadlines and facts")
+        if self.outcome != "ask" and (self.terms or self.deadline or self.facts or self.risk):
+            raise wrong("only a rule that asks has people, deadlines, facts and a risk")
 
     def matches(self, name: str) -> bool:
         """Whether the rule speaks of a tool of this name."""
@@ -138,7 +143,7 @@ class Rule:
         """What the rule says of a call that it matches, if that is the outcome."""
         return Verdict(
             outcome, reason, self.allowed, self.editable, self.terms, cast("tuple[Party, ...]", self.exclude),
-            cast("Deadline | None", self.deadline), self.facts, self.grants,
+            cast("Deadline | None", self.deadline), self.facts, self.grants, risk=self.risk,
         )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from hitl_graph.model import WORDS, Word
-from hitl_graph.policy.combining import both, earlier, rejecting
+from hitl_graph.model import WORDS, Risk, Word
+from hitl_graph.policy.combining import both, earlier, rejecting, riskier
 from hitl_graph.policy.deadline import Deadline, Earliest
 from hitl_graph.terms import Terms
 
@@ -49,6 +49,7 @@ class Verdict:
         grants: Whether a standing permission may take the place of asking.
         mode: The mode that made something else of what the rules say.
         rules: What they say, in that case.
+        risk: How much harm a wrong answer may do; None where no rule says.
     """
 
     outcome: Outcome
@@ -62,6 +63,7 @@ class Verdict:
     grants: bool = True
     mode: Mode | None = None
     rules: "Verdict | None" = None
+    risk: Risk | None = None
 
     @property
     def asking(self) -> "Verdict | None":
@@ -86,6 +88,7 @@ class Verdict:
             deadline=earlier(self._silence(other), other._silence(self)),
             facts={**other.facts, **self.facts},
             grants=self.grants and other.grants,
+            risk=riskier(self.risk, other.risk),
         )
 
     def over(self, lower: "Verdict") -> "Verdict":

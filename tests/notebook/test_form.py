@@ -1,15 +1,24 @@
 """The form as widgets: what its buttons do, whoever presses them and whenever."""
 
+import json
+import operator
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import tools_condition
+from langgraph.types import interrupt
+from pydantic import BaseModel
+from typing_extensions import TypedDict
 
+from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import approve, reject
+from hitl_graph.nodes import ApprovalNode, OutputReviewNode, Revision, ask_human
 from hitl_graph.notebook import Run, inbox_widget, review
-from hitl_graph.policy import Rule
-from hitl_graph.testing import Reply, tool_call
+from hitl_graph.policy import Policy, Rule
+from hitl_graph.testing import Reply, ScriptedChatModel, tool_call
 from hitl_graph.worker import Worker
 from tests.notebook.agents import Bank, agent, bills, thread
 
@@ -29,8 +38,8 @@ def button(widget: Any, name: str) -> Any:
     return [one for one in every(widget) if type(one).__name__ == "Button" and one.description == name][-1]
 
 
-def field(widget: Any, name: str) -> Any:
-    return [one for one in every(widget) if getattr(one, "description", None) == name][-1]
+def field(widget: Any, name: str, but: str = "") -> Any:
+    return [one for one in every(widget) if getattr(one, "description", None) == name and type(one).__name__ != but][-1]
 
 
 def text(widget: Any) -> str:
@@ -64,6 +73,13 @@ def test_a_press_decides_and_goes_on(run: Run, bank: Bank) -> None:
     for said in ("Approved by alice, through notebook", "paid 4800 to Miller", "Thread 1 has finished", "fine"):
         assert said in text(form)
     assert not [one for one in every(form) if type(one).__name__ == "Button" and one.description == "Approve"]
+
+
+def test_the_log_says_to_whom_it_was_shown(graph: Any, run: Run) -> None:
+    inbox = Inbox(graph.checkpointer.ledger)
+    assert inbox.viewers(run.request.id) == []  # a program has looked, and nobody else
+    assert run.widget is not None
+    assert [(one.reviewer, one.channel) for one in inbox.viewers(run.request.id)] == [("alice", "notebook")]
 
 
 def test_two_presses_decide_once(run: Run, bank: Bank) -> None:
@@ -195,3 +211,72 @@ def test_without_a_graph_a_worker_goes_on(graph: Any, run: Run, bank: Bank) -> N
     assert (bank.paid, len(view)) == ([], 0)
     Worker(graph, graph.checkpointer.ledger).run_once()
     assert bank.paid == [("Miller", 4800)]
+
+
+class Place(TypedDict, total=False):
+    city: str
+    draft: str
+    reviews: Annotated[list[Revision], operator.add]
+    delivered: str
+
+
+def test_a_plain_question(db_path: str) -> None:
+    def ask(state: Place) -> Place:
+        return {"city": interrupt("Which city?")}
+
+    with SqliteCheckpointer(db_path) as saver:
+        graph = StateGraph(Place).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=saver)
+        form = review(graph, thread(), {}, reviewer="alice").widget
+        button(form, "Answer").click()
+        assert "It takes an answer" in text(form)
+        field(form, "Your words").value = "Lisbon"
+        button(form, "Answer").click()
+        assert graph.get_state(thread()).values["city"] == "Lisbon"
+
+
+def test_a_draft_is_sent_back_and_then_edited(db_path: str) -> None:
+    def write(state: Place) -> Place:
+        return {"draft": "Dear all, in short" if state["reviews"] else "Dear all"}
+
+    node = OutputReviewNode("draft", revise="write", delivery=str.upper)
+    builder = StateGraph(Place).add_node("write", write).add_node("review", node, destinations=node.destinations)
+    with SqliteCheckpointer(db_path) as saver:
+        graph = builder.add_edge(START, "write").add_edge("write", "review").compile(checkpointer=saver)
+        form = review(graph, thread(), {}, reviewer="alice").widget
+        field(form, "Your words").value = "shorter"
+        button(form, "Send back").click()
+        assert "Sent back by alice" in text(form)
+        assert field(form, "draft").value == "Dear all, in short"
+        field(form, "draft").value = "Dear friends"
+        button(form, "Edit").click()
+        last = graph.get_state(thread()).values["reviews"][-1]
+        assert (last["delivered"], last["result"]) == ("Dear friends", "DEAR FRIENDS")
+
+
+class Verdict(BaseModel):
+    verdict: Literal["keep", "remove"]
+    note: str = ""
+
+
+@pytest.mark.parametrize("is_typed", [False, True])
+def test_a_question_of_the_agent(db_path: str, is_typed: bool) -> None:
+    human = ask_human(answer=Verdict) if is_typed else ask_human()
+    offered: dict[str, Any] = {} if is_typed else {"options": ["<b>keep</b>", "remove"]}
+    call = tool_call("ask_human", question="Keep it?", **offered)
+    model = ScriptedChatModel([[call], "done"]).bind_tools([human])
+
+    def call_model(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [model.invoke(state["messages"])]}
+
+    builder = StateGraph(MessagesState).add_node("agent", call_model)
+    builder.add_node("tools", ApprovalNode([human], policy=Policy([Rule("*", "allow")])))
+    builder.add_edge(START, "agent").add_conditional_edges("agent", tools_condition).add_edge("tools", "agent")
+    with SqliteCheckpointer(db_path) as saver:
+        graph = builder.compile(checkpointer=saver)
+        form = review(graph, thread(), bills(), reviewer="alice").widget
+        button(form, "Answer").click()  # nothing was chosen
+        assert 'role="alert"' in text(form)
+        field(form, "verdict" if is_typed else "Answer", but="Button").value = '"keep"' if is_typed else "<b>keep</b>"
+        button(form, "Answer").click()
+        answer = graph.get_state(thread()).values["messages"][-2].text
+        assert (json.loads(answer)["verdict"] == "keep") if is_typed else (answer == "<b>keep</b>")

@@ -70,7 +70,7 @@ class Paused:
     def work(self) -> list[str]:
         """Let a worker carry out what is decided; the status of each thread."""
         resumed = Worker(self.graph, self.ledger, config={"recursion_limit": 60}).run_once()
-        return [one.error or one.status for one in resumed]
+        return [str(one.error or one.status) for one in resumed]
 
     def said(self, thread: str) -> list[str]:
         """The texts of all messages of a thread."""
@@ -112,7 +112,7 @@ class Paused:
                     "wire_transfer", "ask", reason="money leaves the company", reviewers=["role:finance"], quorum=2,
                     deadline=timedelta(hours=4), on_deadline="reject",
                 ),
-                Rule("send_email", "ask", editable=["to", "subject"], when=lambda call: call.args.get("copies", 1) > 1),
+                Rule("send_email", "ask", editable=("to", "subject"), when=lambda call: call.args.get("copies", 1) > 1),
                 Rule("*", "ask", reason="every message to a customer is looked at"),
             ]
         )  # fmt: skip

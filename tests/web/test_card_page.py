@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import ConsoleMessage, Dialog, Page, expect
+from playwright.sync_api import Request as Sent
 
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import Request, approve, reject, respond
@@ -151,7 +152,7 @@ def test_a_draft_is_sent_back_with_remarks_and_then_delivered_as_edited(desk: De
     expect(page.locator("[name=remark0]")).to_have_value("promise nothing")
     page.locator("[name=where1]").fill("Bye")
     answer(page, "respond").get_by_role("button", name="Send back").click()
-    expect(page.locator("#said")).to_contain_text("You sent back it")
+    expect(page.locator("#said")).to_contain_text("You sent it back")
     desk.paused.work()
     [second] = Inbox(desk.paused.ledger).pending(thread_id=first.thread_id)
     page.goto(desk.page(second))
@@ -421,10 +422,23 @@ def test_no_field_that_a_model_controls_runs_anything(desk: Desk, visit: Visit) 
     ]
     page = visit(desk.page(asked[0]), "alice")
     ran: list[str] = []
-    page.on("dialog", lambda dialog: (ran.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda sent: ran.append(sent.url) if not sent.url.startswith((desk.url, "data:")) else None)
+
+    def asks(dialog: Dialog) -> None:
+        ran.append(dialog.message)
+        dialog.dismiss()
+
+    def sends(sent: Sent) -> None:
+        if not sent.url.startswith((desk.url, "data:")):
+            ran.append(sent.url)
+
+    def tells(told: ConsoleMessage) -> None:
+        if "Content Security Policy" in told.text:
+            ran.append(told.text)
+
+    page.on("dialog", asks)
+    page.on("request", sends)
+    page.on("console", tells)
     page.on("pageerror", lambda error: ran.append(str(error)))
-    page.on("console", lambda told: ran.append(told.text) if "Content Security Policy" in told.text else None)
     for request in asked:
         page.goto(desk.page(request))
         for details in page.locator("details").all():
@@ -446,8 +460,10 @@ def test_no_field_that_a_model_controls_runs_anything(desk: Desk, visit: Visit) 
 # --- for everybody ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(desk: Desk, visit: Visit, shots: Path, scheme: str) -> None:
+    """On a desk by day, and on a phone at night."""
     asked = {
         "approval": desk.mail(), "quorum": desk.wire(), "stuck": desk.start(stuck=True),
         "review": desk.start(draft=["Within 24 hours.\n\n**Bye**"]), "raw": desk.start(raw={"n": 1}),
@@ -455,14 +471,14 @@ def test_axe_finds_nothing(desk: Desk, visit: Visit, shots: Path, scheme: str) -
     }  # fmt: skip
     size = {"width": 360, "height": 740} if scheme == "dark" else {"width": 1280, "height": 900}
     page = visit(desk.page(asked["approval"]), "alice", color_scheme=scheme, viewport=size)
+    page.screenshot(path=shots / f"card-{scheme}.png", full_page=True)
     for name, request in asked.items():
         page.goto(desk.page(request))
-        page.screenshot(path=shots / f"card-{name}-{scheme}.png", full_page=True)
         for details in page.locator("details").all():
             details.evaluate("details => details.open = true")
         page.wait_for_selector(".turn, #messages .notice")
         assert found(page) == []
-        page.screenshot(path=shots / f"card-{name}-{scheme}-open.png", full_page=True)
+        page.screenshot(path=shots / f"card-{scheme}-{name}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.goto(desk.page(asked["approval"]) + "/conversation")
     assert found(page) == []

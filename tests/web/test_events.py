@@ -148,7 +148,8 @@ def test_whoever_is_slow_holds_up_nobody_and_misses_nothing(ledger: Ledger, url:
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect((str(address.hostname), address.port))
-        slow.sendall(b"GET /api/v1/events?after=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer bob\r\n\r\n")
+        asked = f"GET /api/v1/events?after=0 HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer bob\r\n\r\n"
+        slow.sendall(asked.encode())
         with listening(url, after=0) as events:
             for _ in range(6):
                 ask_many(ledger, 1_000)
@@ -157,7 +158,8 @@ def test_whoever_is_slow_holds_up_nobody_and_misses_nothing(ledger: Ledger, url:
         slow.settimeout(20)
         got, rest = list[int](), b""
         while len(got) < 6_000:
-            *lines, rest = (rest + slow.recv(65_536)).split(b"\n")
+            assert (more := slow.recv(65_536))
+            *lines, rest = (rest + more).split(b"\n")
             got += [int(line[4:]) for line in lines if line.startswith(b"id: ") and line != b"id: 0"]
     assert got == logged(ledger)
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -43,15 +42,15 @@ class _User(SimpleUser):
 
 
 def asked(ledger: Ledger) -> Request:
-    request = Request(
-        id=request_id("t", "i"),
-        kind="approval",
-        thread_id="t",
-        interrupt_id="i",
-        action=Action(name="pay", args={"eur": 5}),
-    )
+    own, pay = request_id("t", "i"), Action(name="pay", args={"eur": 5})
+    request = Request(id=own, kind="approval", thread_id="t", interrupt_id="i", action=pay)
     ledger.write(requests.open_request, ledger.now_ms(), request, checkpoint_id=None, task_id=None, parked=1)
     return request
+
+
+def _hidden(page: str) -> dict[str, str]:
+    """What the forms of a page carry along."""
+    return dict(re.findall(r'name="(csrf|digest|version)" value="([^"]+)"', page))
 
 
 def test_mounted_into_fastapi_it_knows_the_users_of_its_host(tmp_path: Path) -> None:
@@ -78,14 +77,9 @@ def test_mounted_into_fastapi_it_knows_the_users_of_its_host(tmp_path: Path) -> 
             me = client.get("/desk/inbox/api/v1/me", headers=alice).json()
             assert me["roles"] == ["finance"]
             card = client.get(f"/desk/inbox/requests/{request.id}", headers=alice)
-            form = {
-                name: value for name, value in re.findall(r'name="(csrf|digest|version)" value="([^"]+)"', card.text)
-            }
-            done = client.post(
-                f"/desk/inbox/requests/{request.id}/decide",
-                headers={**alice, "origin": url},
-                data={**form, "type": "approve"},
-            )
+            form = {**_hidden(card.text), "answer": "approve"}
+            to = f"/desk/inbox/requests/{request.id}/decide"
+            done = client.post(to, headers={**alice, "origin": url}, data=form)
             assert done.status_code == 200, done.text
             assert (Inbox(ledger).get(request.id).reviewer, Inbox(ledger).get(request.id).channel) == ("alice", "web")
 
@@ -112,6 +106,7 @@ async def browser(server: Server, name: str) -> AsyncIterator[httpx.AsyncClient]
         yield client
 
 
+@pytest.mark.slow
 async def test_inside_langgraph_dev_it_lets_in_by_itself_and_the_server_carries_out(server: Server) -> None:
     order = uuid4().hex
     async with server.client() as client, browser(server, "alice") as alice, httpx.AsyncClient() as stranger:
@@ -121,11 +116,10 @@ async def test_inside_langgraph_dev_it_lets_in_by_itself_and_the_server_carries_
             assert answer.status_code in (303, 401), path
             assert order not in answer.text
         assert str((await alice.get("/")).url) == f"{server.url}/inbox/"
-        [listed] = (await alice.get("/api/v1/requests", params={"thread": thread})).json()["requests"]
+        [listed] = (await alice.get("/api/v1/requests", params={"thread_id": thread})).json()["requests"]
         card = await alice.get(f"/requests/{listed['id']}")
         assert order in card.text
-        form: dict[str, Any] = dict(re.findall(r'name="(csrf|digest|version)" value="([^"]+)"', card.text))
-        form |= {"type": "approve"}
+        form = {**_hidden(card.text), "answer": "approve"}
         done = await alice.post(f"/requests/{listed['id']}/decide", data=form, headers={"origin": server.url})
         assert done.status_code == 200, done.text
         async with asyncio.timeout(30):

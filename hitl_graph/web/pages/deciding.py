@@ -12,7 +12,7 @@ from starlette.requests import Request as Visit
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from hitl_graph.card import Card, Event, Ran, card, done, news
+from hitl_graph.card import Card, Event, Ran, answers_of, card, done, news
 from hitl_graph.errors import HitlError, InvalidDecisionError, UnknownRequestError
 from hitl_graph.ledger import handling
 from hitl_graph.ledger.course import course
@@ -33,7 +33,7 @@ __all__ = ["routes"]
 
 Did = Literal["claim", "hand_back", "delegate", "take_back"]
 _FIELDS = 2000
-_KEPT_AS = {"text": "Text", "option": "Option", "always": "A standing permission"}
+_KEPT_AS = {"text": "text"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _after(seen: Card, visitor: Visitor) -> Said | None:
     outcome, mine = seen.outcome, seen.mine
     if outcome is not None and any(same(name, one) for one in outcome.said.by.split(", ")):
         then = "A worker carries it out." if seen.state == "decided" else "It was carried out."
-        return Said("ok", f"You {outcome.done} it. {then}")
+        return Said("ok", f"You {outcome.did}. {then}")
     if mine is not None and mine.voted is not None:
         return Said("ok", f"Your vote to {mine.voted} it is recorded. Still needed: {seen.people.missing}.")
     return None
@@ -146,7 +146,7 @@ def _page(
         following=following,
         kept=kept,
         kept_word=given.get("answer", ""),
-        kept_texts=_kept(given),
+        kept_texts=_kept(shown.request, given),
         preview=preview,
         can_decide="decide" in visitor_of(visit).scopes,
         news=news(shown.card),
@@ -160,11 +160,17 @@ def _page(
     )
 
 
-def _kept(given: Mapping[str, str]) -> list[tuple[str, str]]:
+def _kept(request: Request, given: Mapping[str, str]) -> list[tuple[str, str]]:
     """What somebody typed, for when there is no form left to keep it in."""
-    names = {name: _KEPT_AS.get(name, name.removeprefix(VALUE).removeprefix("/")) for name in given}
-    hidden = ("csrf", "digest", "version", "answer", "do")
-    return [(names[name], text) for name, text in given.items() if text and name not in hidden and name[-1:] != "?"]
+    answer = next((one for one in answers_of(request) if one.word == given.get("answer")), None)
+    form = answer.form if answer is not None else None
+    shown = {f"{VALUE}{field.key}": field for field in (form.fields if form is not None else ())}
+    kept: list[tuple[str, str]] = []
+    for name, text in given.items():
+        typed_anew = name in shown and text.replace("\r\n", "\n") != shown[name].text
+        if text and (typed_anew or name == "text" or name.startswith(("remark", "where"))):
+            kept.append((".".join(shown[name].path) or "value" if name in shown else _KEPT_AS.get(name, name), text))
+    return kept
 
 
 def _pretty(value: Any) -> str:

@@ -189,7 +189,7 @@ class ApprovalNode(ToolNode):
         for item in items:
             before: list[Request] = [request for request in asked[item.key] if request.kind == "approval"]
             if item.verdict is not None and before:
-                first = Verdict("ask", before[0].reason, before[0].allowed, before[0].editable)
+                first = Verdict("ask", before[0].reason, before[0].allowed, before[0].editable, risk=before[0].risk)
                 now = item.verdict.asking or item.verdict
                 item = replace(item, verdict=first.stricter(now), asked=True)
             escalated = any(request.kind == "escalation" for request in asked[item.key])

@@ -150,7 +150,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         if earlier:
             first, review = earlier[0], earlier[0].review or Review()
             now = yield from judge(self.policy, self._call(item, item.draft.value, review.findings), item.mode)
-            kept = Verdict("ask", first.reason, first.allowed, first.editable)
+            kept = Verdict("ask", first.reason, first.allowed, first.editable, risk=first.risk)
             judged = Judged(
                 kept.stricter(now.verdict.asking or now.verdict), first.route, first.propensity, first.score
             )

@@ -92,7 +92,7 @@ def on_terms(
         request = described(request_id, interrupt_id)
         if terms is not None and "approve" not in request.allowed:
             terms = terms.model_copy(update={"schedule": tuple(map(_no_approval, terms.schedule))})
-        return request.model_copy(update={"terms": terms, "origin": known, "fresh": fresh})
+        return request.model_copy(update={"terms": terms, "origin": known, "fresh": fresh, "risk": verdict.risk})
 
     return complete
 

@@ -7,7 +7,7 @@ ALTER TABLE hitl_requests ADD COLUMN risk text COLLATE "C";         -- low, medi
 DROP INDEX hitl_requests_open;
 CREATE INDEX hitl_requests_open ON hitl_requests (created_ms, id, kind, tool, risk)
     WHERE state = 'pending' AND parked = 1;
-CREATE INDEX hitl_requests_sorts ON hitl_requests (kind, coalesce(tool, ''), coalesce(risk, ''))
+CREATE INDEX hitl_requests_sorts ON hitl_requests (kind, risk, tool)
     WHERE state = 'pending' AND parked = 1;
 CREATE INDEX hitl_requests_handled ON hitl_requests (created_ms, id)
     WHERE state = 'pending' AND parked = 1 AND handling IS NOT NULL;

@@ -3,10 +3,11 @@
 ALTER TABLE hitl_requests ADD COLUMN risk TEXT;         -- low, medium, high; NULL: no rule says
 
 -- All that a list is filtered by is in the index: what does not fit is passed over without reading its row.
+-- (`state` and `parked` always are what they are; but SQLite reads the row for them if they are not there.)
 DROP INDEX requests_open;
-CREATE INDEX hitl_requests_open ON hitl_requests (created_ms, id, kind, tool, risk, reviewers)
+CREATE INDEX hitl_requests_open ON hitl_requests (created_ms, id, kind, tool, risk, reviewers, state, parked)
     WHERE state = 'pending' AND parked = 1;
-CREATE INDEX hitl_requests_sorts ON hitl_requests (kind, coalesce(tool, ''), coalesce(risk, ''))
+CREATE INDEX hitl_requests_sorts ON hitl_requests (kind, risk, tool, state, parked)
     WHERE state = 'pending' AND parked = 1;
 CREATE INDEX hitl_requests_handled ON hitl_requests (created_ms, id)
     WHERE state = 'pending' AND parked = 1 AND handling IS NOT NULL;
