@@ -160,7 +160,7 @@ def _thread(name: str) -> Any:
 def frames(page: Page, url: str) -> Iterator[bytes]:
     """A person looks at the list, opens a payment, reads it, and approves it."""
     page.goto(url)
-    page.locator("#status").get_by_text("Live").wait_for()
+    page.locator("#live-text").get_by_text("Live").wait_for()
     yield page.screenshot()
     for _ in range(3):
         page.keyboard.press("j")
