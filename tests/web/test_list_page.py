@@ -376,6 +376,8 @@ def test_several_are_approved_after_a_page_that_says_what_will_happen(
     decided = desk.state(made["mail"])
     assert decided.decision is not None
     assert (decided.channel, decided.decision.message) == ("web", "looked at both")
+    assert [viewer.reviewer for viewer in desk.inbox.viewers(made["mail"].id)] == ["carol"]
+    assert desk.inbox.viewers(made["high"].id) == []
     if scripts:
         clean(page, shots, "bulk-done")
 

@@ -66,7 +66,7 @@ async def confirm(visit: Visit) -> Response:
     picked, word = _picked(visit.query_params.getlist("pick")), _word(visit.query_params.get("word"))
     if word is None or not picked:
         return RedirectResponse(link(visit, "inbox"), status_code=303)
-    items = await asyncio.to_thread(_items, door_of(visit), visitor_of(visit), picked, word)
+    items = await asyncio.to_thread(_shown, door_of(visit), visitor_of(visit), picked, word)
     return _confirming(visit, items, word)
 
 
@@ -119,6 +119,15 @@ def _word(given: str | None) -> Many | None:
 
 def _picked(ids: Sequence[str]) -> list[str]:
     return [own for own in dict.fromkeys(ids) if own and all(c in "0123456789abcdef" for c in own)][:MOST]
+
+
+def _shown(door: Door, visitor: Visitor, ids: Sequence[str], word: Many) -> list[Item]:
+    """As `_items`; the log says that they were shown."""
+    items = _items(door, visitor, ids, word)
+    for item in items:
+        if item.why_not is None:
+            door.inbox.seen(item.row.request, reviewer=visitor.reviewer, channel="web")
+    return items
 
 
 def _items(door: Door, visitor: Visitor, ids: Sequence[str], word: Many) -> list[Item]:
