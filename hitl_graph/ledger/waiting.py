@@ -23,6 +23,7 @@ _HANDLED = "handling IS NOT NULL"
 _HANDLED_ROWS = "hitl_requests INDEXED BY hitl_requests_handled"  # SQLite believes one index as good as the other
 _RARE = "id IN (SELECT request FROM hitl_words WHERE words @@ CAST(? AS tsquery) OFFSET 0)"
 _COMMON = "(SELECT words @@ CAST(? AS tsquery) FROM hitl_words WHERE request = id)"  # asked of one row after the other
+_FARTHEST = (2**63 - 1) >> words.TIES  # milliseconds whose place in the index is still an integer of SQLite
 _AT_ONCE = 1000  # rows that are read before it is seen whether they are enough
 
 
@@ -240,7 +241,7 @@ def _lead(
     marks = words.marks(wanted.get("kind"), wanted.get("tool"), wanted.get("risk"), wanted.get("thread_id"))
     query.parameters.append(words.query(tx, looked_for, marks))
     bounds = [
-        (at and to_ms(at) << words.TIES, sign)
+        (at and max(-_FARTHEST, min(to_ms(at), _FARTHEST)) << words.TIES, sign)
         for at, sign in ((wanted.get("since"), ">="), (wanted.get("before"), "<"))
     ]
     for place, sign in (*bounds, (after and words.place(tx, *after), beyond)):

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationError
 
 from hitl_graph.grants import Grant
 from hitl_graph.model import Comment, Decision
+from hitl_graph.reviewers import Reviewer
 from hitl_graph.web.bodies import Body, Line, wrong
 
 __all__ = [
@@ -83,7 +84,7 @@ class ClaimBody(Body):
 class DelegateBody(Body):
     """Give one's vote to somebody else."""
 
-    to: Line = Field(description="Their name.")
+    to: Annotated[Line, AfterValidator(lambda name: Reviewer(name).name)] = Field(description="Their name.")
     comment: Text | None = None
 
 

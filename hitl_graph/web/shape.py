@@ -31,7 +31,8 @@ class Shape:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (found := self._wrong(scope)) is not None:
-            return await refusal(scope, *found)(scope, receive, send)
+            headers = {"allow": ", ".join(sorted(_METHODS))} if found[0] == 405 else None
+            return await refusal(scope, *found, headers)(scope, receive, send)
         await self._app(scope, receive, send)
 
     def _wrong(self, scope: Scope) -> tuple[int, str] | None:

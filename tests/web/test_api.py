@@ -113,6 +113,8 @@ def test_a_list_is_filtered(tmp_path: Path) -> None:
                 ({"search": "invoice"}, ["wire"]),
                 ({"since": "2100-01-01T00:00:00Z"}, []),
                 ({"before": "2100-01-01T00:00:00Z", "kind": "review"}, ["review"]),
+                ({"search": "invoice", "since": "0352-01-01T00:00:00Z"}, ["wire"]),
+                ({"search": "invoice", "before": "9999-01-01T00:00:00Z"}, ["wire"]),
                 ({"mine": "true"}, ["review", "wire", "risky"]),
                 ({"newest_first": "true", "kind": "approval"}, ["legal", "risky", "wire"]),
             ):
@@ -382,7 +384,9 @@ def test_claims_and_delegations(ledger: Ledger, alice: httpx.Client, bob: httpx.
     assert [one["back"] for one in back["standing"]["delegations"]] == [True]
     bob.post(f"{path}/delegate", json={"to": "carol"})
     problem(alice.post(f"{path}/claim", json={"lease_seconds": 86_401}), 422)
-    problem(alice.post(f"{path}/delegate", json={"to": "\n"}), 422)
+    for nobody in ("", "\n", " ", "\u200b", "\U000f0000"):
+        told = problem(alice.post(f"{path}/delegate", json={"to": nobody}), 422)
+        assert told["errors"][0]["place"] == "to"
     problem(alice.post(f"{path}/hand-back", json={"why": "x"}), 422)
 
 

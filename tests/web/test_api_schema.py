@@ -17,6 +17,8 @@ from schemathesis.config import SchemathesisConfig
 
 from hitl_graph.ledger import Ledger
 from hitl_graph.web import api, create_app
+from hitl_graph.web.security import Security
+from hitl_graph.web.throttling import Limits
 from tests.web.asking import Named, ask, two_of
 from tests.web.conftest import serving
 from tests.web.older_hypothesis import install
@@ -48,7 +50,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Generator[Ledger]:
 
 @pytest.fixture(scope="module")
 def url(ledger: Ledger) -> Generator[str]:
-    with serving(create_app(ledger, authenticators=[Named(ledger, known=["alice"])])) as address:
+    never = Security(limits=Limits(requests=None, logins=None, tokens=None, decisions=None))
+    with serving(create_app(ledger, authenticators=[Named(ledger, known=["alice"])], security=never)) as address:
         yield address
 
 
