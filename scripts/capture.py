@@ -94,7 +94,7 @@ WORK: dict[str, tuple[str, list[Any]]] = {
     "refund-88": (
         "May this customer send the lamp back?",
         [tool_call("ask_human", question="A customer wants her money back after 45 days. What shall I offer?",
-                   why="the policy ends at 30 days", options=["All of it", "A voucher", "Nothing, with an explanation"])],
+                   why="the policy ends at 30 days", options=["All of it", "A voucher", "Nothing"])],
     ),
     "support-4698": (
         "Answer the partner about the meeting.",
@@ -160,17 +160,18 @@ def _thread(name: str) -> Any:
 def frames(page: Page, url: str) -> Iterator[bytes]:
     """A person looks at the list, opens a payment, reads it, and approves it."""
     page.goto(url)
+    page.locator("#live-text").get_by_text("Live").wait_for()
     yield page.screenshot()
-    page.keyboard.press("j")
-    page.keyboard.press("j")
+    for _ in range(3):
+        page.keyboard.press("j")
     yield page.screenshot()
-    page.get_by_role("link", name="wire_transfer").first.click()
-    page.wait_for_load_state()
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Your answer").wait_for()
     yield page.screenshot()
     page.keyboard.press("a")
     yield page.screenshot()
     page.keyboard.press("Enter")
-    page.wait_for_load_state()
+    page.get_by_text("Still needed").first.wait_for()
     yield page.screenshot()
 
 
@@ -193,7 +194,7 @@ def main() -> None:
             dark = browser.new_context(viewport=WIDE, extra_http_headers=headers, color_scheme="dark").new_page()
             dark.goto(url)
             dark.screenshot(path=DOCS / "inbox-dark.png")
-        browser.close()
+            browser.close()
     pictures = [Image.open(io.BytesIO(frame)).convert("P", palette=Image.Palette.ADAPTIVE) for frame in shown]
     pictures[0].save(
         DOCS / "inbox.gif", save_all=True, append_images=pictures[1:], duration=STEP, loop=0, optimize=True

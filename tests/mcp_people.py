@@ -28,7 +28,7 @@ from tests.web.conftest import serving
 
 __all__ = ["CLOSE", "DECLINE", "MAIL", "Human", "Office", "Person", "accept", "over_http", "over_stdio", "text"]
 
-WAIT = timedelta(seconds=20)  # a test that hangs says where
+WAIT = timedelta(seconds=60)  # a test that hangs says where
 MAIL: dict[str, Any] = {"to": "bob@example.com", "subject": "Offer", "body": "Dear Bob,\n\nwe accept."}
 DECLINE, CLOSE = ElicitResult(action="decline"), ElicitResult(action="cancel")
 

@@ -84,6 +84,8 @@ def test_the_link_lets_in_once_and_decisions_are_carried_out(folder: Path) -> No
     [
         (["--url", "inbox.example.com"], "--url takes the whole address"),
         (["--trust-proxy", "proxy.local"], "--trust-proxy takes an address or a network"),
+        (["--oidc", "https://id.example.com"], "--oidc needs --oidc-client"),
+        (["--oidc", "http://id.example.com", "--oidc-client", "x", "--oidc-people", "*"], "has an https address"),
         (["--db", "nowhere.db"], "there is no database"),
         (["--host", "192.0.2.1", "--db", "agent.db"], "cannot listen at 192.0.2.1"),
     ],

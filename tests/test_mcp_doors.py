@@ -92,7 +92,7 @@ def test_a_process_speaks_only_the_protocol_and_ends_with_a_form_open(office: Of
             process.send_signal(signal.SIGTERM)
         else:
             process.stdin.close()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
         assert process.stdout.read() == ""
         assert "Traceback" not in process.stderr.read()
     assert office.untouched(request)
@@ -138,7 +138,7 @@ async def test_the_command_serves_who_has_a_token_of_the_database(office: Office
             result = await session.call_tool("decide", {"request_id": request.id})
             assert text(result) == "Recorded: approved by bob."
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -232,7 +232,7 @@ def test_the_inspector_lists_and_calls_the_tools(office: Office) -> None:
 
     def inspect(*options: str) -> Any:
         command = [str(INSPECTOR), "--cli", *HITL, "mcp", "--db", office.path, "--as", "alice", *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         return json.loads(done.stdout)
 
     tools = {tool["name"]: tool["annotations"] for tool in inspect("--method", "tools/list")["tools"]}

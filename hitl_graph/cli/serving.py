@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Generator
@@ -11,7 +12,7 @@ from importlib import import_module
 from ipaddress import ip_network
 from threading import Thread
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import typer
@@ -49,12 +50,28 @@ def serve(
     header: Annotated[
         str, typer.Option("--proxy-header", metavar="NAME", help="In which header it says so.")
     ] = "x-forwarded-user",
+    issuer: Annotated[
+        str | None,
+        typer.Option("--oidc", envvar="HITL_OIDC_ISSUER", metavar="URL", help="An OpenID Connect provider."),
+    ] = None,
+    client: Annotated[
+        str,
+        typer.Option("--oidc-client", envvar="HITL_OIDC_CLIENT", metavar="ID", help="Its id of this inbox."),
+    ] = "",
+    people: Annotated[
+        str | None,
+        typer.Option("--oidc-people", metavar="SELECTOR", help="Who of its people may come in; * for all of them."),
+    ] = None,
+    roles: Annotated[
+        str | None, typer.Option("--oidc-roles", metavar="CLAIM", help="The claim that has their roles.")
+    ] = None,
     mine: Annotated[bool, typer.Option("--mine", help="People see only what concerns them.")] = False,
     reviewer: As = None,
 ) -> None:
     """Open the inbox in the browser: look, decide, and have it carried out.
 
-    Prints a link that logs you in once. Runs until SIGTERM or Ctrl-C.
+    Prints a link that logs you in once. Runs until SIGTERM or Ctrl-C. The secret of --oidc-client, where it has one, is
+    in HITL_OIDC_SECRET.
     """
     _needs_web()
     _check_url(url, proxies or [])
@@ -68,7 +85,10 @@ def serve(
             found, ledger = stack.enter_context(attached(load_graph(graph), named, explicit=explicit))
         listening = stack.enter_context(_listening(host, port))
         at = url or f"http://{_shown(host)}:{listening.getsockname()[1]}"
-        application = _application(ledger, at, host, proxies or [], header, mine)
+        entrance = _entrance(
+            ledger, proxies or [], header, _Provider(issuer, client, people, roles) if issuer else None
+        )
+        application = _application(ledger, at, host, proxies or [], entrance, mine)
         if found is not None:
             stack.enter_context(_working(found, ledger))
         note(f"Inbox of {ledger.database.url}" + (f", worker for {graph}" if graph else "") + ". Ctrl-C ends it.")
@@ -92,25 +112,56 @@ def _check_url(url: str | None, proxies: list[str]) -> None:
     if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
         raise Failure(USAGE, f"--url takes the whole address, such as https://inbox.example.com, not {url!r}")
     for proxy in proxies:
+        if proxy == "unix":
+            continue
         try:
             ip_network(proxy)
         except ValueError as exc:
             raise Failure(USAGE, f"--trust-proxy takes an address or a network such as 10.0.0.0/8: {exc}") from None
 
 
-def _application(ledger: Ledger, url: str, host: str, proxies: list[str], header: str, mine: bool) -> Any:
-    from hitl_graph.web import create_app
-    from hitl_graph.web.security import Security
+class _Provider(NamedTuple):
+    """An identity provider."""
+
+    issuer: str
+    client: str
+    people: str | None
+    roles: str | None
+
+
+def _entrance(ledger: Ledger, proxies: list[str], header: str, provider: _Provider | None) -> list[Any]:
+    """Who is believed to be whom: programs with a token, whom a proxy names, whoever has logged in."""
     from hitl_graph.web.sessions import Sessions
     from hitl_graph.web.tokens import ApiTokens
-    from hitl_graph.web.visitors import Authenticator, TrustedProxy
+    from hitl_graph.web.visitors import TrustedProxy
 
-    known: list[Authenticator] = [ApiTokens(ledger), Sessions(ledger)]
-    if proxies:
-        known.insert(1, TrustedProxy(header, proxies=proxies, directory=ledger.directory))
+    trusted = [TrustedProxy(header, proxies=proxies, directory=ledger.directory)] if proxies else []
+    return [ApiTokens(ledger), *trusted, Sessions(ledger) if provider is None else _oidc(ledger, provider)]
+
+
+def _oidc(ledger: Ledger, provider: _Provider) -> Any:
+    if not provider.client or not provider.people:
+        raise Failure(USAGE, "--oidc needs --oidc-client ID, and --oidc-people SELECTOR (* for all of its people)")
+    try:
+        from hitl_graph.web.oidc import Oidc
+    except ModuleNotFoundError as exc:
+        raise Failure(USAGE, f"{exc.name} is not installed; pip install 'hitl-graph[oidc]'") from exc
+    try:
+        return Oidc(
+            ledger, issuer=provider.issuer, client_id=provider.client, people=provider.people, roles=provider.roles,
+            client_secret=os.environ.get("HITL_OIDC_SECRET"),
+        )  # fmt: skip
+    except ValueError as exc:
+        raise Failure(USAGE, f"--oidc: {exc}") from exc
+
+
+def _application(ledger: Ledger, url: str, host: str, proxies: list[str], entrance: list[Any], mine: bool) -> Any:
+    from hitl_graph.web import create_app
+    from hitl_graph.web.security import Security
+
     names = {*_LOOPBACK, host, _name_of(host), urlsplit(url).hostname or ""} - {"", *_EVERYWHERE}
     security = Security(hosts=sorted(names), proxies=proxies)
-    return create_app(ledger, authenticators=known, security=security, sees="mine" if mine else "all")
+    return create_app(ledger, authenticators=entrance, security=security, sees="mine" if mine else "all")
 
 
 def _login_link(ledger: Ledger, url: str, name: str) -> str:

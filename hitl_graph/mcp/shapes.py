@@ -22,8 +22,8 @@ class Proposal(BaseModel):
     arguments: dict[str, Any] | None = Field(
         None, description="For edit: only what you would change, by name. For respond: the fields of the answer."
     )
-    text: str | None = Field(None, description="For reject: why. For respond: what the agent is told.")
-    why: str | None = Field(None, description="Why you would answer so, in a sentence, for the human.")
+    text: str | None = Field(None, max_length=4000, description="For reject: why. For respond: what the agent is told.")
+    why: str | None = Field(None, max_length=500, description="Why you would answer so, in a sentence, for the human.")
 
 
 class Row(BaseModel):

@@ -90,9 +90,7 @@ def _turn(number: int, message: BaseMessage) -> Turn:
         who,
         message.name or "",
         _text(message.content),
-        tuple(
-            Call(call["name"], json.dumps(call["args"], ensure_ascii=False, indent=2, default=str)) for call in calls
-        ),
+        tuple(Call(call["name"], _json(call["args"])) for call in calls),
         isinstance(message, ToolMessage) and message.status == "error",
     )
 

@@ -158,7 +158,8 @@ def test_whoever_is_slow_holds_up_nobody_and_misses_nothing(ledger: Ledger, url:
         slow.settimeout(20)
         got, rest = list[int](), b""
         while len(got) < 6_000:
-            assert (more := slow.recv(65_536))
+            more = slow.recv(65_536)
+            assert more
             *lines, rest = (rest + more).split(b"\n")
             got += [int(line[4:]) for line in lines if line.startswith(b"id: ") and line != b"id: 0"]
     assert got == logged(ledger)

@@ -1,1 +1,3 @@
 """The pages that people see."""
+
+__all__: list[str] = []

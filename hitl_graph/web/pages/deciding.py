@@ -37,7 +37,7 @@ _KEPT_AS = {"text": "text"}
 
 
 @dataclass(frozen=True)
-class Shown:
+class _Shown:
     """A request as this visitor sees it now."""
 
     request: Request
@@ -45,7 +45,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Said:
+class _Said:
     """A notice above the card: `ok`, `note`, `warn` or `bad`."""
 
     kind: str
@@ -55,7 +55,7 @@ class Said:
 class _Instead(Exception):
     """Nothing was recorded, and this page is shown."""
 
-    def __init__(self, status: int, shown: Shown, said: Said, kept: Typed, *, preview: bool = False) -> None:
+    def __init__(self, status: int, shown: _Shown, said: _Said, kept: Typed, *, preview: bool = False) -> None:
         super().__init__(said.text)
         self.status, self.shown, self.said, self.kept, self.preview = status, shown, said, kept, preview
 
@@ -63,7 +63,7 @@ class _Instead(Exception):
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-async def show(visit: Visit) -> Response:
+async def _show(visit: Visit) -> Response:
     """The page of a request; an unambiguous beginning of its id leads to it."""
     door, visitor, asked = door_of(visit), visitor_of(visit), visit.path_params["request_id"]
     shown = await asyncio.to_thread(_look, door, visitor, asked)
@@ -76,7 +76,7 @@ async def show(visit: Visit) -> Response:
     return _page(visit, shown, said=said, following=following)
 
 
-def _look(door: Door, visitor: Visitor, asked: str) -> Shown:
+def _look(door: Door, visitor: Visitor, asked: str) -> _Shown:
     ledger, inbox = door.ledger, door.inbox
     try:
         request = inbox.get(asked)
@@ -96,7 +96,7 @@ def _look(door: Door, visitor: Visitor, asked: str) -> Shown:
         ran=ran,
         history=[Event.of(step.seq, step.at, step.name, step.actor, step.body) for step in steps],
     )
-    return Shown(request, seen)
+    return _Shown(request, seen)
 
 
 def _ran(row: Mapping[str, Any]) -> Ran:
@@ -104,15 +104,15 @@ def _ran(row: Mapping[str, Any]) -> Ran:
     return Ran(row["tool"], row["state"], from_ms(row["started_ms"]), took, row["error"] or "")
 
 
-def _after(seen: Card, visitor: Visitor) -> Said | None:
+def _after(seen: Card, visitor: Visitor) -> _Said | None:
     """What is said to somebody who has just answered; None where they have not."""
     name = visitor.reviewer.name
     outcome, mine = seen.outcome, seen.mine
     if outcome is not None and any(same(name, one) for one in outcome.said.by.split(", ")):
         then = "A worker carries it out." if seen.state == "decided" else "It was carried out."
-        return Said("ok", f"You {outcome.did}. {then}")
+        return _Said("ok", f"You {outcome.did}. {then}")
     if mine is not None and mine.voted is not None:
-        return Said("ok", f"Your vote to {mine.voted} it is recorded. Still needed: {seen.people.missing}.")
+        return _Said("ok", f"Your vote to {mine.voted} it is recorded. Still needed: {seen.people.missing}.")
     return None
 
 
@@ -127,10 +127,10 @@ def _next(door: Door, visitor: Visitor, request: Request) -> str | None:
 
 def _page(
     visit: Visit,
-    shown: Shown,
+    shown: _Shown,
     *,
     status: int = 200,
-    said: Said | None = None,
+    said: _Said | None = None,
     following: str | None = None,
     kept: Typed | None = None,
     preview: bool = False,
@@ -177,7 +177,7 @@ def _pretty(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
 
 
-async def talk(visit: Visit) -> Response:
+async def _talk(visit: Visit) -> Response:
     """The conversation so far."""
     door, visitor = door_of(visit), visitor_of(visit)
     shown = await asyncio.to_thread(_look, door, visitor, visit.path_params["request_id"])
@@ -194,7 +194,7 @@ async def talk(visit: Visit) -> Response:
 # --- answering -------------------------------------------------------------------------------------------------------
 
 
-async def decide(visit: Visit) -> Response:
+async def _answer(visit: Visit) -> Response:
     """Record an answer, or say why not and keep what was typed."""
     door, visitor = door_of(visit), visitor_of(visit)
     _may_act(visitor)
@@ -210,17 +210,17 @@ def _decide(door: Door, visitor: Visitor, asked: str, given: dict[str, str]) -> 
     shown, kept = _look(door, visitor, asked), Typed(given)
     seen = shown.card
     if seen.digest != given.get("digest") or seen.version != given.get("version"):
-        raise _Instead(409, shown, Said("warn", f"It changed while you looked: {news(seen)}. {_NOTHING}"), kept)
+        raise _Instead(409, shown, _Said("warn", f"It changed while you looked: {news(seen)}. {_NOTHING}"), kept)
     answer = next((one for one in seen.answers if one.word == given.get("answer")), None)
     if answer is None:
         offered = ", ".join(one.word for one in seen.answers) or "nothing any more"
-        raise _Instead(422, shown, Said("bad", f"It takes {offered}. {_NOTHING}"), kept)
+        raise _Instead(422, shown, _Said("bad", f"It takes {offered}. {_NOTHING}"), kept)
     read = typed(shown.request, answer, given)
     if read.decision is None:
-        raise _Instead(422, shown, Said("bad", f"This does not fit yet; see below. {_NOTHING}"), read)
+        raise _Instead(422, shown, _Said("bad", f"This does not fit yet; see below. {_NOTHING}"), read)
     if given.get("do") == "preview":
         raise _Instead(
-            200, shown, Said("note", "This is what would change. Nothing is recorded yet."), read, preview=True
+            200, shown, _Said("note", "This is what would change. Nothing is recorded yet."), read, preview=True
         )
     return _recorded(door, visitor, shown, read, read.decision)
 
@@ -228,14 +228,14 @@ def _decide(door: Door, visitor: Visitor, asked: str, given: dict[str, str]) -> 
 _NOTHING = "Nothing of yours was recorded."
 
 
-def _recorded(door: Door, visitor: Visitor, shown: Shown, read: Typed, decision: Decision) -> Request:
+def _recorded(door: Door, visitor: Visitor, shown: _Shown, read: Typed, decision: Decision) -> Request:
     try:
         return door.inbox.decide(
             shown.request.id, decision, reviewer=visitor.reviewer, digest=shown.request.digest, channel="web"
         )
     except InvalidDecisionError as exc:
         wrong = Typed(read.given, None, {"": str(exc.args[1])}, read.changes)
-        said = Said("bad", f"This does not fit yet; see below. {_NOTHING}")
+        said = _Said("bad", f"This does not fit yet; see below. {_NOTHING}")
         raise _Instead(422, _look(door, visitor, shown.request.id), said, wrong) from exc
     except HitlError as exc:
         told = problem_of(exc)
@@ -243,7 +243,7 @@ def _recorded(door: Door, visitor: Visitor, shown: Shown, read: Typed, decision:
             raise
         text = str(exc.args[1]) if len(exc.args) > 1 else told.detail
         text = text.removesuffix(". Nothing was recorded").removesuffix("; nothing was recorded")
-        said = Said("warn" if told.status == 409 else "bad", f"{told.title}: {text}. {_NOTHING}")
+        said = _Said("warn" if told.status == 409 else "bad", f"{told.title}: {text}. {_NOTHING}")
         raise _Instead(told.status, _look(door, visitor, shown.request.id), said, read) from exc
 
 
@@ -261,7 +261,7 @@ def _acting(did: Did) -> Callable[[Visit], Any]:
                 raise
             now = await asyncio.to_thread(_look, door, visitor, shown.request.id)
             text = str(exc.args[1]) if len(exc.args) > 1 else str(exc)
-            return _page(visit, now, status=told.status if told is not None else 422, said=Said("warn", text))
+            return _page(visit, now, status=told.status if told is not None else 422, said=_Said("warn", text))
         return RedirectResponse(link(visit, "card", request_id=shown.request.id), status_code=303)
 
     return act
@@ -293,9 +293,9 @@ async def _given(visit: Visit) -> dict[str, str]:
 
 
 routes = [
-    Route("/requests/{request_id}", show, name="card"),
-    Route("/requests/{request_id}/conversation", talk, name="conversation"),
-    Route("/requests/{request_id}/decide", decide, name="decide", methods=["POST"]),
+    Route("/requests/{request_id}", _show, name="card"),
+    Route("/requests/{request_id}/conversation", _talk, name="conversation"),
+    Route("/requests/{request_id}/decide", _answer, name="decide", methods=["POST"]),
     Route("/requests/{request_id}/claim", _acting("claim"), name="claim", methods=["POST"]),
     Route("/requests/{request_id}/hand_back", _acting("hand_back"), name="hand_back", methods=["POST"]),
     Route("/requests/{request_id}/delegate", _acting("delegate"), name="delegate", methods=["POST"]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from starlette.requests import Request as Visit
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from hitl_graph.card import People, heading, left, what
@@ -24,6 +24,7 @@ from hitl_graph.voting import Standing, Vote, standing
 from hitl_graph.web.door import Door, door_of
 from hitl_graph.web.filters import AGES, KINDS, MINE, RISKS, Wanted
 from hitl_graph.web.rendering import render
+from hitl_graph.web.sharing import sharing_of
 from hitl_graph.web.templating import link
 from hitl_graph.web.visitors import Visitor, visitor_of
 
@@ -34,6 +35,7 @@ PAGE = 50
 _COUNTED = 10_000  # more are not counted
 _MENU = 200  # entries
 _URGENT = 3600  # seconds
+_VARY = {"vary": "x-part, hx-request"}
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,32 @@ class Listing:
 
 async def inbox(visit: Visit) -> Response:
     """The list, or for a script (`X-Part: list`) its changing part."""
-    door, visitor, wanted = door_of(visit), visitor_of(visit), Wanted.of(visit.query_params)
-    is_part = visit.headers.get("x-part") == "list"
-    whole = not is_part and "hx-request" not in visit.headers  # htmx leaves the filters as they are
+    visitor, wanted = visitor_of(visit), Wanted.of(visit.query_params)
     try:
-        listing = await asyncio.to_thread(_look, door, visitor, wanted, whole=whole)
+        if visit.headers.get("x-part") != "list":
+            return await _drawn(visit, wanted, "list.html", whole="hx-request" not in visit.headers)
+
+        async def draw() -> bytes:
+            return bytes((await _drawn(visit, wanted, "_list.html", whole=False)).body)
+
+        who = visitor.reviewer if _is_personal(door_of(visit), wanted) else None
+        alike = (link(visit, "inbox"), wanted, "decide" in visitor.scopes, who)
+        part = await sharing_of(visit).get(alike, draw)  # when something happens, everybody who watches comes at once
+        return HTMLResponse(part, headers=_VARY)
     except UnknownRequestError:  # the request of the cursor is gone
         return RedirectResponse(f"{link(visit, 'inbox')}?{wanted.query}", status_code=303)
-    template = "_list.html" if is_part else "list.html"
+
+
+async def _drawn(visit: Visit, wanted: Wanted, template: str, *, whole: bool) -> Response:
+    listing = await asyncio.to_thread(_look, door_of(visit), visitor_of(visit), wanted, whole=whole)
     ages = [(name, words) for name, (words, *_) in AGES.items()]
     return render(
-        visit, template, listing=listing, wanted=wanted, KINDS=KINDS, RISKS=RISKS, AGES=ages, MINE=MINE,
-        headers={"vary": "x-part, hx-request"},
-    )  # fmt: skip
+        visit, template, listing=listing, wanted=wanted, KINDS=KINDS, RISKS=RISKS, AGES=ages, MINE=MINE, headers=_VARY
+    )
+
+
+def _is_personal(door: Door, wanted: Wanted) -> bool:
+    return door.sees == "mine" or wanted.who == MINE
 
 
 async def save_view(visit: Visit) -> Response:
@@ -128,7 +143,7 @@ def _look(door: Door, visitor: Visitor, wanted: Wanted, *, whole: bool) -> Listi
     inbox, ledger = door.inbox, door.ledger
     seq = ledger.read(events.last)
     filters, newest = wanted.filters(ledger.clock()), wanted.sort == "newest"
-    reviewer = visitor.reviewer if door.sees == "mine" or wanted.who == MINE else None
+    reviewer = visitor.reviewer if _is_personal(door, wanted) else None
     backwards, cursor = bool(wanted.before), wanted.before or wanted.after or None
     found = inbox.pending(reviewer=reviewer, newest_first=newest != backwards, limit=PAGE + 1, after=cursor, **filters)
     more, found = len(found) > PAGE, found[:PAGE]

@@ -109,6 +109,20 @@ function remarkOn(line) {
   $$("input", place)[1].focus();
 }
 
+/** How long there is until then, in the server's words: `3h 12m`. */
+function left(until) {
+  const seconds = Math.floor((Date.parse(until) - Date.now()) / 1000);
+  if (seconds < 0) return "0s";
+  const days = Math.floor(seconds / 86400), hours = Math.floor(seconds / 3600) % 24, minutes = Math.floor(seconds / 60) % 60;
+  if (days) return hours ? `${days}d ${hours}h` : `${days}d`;
+  if (hours) return minutes ? `${hours}h ${minutes}m` : `${hours}h`;
+  return minutes ? `${minutes}m` : `${seconds}s`;
+}
+
+setInterval(() => {
+  for (const place of $$("[data-until]")) place.textContent = left(place.dataset.until);
+}, 15_000);
+
 function began() {
   for (const input of $$("[data-was]")) compare(input);
   if ($("[data-remarks]")) for (const line of $$(".code:not(.patch) > li")) line.dataset.line = "";
