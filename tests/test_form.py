@@ -1,6 +1,7 @@
 """Forms from a JSON Schema: what is not touched keeps its exact value, and what is typed gets the schema's types."""
 
 import json
+import time
 from datetime import date
 from typing import Any, Literal
 
@@ -185,3 +186,11 @@ def test_an_answer_of_one_value_or_with_fields() -> None:
 def test_json_that_is_none_says_so(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
+
+
+def test_json_with_many_names_is_refused_at_once() -> None:
+    names = ",".join(f'"a{number}":0' for number in range(30_000))
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match="'a29999' is given twice"):
+        parse_json(f'{{{names},"a29999":1}}')
+    assert time.perf_counter() - began < 5

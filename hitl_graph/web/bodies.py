@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -111,8 +112,7 @@ def _no_json(why: str, place: str) -> ProblemError:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise ValueError(f"{twice!a:.80} is given twice")
     return found
 

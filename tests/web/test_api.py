@@ -491,3 +491,13 @@ def test_comments_keep_their_places(ledger: Ledger, alice: httpx.Client) -> None
     recorded = Inbox(ledger).get(request.id).decision
     assert recorded is not None
     assert recorded.comments == (Comment(text="Robert", span=(5, 8)),)
+
+
+def test_a_body_with_many_names_is_refused_at_once(ledger: Ledger, alice: httpx.Client) -> None:
+    request = ask(ledger)
+    names = ",".join(f'"a{number}":0' for number in range(60_000))
+    began = time.perf_counter()
+    kind = {"content-type": "application/json"}
+    sent = alice.post(f"/requests/{request.id}/decision", content=f'{{{names},"a59999":1}}', headers=kind)
+    assert time.perf_counter() - began < 5
+    assert "'a59999' is given twice" in problem(sent, 422)["detail"]
