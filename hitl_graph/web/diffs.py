@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ __all__ = ["Change", "Piece", "changes", "words"]
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 _MOST = 4000  # words; longer texts are compared line by line
+_PAIRS = 1_000_000  # places that are the same; more would take minutes to be put in order
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,30 @@ def words(before: str, after: str) -> tuple[Piece, ...]:
 
 
 def _pieces(one: list[str], two: list[str]) -> Iterator[Piece]:
+    head = _common(one, two)
+    tail = _common(one[head:][::-1], two[head:][::-1])
+    yield from _same(one[:head])
+    yield from _middle(one[head : len(one) - tail], two[head : len(two) - tail])
+    yield from _same(one[len(one) - tail :])
+
+
+def _common(one: list[str], two: list[str]) -> int:
+    """With how many parts both begin."""
+    pairs = enumerate(zip(one, two, strict=False))
+    return next((number for number, (here, there) in pairs if here != there), min(len(one), len(two)))
+
+
+def _same(parts: list[str]) -> Iterator[Piece]:
+    if parts:
+        yield Piece("same", "".join(parts))
+
+
+def _middle(one: list[str], two: list[str]) -> Iterator[Piece]:
+    here, there = Counter(one), Counter(two)
+    if sum(times * there[part] for part, times in here.items()) > _PAIRS:
+        yield Piece("removed", "".join(one))
+        yield Piece("added", "".join(two))
+        return
     for kind, i, j, k, m in difflib.SequenceMatcher(None, one, two, autojunk=False).get_opcodes():
         if kind == "equal":
             yield Piece("same", "".join(one[i:j]))

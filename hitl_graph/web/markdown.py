@@ -11,11 +11,28 @@ from markupsafe import Markup
 
 from hitl_graph.visible import visible
 
-__all__ = ["markdown"]
+__all__ = ["Reader", "markdown"]
 
 _LINKS = re.compile(r"(?:https?://[^/\s]|mailto:[^\s])", re.IGNORECASE)
 _LONGEST = 100_000  # characters; a longer text is shown as it is
+_HARD = re.compile(r"[\[\]!*_\n]")
+_HARDEST = 20_000  # characters of a page that take long to read, 50 µs each
 _ATTRIBUTES = {"rel": "noopener noreferrer nofollow", "target": "_blank"}
+
+
+class Reader:
+    """Reads the texts of one page. However they were made up, that takes a second at most: the rest stays plain."""
+
+    def __init__(self) -> None:
+        self._left = _HARDEST
+
+    def __call__(self, text: str) -> Markup:
+        """As `markdown`."""
+        hard = len(_HARD.findall(text))
+        if hard > self._left:
+            return _plain(visible(text, keep="\n\t"))
+        self._left -= hard
+        return markdown(text)
 
 
 def markdown(text: str) -> Markup:
@@ -27,7 +44,7 @@ def markdown(text: str) -> Markup:
     """
     plain = visible(text, keep="\n\t")
     if len(plain) > _LONGEST:
-        return Markup(f"<pre>{escape(plain)}</pre>")
+        return _plain(plain)
     tokens = _READER.parse(plain)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
@@ -37,6 +54,10 @@ def markdown(text: str) -> Markup:
         if token.children:
             token.children = _with_addresses(token.children)
     return Markup(_READER.renderer.render(tokens, _READER.options, {}))
+
+
+def _plain(text: str) -> Markup:
+    return Markup(f"<pre>{escape(text)}</pre>")
 
 
 def _with_addresses(tokens: Sequence[Token]) -> list[Token]:

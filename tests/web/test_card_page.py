@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Generator
 from itertools import count
 from pathlib import Path
@@ -15,6 +16,7 @@ from playwright.sync_api import Request as Sent
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import Request, approve, reject, respond
 from hitl_graph.web import create_app
+from hitl_graph.web.diffs import words
 from hitl_graph.web.visitors import TrustedProxy
 from tests.web.axe import found
 from tests.web.conftest import serving
@@ -385,6 +387,11 @@ def test_what_one_may_not_see_is_not_there(desk: Desk) -> None:
             )
             assert (carol.status_code, alice.status_code) == (404, 200)
             assert wire.thread_id not in carol.text
+        told = {
+            httpx.get(f"{url}/requests/{own}", headers={"x-forwarded-user": "carol"}).text
+            for own in (wire.id, wire.id[:9], wire.id[:1], "0" * 20, "0" * 9, "zz")
+        }
+        assert len(told) == 1  # also not by beginnings of ids
 
 
 def test_after_an_answer_the_next_request_is_one_key_away(desk: Desk, visit: Visit) -> None:
@@ -503,3 +510,14 @@ def test_keys_alone_are_enough(desk: Desk, visit: Visit) -> None:
     page.wait_for_timeout(750)
     page.keyboard.press("Enter")
     expect(page.locator("#said")).to_contain_text("You approved it")
+
+
+def test_long_texts_are_compared_in_good_time() -> None:
+    before, after = ("ab\n" * 20_000).splitlines(keepends=True), ("ab\n" * 20_000).splitlines(keepends=True)
+    before[100], after[9_000] = "x\n", "y\n"
+    began = time.perf_counter()
+    pieces = words("".join(before), "".join(after))
+    assert time.perf_counter() - began < 5
+    assert "".join(piece.text for piece in pieces if piece.kind != "added") == "".join(before)
+    assert "".join(piece.text for piece in pieces if piece.kind != "removed") == "".join(after)
+    assert pieces[0].kind == pieces[-1].kind == "same"

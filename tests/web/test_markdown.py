@@ -1,13 +1,14 @@
 """What an agent writes as Markdown can do no harm, whatever it tries."""
 
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hitl_graph.web.markdown import markdown
+from hitl_graph.web.markdown import Reader, markdown
 
 TAGS = {"p", "em", "strong", "a", "code", "pre", "ul", "ol", "li", "blockquote", "br", "hr"}
 ATTRIBUTES = {"href", "rel", "target", "class", "start"}
@@ -132,3 +133,11 @@ def test_hidden_characters_are_shown() -> None:
 def test_a_very_long_text_is_shown_as_it_is() -> None:
     html = check("*a* <b> " * 20_000)
     assert html.startswith("<pre>*a* &lt;b&gt; ")
+
+
+@pytest.mark.parametrize("text", ["[", "![", "_*", "**a*", "[a](", "1.\n", "[x]: y\n"])
+def test_a_page_of_texts_that_are_made_to_take_long_does_not(text: str) -> None:
+    read, began = Reader(), time.perf_counter()
+    pages = [read(text * (9000 // len(text))) for _ in range(200)]
+    assert time.perf_counter() - began < 10
+    assert pages[-1].startswith("<pre>")

@@ -22,7 +22,7 @@ from hitl_graph.web.conversation import conversation
 from hitl_graph.web.diffs import words
 from hitl_graph.web.door import Door, door_of
 from hitl_graph.web.errors import problem_of
-from hitl_graph.web.markdown import markdown
+from hitl_graph.web.markdown import Reader
 from hitl_graph.web.pages.answering import LASTING, VALUE, Typed, typed
 from hitl_graph.web.rendering import render
 from hitl_graph.web.seeing import may_see
@@ -31,6 +31,7 @@ from hitl_graph.web.visitors import Visitor, visitor_of
 
 __all__ = ["routes"]
 
+_UNKNOWN = "There is no such request, or it is not for you to see: nobody learns which."
 Did = Literal["claim", "hand_back", "delegate", "take_back"]
 _FIELDS = 2000
 _KEPT_AS = {"text": "text"}
@@ -73,7 +74,7 @@ async def _show(visit: Visit) -> Response:
     await door.inbox.aseen(shown.request, reviewer=visitor.reviewer, channel="web")
     said = _after(shown.card, visitor) if "done" in visit.query_params else None
     following = await asyncio.to_thread(_next, door, visitor, shown.request) if said is not None else None
-    return _page(visit, shown, said=said, following=following)
+    return await asyncio.to_thread(_page, visit, shown, said=said, following=following)
 
 
 def _look(door: Door, visitor: Visitor, asked: str) -> _Shown:
@@ -81,9 +82,9 @@ def _look(door: Door, visitor: Visitor, asked: str) -> _Shown:
     try:
         request = inbox.get(asked)
     except UnknownRequestError as exc:
-        raise HTTPException(404, str(exc.args[1])) from exc
+        raise HTTPException(404, str(exc.args[1]) if door.sees == "all" else _UNKNOWN) from exc
     if not may_see(door, visitor, request):
-        raise HTTPException(404, "no such request")
+        raise HTTPException(404, _UNKNOWN)
     absent = ledger.read(handling.deputised, ledger.now_ms(), visitor.reviewer.name)
     ran = [_ran(row) for row in ledger.executed(request.thread_id) if row["request_id"] == request.id]
     steps = ledger.read(course, request.id)
@@ -150,7 +151,7 @@ def _page(
         preview=preview,
         can_decide="decide" in visitor_of(visit).scopes,
         news=news(shown.card),
-        markdown=markdown,
+        markdown=Reader(),
         words=words,
         done=done,
         pretty=_pretty,
@@ -188,7 +189,9 @@ async def _talk(visit: Visit) -> Response:
         turn for turn in found.turns
         if wanted in f"{turn.text}\n{turn.name}\n{''.join(c.name + c.args for c in turn.calls)}".casefold()
     ]  # fmt: skip
-    return render(visit, "conversation.html", card=shown.card, found=found, turns=turns, query=query, markdown=markdown)
+    return await asyncio.to_thread(
+        render, visit, "conversation.html", card=shown.card, found=found, turns=turns, query=query, markdown=Reader()
+    )  # long texts take long
 
 
 # --- answering -------------------------------------------------------------------------------------------------------
@@ -202,7 +205,9 @@ async def _answer(visit: Visit) -> Response:
     try:
         request = await asyncio.shield(asyncio.to_thread(_decide, door, visitor, asked, given))
     except _Instead as exc:
-        return _page(visit, exc.shown, status=exc.status, said=exc.said, kept=exc.kept, preview=exc.preview)
+        return await asyncio.to_thread(
+            _page, visit, exc.shown, status=exc.status, said=exc.said, kept=exc.kept, preview=exc.preview
+        )
     return RedirectResponse(f"{link(visit, 'card', request_id=request.id)}?done=1", status_code=303)
 
 
