@@ -12,7 +12,7 @@ from hitl_graph.web.csrf import SAFE
 from hitl_graph.web.refusing import is_for_a_script, refusal, under_mount
 from hitl_graph.web.visitors import RECHECKED, Authenticator, Visitor
 
-__all__ = ["Entrance", "is_still_let_in"]
+__all__ = ["Entrance", "let_in_again"]
 
 _OWN = ("/login", "/logout", "/account", "/views")
 """Where a visitor changes nothing but what is their own: no scope to decide is needed."""
@@ -47,14 +47,15 @@ class Entrance:
         await self._app(scope, receive, send)
 
 
-async def is_still_let_in(connection: HTTPConnection) -> bool:
-    """Whether who was let in would be let in again now: for what stays open, such as a stream of events."""
+async def let_in_again(connection: HTTPConnection) -> Visitor | None:
+    """Who was let in, with the roles of now; None if they would not be any more: for what stays open."""
     before: Visitor | None = connection.scope.get("hitl.visitor")
     try:
         now = await _known({**connection.scope, RECHECKED: True}, connection.scope["hitl.authenticators"])
     except HTTPException:
-        return False
-    return before is not None and now is not None and now.reviewer.name == before.reviewer.name and "read" in now.scopes
+        return None
+    is_same = before is not None and now is not None and now.reviewer.name == before.reviewer.name
+    return now if is_same and now is not None and "read" in now.scopes else None
 
 
 async def _known(scope: Scope, authenticators: Sequence[Authenticator]) -> Visitor | None:

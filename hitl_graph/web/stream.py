@@ -17,7 +17,7 @@ from hitl_graph.ledger import requests
 from hitl_graph.storage import Transaction
 from hitl_graph.web.bodies import Number, Query, read_query
 from hitl_graph.web.door import Door, door_of
-from hitl_graph.web.entrance import is_still_let_in
+from hitl_graph.web.entrance import let_in_again
 from hitl_graph.web.errors import ProblemError, Wrong
 from hitl_graph.web.hub import Hub, Told
 from hitl_graph.web.seeing import visible
@@ -96,8 +96,9 @@ async def _written(request: Request, hub: Hub, after: int | None) -> AsyncIterat
             if told:
                 yield b"".join(one.text for one in told)
             if clock() >= ask:
-                if not await is_still_let_in(request):
+                if (again := await let_in_again(request)) is None:
                     return
+                visitor = again
                 ask = clock() + _LET_IN
             if door.sees == "mine":
                 await asyncio.sleep(_OWN)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ import pytest
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import approve
+from hitl_graph.reviewers import Reviewer
 from hitl_graph.web import create_app, stream
 from tests.databases import open_ledger
 from tests.web.asking import Named, ask, ask_many, client, two_of
@@ -196,6 +198,21 @@ def test_people_who_see_only_their_own_hear_of_nothing_else(ledger: Ledger) -> N
         ask_many(ledger, 20, terms=two_of("role:legal"))
         request = ask(ledger, terms=two_of("role:finance"))
         assert next(events)[2]["request_id"] == request.id
+
+
+def test_whoever_loses_a_role_hears_no_more_of_what_took_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_LET_IN", 0.2)
+    monkeypatch.setattr(stream, "_OWN", 0.1)
+    alice = Reviewer("alice", ["legal"])
+    people = Named(cast(Any, SimpleNamespace(directory=lambda name: alice)))
+    with serving(create_app(ledger, authenticators=[people], sees="mine")) as url, listening(url) as events:
+        before = ask(ledger, terms=two_of("role:legal"))
+        assert next(events)[2]["request_id"] == before.id
+        alice = Reviewer("alice", ["finance"])
+        time.sleep(1)
+        ask(ledger, terms=two_of("role:legal"))
+        after = ask(ledger, terms=two_of("role:finance"))
+        assert next(events)[2]["request_id"] == after.id
 
 
 def test_an_open_stream_has_a_pulse_and_ends_when_its_listener_is_shut_out(
