@@ -190,17 +190,13 @@ async def test_the_answer_to_a_form_is_taken_only_from_whom_it_was_shown(office:
                 "jsonrpc": "2.0", "id": asked["id"],
                 "result": {"action": "accept", "content": {"answer": "approve"}},
             }  # fmt: skip
-            for token in ("bob's", "guest's", "nobody's"):
+            office.tokens["alice's second"] = office.tokens["alice's"]
+            for token in ("bob's", "guest's", "nobody's", "alice's second"):  # a second one may only be for looking
                 headers = {**session, "authorization": f"Bearer {token}"}
                 assert (await alice.post(url, json=answer, headers=headers)).status_code in (401, 404)
             assert office.untouched(request)
-            office.tokens["alice's second"] = office.tokens["alice's"]
             del office.tokens["alice's"]  # it is revoked while the form is open
             assert (await alice.post(url, json=answer, headers=session)).status_code == 401
-            headers = {**session, "authorization": "Bearer alice's second"}
-            assert (await alice.post(url, json=answer, headers=headers)).status_code == 202
-            told = [line async for line in lines if line.startswith("data: {")]
-    assert "the token is not valid any more" in told[-1]  # the call came with the other one
     assert office.untouched(request)
 
 
