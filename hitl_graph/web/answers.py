@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, FailFast, Field, JsonValue, TypeAdapter, ValidationError
 
 from hitl_graph.grants import Grant
 from hitl_graph.model import Comment, Decision
@@ -68,7 +68,9 @@ class RespondBody(_Answer):
     type: Literal["respond"]
     message: Text | None = Field(default=None, description="What the agent is told; to a review, feedback.")
     value: JsonValue = Field(default=None, description="A structured answer, where the question asks for one.")
-    comments: tuple[Comment, ...] = Field(default=(), max_length=500, description="Remarks about places of a draft.")
+    comments: Annotated[tuple[Comment, ...], FailFast()] = Field(
+        default=(), max_length=500, description="Remarks about places of a draft."
+    )
 
 
 Answer = Annotated[ApproveBody | EditBody | RejectBody | RespondBody, Field(discriminator="type")]

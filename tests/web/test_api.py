@@ -501,3 +501,11 @@ def test_a_body_with_many_names_is_refused_at_once(ledger: Ledger, alice: httpx.
     sent = alice.post(f"/requests/{request.id}/decision", content=f'{{{names},"a59999":1}}', headers=kind)
     assert time.perf_counter() - began < 5
     assert "'a59999' is given twice" in problem(sent, 422)["detail"]
+
+
+def test_a_body_with_many_mistakes_is_refused_at_the_first(ledger: Ledger, alice: httpx.Client) -> None:
+    request, began = ask(ledger), time.perf_counter()
+    body = f'{{"type":"respond","digest":"{request.digest}","comments":[{"{},".join([""] * 330_000)}{{}}]}}'
+    sent = alice.post(f"/requests/{request.id}/decision", content=body, headers={"content-type": "application/json"})
+    assert time.perf_counter() - began < 2
+    assert len(problem(sent, 422)["errors"]) == 1

@@ -34,6 +34,7 @@ __all__ = ["routes"]
 _UNKNOWN = "There is no such request, or it is not for you to see: nobody learns which."
 Did = Literal["claim", "hand_back", "delegate", "take_back"]
 _FIELDS = 2000
+_NAME, _TEXT = 500, 20_000  # characters, as the API takes them
 _KEPT_AS = {"text": "text"}
 
 
@@ -282,9 +283,13 @@ def _act(door: Door, visitor: Visitor, did: Did, own: str, given: Mapping[str, s
         case "take_back":
             door.inbox.take_back(own, reviewer=who)
         case "delegate":
-            if not (to := given.get("to", "").strip()):
-                raise ValueError("Say to whom it shall be given; nothing was recorded.")
-            door.inbox.delegate(own, to, reviewer=who, comment=given.get("comment", "").strip() or None)
+            to, comment = given.get("to", "").strip(), given.get("comment", "").strip()
+            if not to or len(to) > _NAME or len(comment) > _TEXT:
+                raise ValueError(
+                    f"Say to whom it shall be given, in {_NAME} characters at most, with a comment of {_TEXT:,};"
+                    " nothing was recorded."
+                )
+            door.inbox.delegate(own, to, reviewer=who, comment=comment or None)
 
 
 def _may_act(visitor: Visitor) -> None:
