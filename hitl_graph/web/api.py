@@ -36,6 +36,7 @@ __all__ = [
     "ListDocument",
     "ListQuery",
     "MeDocument",
+    "RunDocument",
     "claimed",
     "decided",
     "delegated",
