@@ -18,7 +18,7 @@ from hitl_graph.mcp.shapes import Proposal
 from hitl_graph.model import Decision, Request, Word, approve, edit, reject, respond
 from hitl_graph.visible import visible
 
-__all__ = ["LEAVE", "Chosen", "First", "Second"]
+__all__ = ["LEAVE", "Chosen", "First", "Second", "made"]
 
 LEAVE = "wait"
 """The choice that is no decision."""

@@ -54,7 +54,7 @@ def lines_of(name: str, value: Any) -> list[str]:
     return [f"{visible(name)}:", *(f"  {line}" for line in rest)]
 
 
-def about(request: Request) -> list[str]:
+def _about(request: Request) -> list[str]:
     """All that an agent shows, line by line."""
     lines = [heading(request)]
     for field in fields_of(request):
@@ -95,12 +95,12 @@ def about(request: Request) -> list[str]:
     return lines
 
 
-def why(request: Request) -> list[str]:
+def _why(request: Request) -> list[str]:
     """Why people are asked."""
     return _text(request.reason, "") if request.reason else []
 
 
-def people(request: Request, standing: Standing, now: datetime) -> list[str]:
+def _people(request: Request, standing: Standing, now: datetime) -> list[str]:
     """Who decides, and who has."""
     found = people_of(request, standing, now)
     lines = [f"who may decide: {found.who}"]
@@ -165,8 +165,8 @@ def seen(request: Request, standing: Standing, now: datetime, *, may: bool, link
 def shown_text(request: Request, standing: Standing, now: datetime, link: str | None) -> str:
     """One request in words, for a model."""
     state = "It waits." if request.state == "pending" else f"It is {request.state}, and cannot be answered any more."
-    lines = [*about(request), *(f"why people are asked: {line}" for line in why(request))]
-    lines += people(request, standing, now)
+    lines = [*_about(request), *(f"why people are asked: {line}" for line in _why(request))]
+    lines += _people(request, standing, now)
     if (decision := request.decision) is not None:
         lines += lines_of(f"answered by {request.reviewer or '?'}", decision.model_dump(mode="json", exclude_none=True))
     can = "; ".join(f"{word}: {meaning(request, word)}" for word in request.allowed)
@@ -185,12 +185,12 @@ def question(
     """
     parts = [
         f"Your decision as {visible(who)}: request {request.id}, asked {age(request.created_at, now)} ago.",
-        _quoted(about(request)),
+        _quoted(_about(request)),
     ]
-    if lines := why(request):
+    if lines := _why(request):
         parts += ["Why people are asked:", _quoted(lines)]
     if request.terms is not None:
-        parts += ["Who decides:", _quoted(people(request, standing, now))]
+        parts += ["Who decides:", _quoted(_people(request, standing, now))]
     if proposal is not None:
         parts += ["The assistant proposes (it has not decided anything):", _quoted(_proposed(request, proposal))]
     last = "Change what shall be different, and accept." if twice else "Choose an answer, and accept."

@@ -30,7 +30,26 @@ from hitl_graph.web.stream import EventsQuery, events
 from hitl_graph.web.visitors import Scope, Visitor, visitor_of
 from hitl_graph.wire import validate
 
-__all__ = ["OPERATIONS", "DetailDocument", "ListDocument", "ListQuery", "MeDocument", "described", "routes"]
+__all__ = [
+    "OPERATIONS",
+    "DetailDocument",
+    "ListDocument",
+    "ListQuery",
+    "MeDocument",
+    "RunDocument",
+    "claimed",
+    "decided",
+    "delegated",
+    "described",
+    "handed_back",
+    "health",
+    "listed",
+    "me",
+    "openapi",
+    "routes",
+    "shown",
+    "taken_back",
+]
 
 CHANNEL = "api"
 _ROUNDS = 10

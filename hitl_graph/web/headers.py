@@ -21,7 +21,7 @@ _ALWAYS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": (
         "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(),"
-        " midi=(), payment=(), publickey-credentials-get=(), usb=(), web-share=(), xr-spatial-tracking=()"
+        " midi=(), payment=(), publickey-credentials-get=(), usb=(), xr-spatial-tracking=()"
     ),
 }
 
