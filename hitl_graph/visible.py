@@ -9,6 +9,8 @@ _HIDING = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # control, format (bidi, zero wi
 
 def visible(text: str, keep: str = "") -> str:
     r"""The text with everything that a terminal would obey or not show as an escape, such as `\x1b` or `\u202e`."""
+    if text.isascii() and text.isprintable():  # most texts, and a hundred times faster
+        return text
     return "".join(
         c if c in keep or not hides(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )

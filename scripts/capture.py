@@ -194,7 +194,7 @@ def main() -> None:
             dark = browser.new_context(viewport=WIDE, extra_http_headers=headers, color_scheme="dark").new_page()
             dark.goto(url)
             dark.screenshot(path=DOCS / "inbox-dark.png")
-        browser.close()
+            browser.close()
     pictures = [Image.open(io.BytesIO(frame)).convert("P", palette=Image.Palette.ADAPTIVE) for frame in shown]
     pictures[0].save(
         DOCS / "inbox.gif", save_all=True, append_images=pictures[1:], duration=STEP, loop=0, optimize=True

@@ -1,9 +1,13 @@
-"""Decisions of any door are handed to the threads that a real LangGraph Server runs."""
+"""A real LangGraph Server: decisions of any door are handed to its threads, and it has the inbox in it."""
 
 import asyncio
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
+import httpx
 import pytest
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -13,9 +17,11 @@ from hitl_graph.adapters.server import Handed, ServerWorker
 from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
+from hitl_graph.ledger.credentials import LINK, Identity, issue
 from hitl_graph.model import approve, edit, reject, respond
 from hitl_graph.worker import Worker
 from tests.test_studio import EDITED, Server, pause, status
+from tests.web.conftest import hidden
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +80,38 @@ async def test_threads_that_the_server_does_not_know_are_left_alone(server: Serv
             assert await ServerWorker(client, checkpointer.ledger).arun_once() == []
         done = Worker(graph, checkpointer.ledger).run_once()
         assert [resumed.status for resumed in done] == ["finished", "finished"]
+
+
+@asynccontextmanager
+async def browser(server: Server, name: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who has logged in by a link."""
+    with Ledger.open(server.db) as ledger:
+        secret, _ = ledger.write(issue, ledger.now_ms(), "link", Identity(name), by=name, lifetime=LINK)
+    async with httpx.AsyncClient(base_url=f"{server.url}/inbox", follow_redirects=True) as client:
+        page = await client.get(f"/login/{secret}")
+        form = dict(re.findall(r'name="(csrf|next)" value="([^"]*)"', page.text))
+        assert (await client.post(f"/login/{secret}", data=form)).status_code == 200
+        yield client
+
+
+async def test_inside_langgraph_dev_it_lets_in_by_itself_and_the_server_carries_out(server: Server) -> None:
+    order = uuid4().hex
+    async with server.client() as client, browser(server, "alice") as alice, httpx.AsyncClient() as stranger:
+        thread, _ = await pause(client, f"answer 1: {order}")
+        for path in ("/", "/api/v1/requests", "/account"):
+            answer = await stranger.get(f"{server.url}/inbox{path}")
+            assert answer.status_code in (303, 401), path
+            assert order not in answer.text
+        assert str((await alice.get("/")).url) == f"{server.url}/inbox/"
+        [listed] = (await alice.get("/api/v1/requests", params={"thread_id": thread})).json()["requests"]
+        card = await alice.get(f"/requests/{listed['id']}")
+        assert order in card.text
+        form = {**hidden(card.text), "answer": "approve"}
+        done = await alice.post(f"/requests/{listed['id']}/decide", data=form, headers={"origin": server.url})
+        assert done.status_code == 200, done.text
+        async with asyncio.timeout(30):
+            await _idle(client, thread)
+        assert [body.replace(order, "").strip() for body in server.bodies(order)] == [""]
+    said = [json.dumps(record) for record in server.records()]
+    assert any("its own API answers anybody" in line for line in said), "an open server is warned about"
+    assert not any("Blocking" in line for line in said)

@@ -17,7 +17,7 @@ __all__ = ["TIES", "are_common", "enter", "in_request", "is_behind", "leave", "m
 
 LONGEST, MOST, _ASKED = 64, 4000, 32
 """Letters of a word, words of a request, and words of a search, that count."""
-_COMMON = 2000  # requests
+_COMMON = 20_000  # requests
 TIES, _SPREAD = 20, 64
 """Bits of an id that order what was asked in one millisecond; places that are tried where they are the same."""
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f"

@@ -1,6 +1,7 @@
 """A real inbox on a real port, and a real browser."""
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -32,6 +33,11 @@ def serving(app: Any, **options: Any) -> Generator[str]:
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+def hidden(page: str) -> dict[str, str]:
+    """What the forms of a page carry along."""
+    return dict(re.findall(r'name="(csrf|digest|version)" value="([^"]+)"', page))
 
 
 @pytest.fixture

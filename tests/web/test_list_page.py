@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger, requests
@@ -253,6 +255,41 @@ def test_what_a_model_wrote_is_shown_as_text(desk: Desk, visit: Visiting, shots:
     assert "owned" not in page.title()
 
 
+def carols(app: Starlette) -> TestClient:
+    headers = {"x-forwarded-user": "carol"}
+    return TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1), headers=headers)
+
+
+def test_people_who_see_only_what_concerns_them_see_no_more_in_the_list(desk: Desk) -> None:
+    own = desk.ask("refund", terms=Terms(stages=(Stage(reviewers=("carol",)),)))
+    other = desk.ask("wire", terms=Terms(stages=(Stage(reviewers=("role:finance",)),)))
+    proxy = TrustedProxy(proxies=["127.0.0.1/32"], directory=PEOPLE)
+    app = create_app(desk.ledger, authenticators=[proxy], sees="mine")
+    with carols(app) as carol:
+        for address in ("/", "/?who=role:finance", f"/?q={other.id}", "/?tool=wire", f"/?thread={other.thread_id}"):
+            page = carol.get(address).text
+            assert f'id="r-{other.id}"' not in page
+            assert 'value="role:finance">' not in page
+            assert (f'id="r-{own.id}"' in page) == (address == "/")
+        bulk = carol.get(f"/bulk?word=reject&pick={own.id}&pick={other.id}").text
+        assert own.digest in bulk
+        assert other.digest not in bulk
+        assert "wire" not in bulk
+
+
+ODD = [
+    "/?kind=nothing", "/?risk=%00", "/?q=%ff%00%ed%a0%80", "/?age=over-9y&sort=sideways", "/?after=%27--",
+    "/?before=zz", f"/?q={'x' * 2000}", "/?thread=%E2%80%AE", "/bulk?pick=../x&word=approve", "/bulk?word=edit&pick=ab",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ODD)
+def test_an_address_that_makes_no_sense_breaks_nothing(desk: Desk, address: str) -> None:
+    app = create_app(desk.ledger, authenticators=[TrustedProxy(proxies=["127.0.0.1/32"], directory=PEOPLE)])
+    with carols(app) as carol:
+        assert carol.get(address).status_code == 200
+
+
 # --- the keyboard -----------------------------------------------------------------------------------------------------
 
 
@@ -376,6 +413,8 @@ def test_several_are_approved_after_a_page_that_says_what_will_happen(
     decided = desk.state(made["mail"])
     assert decided.decision is not None
     assert (decided.channel, decided.decision.message) == ("web", "looked at both")
+    assert [viewer.reviewer for viewer in desk.inbox.viewers(made["mail"].id)] == ["carol"]
+    assert desk.inbox.viewers(made["high"].id) == []
     if scripts:
         clean(page, shots, "bulk-done")
 

@@ -36,7 +36,7 @@ Many = Literal["approve", "reject"]
 
 
 @dataclass(frozen=True)
-class Item:
+class _Item:
     """One of the requests.
 
     Attributes:
@@ -53,7 +53,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class _Outcome:
     """What became of one of the requests."""
 
     row: Row
@@ -61,16 +61,16 @@ class Outcome:
     says: str
 
 
-async def confirm(visit: Visit) -> Response:
+async def _confirm(visit: Visit) -> Response:
     """What would happen; nothing is recorded."""
     picked, word = _picked(visit.query_params.getlist("pick")), _word(visit.query_params.get("word"))
     if word is None or not picked:
         return RedirectResponse(link(visit, "inbox"), status_code=303)
-    items = await asyncio.to_thread(_items, door_of(visit), visitor_of(visit), picked, word)
+    items = await asyncio.to_thread(_shown, door_of(visit), visitor_of(visit), picked, word)
     return _confirming(visit, items, word)
 
 
-async def decide(visit: Visit) -> Response:
+async def _decide(visit: Visit) -> Response:
     """Decide each by itself, as it was shown; then say what became of each."""
     door, visitor = door_of(visit), visitor_of(visit)
     async with visit.form(max_fields=10 * MOST) as form:
@@ -80,31 +80,31 @@ async def decide(visit: Visit) -> Response:
     if word is None or not picked:
         return RedirectResponse(link(visit, "inbox"), status_code=303)
     decision = approve(message or None) if word == "approve" else reject(message)
-    outcomes: list[Outcome] = []
+    outcomes: list[_Outcome] = []
     for own in picked:
         found = await asyncio.to_thread(_items, door, visitor, [own], word)
         outcomes += [await _decided(door, visitor, item, decision, given) for item in found]
     return render(visit, "bulk_done.html", outcomes=outcomes, word=word, recorded=sum(o.recorded for o in outcomes))
 
 
-async def _decided(door: Door, visitor: Visitor, item: Item, decision: Decision, given: dict[str, str]) -> Outcome:
+async def _decided(door: Door, visitor: Visitor, item: _Item, decision: Decision, given: dict[str, str]) -> _Outcome:
     own = item.row.request.id
     if item.why_not is not None:
-        return Outcome(item.row, False, item.why_not)
+        return _Outcome(item.row, False, item.why_not)
     if given.get(f"version-{own}") != item.version:
-        return Outcome(item.row, False, "It changed while you looked; look at it again")
+        return _Outcome(item.row, False, "It changed while you looked; look at it again")
     digest = given.get(f"digest-{own}", "")
     try:
         after = await door.inbox.adecide(own, decision, reviewer=visitor.reviewer, digest=digest, channel="web")
     except HitlError as exc:
-        return Outcome(item.row, False, problem_of(exc).detail)
+        return _Outcome(item.row, False, problem_of(exc).detail)
     if after.state == "pending":
         missing = (await door.inbox.astanding(own)).missing
-        return Outcome(item.row, True, f"Your vote is recorded; it waits for {missing}")
-    return Outcome(item.row, True, done(after, decision).capitalize())
+        return _Outcome(item.row, True, f"Your vote is recorded; it waits for {missing}")
+    return _Outcome(item.row, True, done(after, decision).capitalize())
 
 
-def _confirming(visit: Visit, items: Sequence[Item], word: Many) -> Response:
+def _confirming(visit: Visit, items: Sequence[_Item], word: Many) -> Response:
     taken = [item for item in items if item.why_not is None]
     text = " ".join(f"{item.row.request.id} {item.digest} {item.version}" for item in taken)
     return render(
@@ -121,19 +121,28 @@ def _picked(ids: Sequence[str]) -> list[str]:
     return [own for own in dict.fromkeys(ids) if own and all(c in "0123456789abcdef" for c in own)][:MOST]
 
 
-def _items(door: Door, visitor: Visitor, ids: Sequence[str], word: Many) -> list[Item]:
+def _shown(door: Door, visitor: Visitor, ids: Sequence[str], word: Many) -> list[_Item]:
+    """As `_items`; the log says that they were shown."""
+    items = _items(door, visitor, ids, word)
+    for item in items:
+        if item.why_not is None:
+            door.inbox.seen(item.row.request, reviewer=visitor.reviewer, channel="web")
+    return items
+
+
+def _items(door: Door, visitor: Visitor, ids: Sequence[str], word: Many) -> list[_Item]:
     """Those of these requests that there are and that the visitor may see, in this order."""
     ledger, who = door.ledger, visitor.reviewer
     found = {request.id: request for request in ledger.read(_named, list(ids))}
     seen = seeing.visible(door, visitor, [found[own] for own in ids if own in found])
     votes = ledger.read(_votes, [request.id for request in seen]) if seen else {}
     away = [person(name, ledger.directory) for name in ledger.read(handling.deputised, ledger.now_ms(), who.name)]
-    items: list[Item] = []
+    items: list[_Item] = []
     for row in rows_of(door, seen):
         request, given = row.request, votes[row.request.id]
         stands = standing(request, given, ledger.now_ms())
         why = _why_not(door, request, given, who, away, word)
-        items.append(Item(row, arguments(request), request.digest, version(request, stands), why))
+        items.append(_Item(row, arguments(request), request.digest, version(request, stands), why))
     return items
 
 
@@ -171,6 +180,6 @@ def _why_not(
 
 
 routes = [
-    Route("/bulk", confirm, name="bulk"),
-    Route("/bulk", decide, methods=["POST"], name="bulk_decide"),
+    Route("/bulk", _confirm, name="bulk"),
+    Route("/bulk", _decide, methods=["POST"], name="bulk_decide"),
 ]

@@ -59,7 +59,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Listing:
+class _Listing:
     """A page of the list.
 
     Attributes:
@@ -82,7 +82,7 @@ class Listing:
     seq: int
 
 
-async def inbox(visit: Visit) -> Response:
+async def _inbox(visit: Visit) -> Response:
     """The list, or for a script (`X-Part: list`) its changing part."""
     visitor, wanted = visitor_of(visit), Wanted.of(visit.query_params)
     try:
@@ -112,7 +112,7 @@ def _is_personal(door: Door, wanted: Wanted) -> bool:
     return door.sees == "mine" or wanted.who == MINE
 
 
-async def save_view(visit: Visit) -> Response:
+async def _save_view(visit: Visit) -> Response:
     """Save, rename or delete one of one's own views; then back to the list."""
     door, owner = door_of(visit), visitor_of(visit).reviewer.name
     async with visit.form() as form:
@@ -139,7 +139,7 @@ def _change(tx: Transaction, now_ms: int, owner: str, given: dict[str, str]) -> 
             raise ValueError(f"a view can be saved, renamed or deleted, not {other!r}")
 
 
-def _look(door: Door, visitor: Visitor, wanted: Wanted, *, whole: bool) -> Listing:
+def _look(door: Door, visitor: Visitor, wanted: Wanted, *, whole: bool) -> _Listing:
     inbox, ledger = door.inbox, door.ledger
     seq = ledger.read(events.last)
     filters, newest = wanted.filters(ledger.clock()), wanted.sort == "newest"
@@ -153,7 +153,7 @@ def _look(door: Door, visitor: Visitor, wanted: Wanted, *, whole: bool) -> Listi
     count = inbox.count(limit=_COUNTED, **filters) if is_cheap else len(found) if is_first and is_last else None
     tools, assignees = _menus(door, reviewer) if whole else ([], [])
     saved = ledger.read(views.listed, visitor.reviewer.name)
-    return Listing(
+    return _Listing(
         rows=rows_of(door, found),
         earlier=wanted.at(before=found[0].id) if found and not is_first else None,
         later=wanted.at(after=found[-1].id) if found and not is_last else None,
@@ -210,6 +210,6 @@ def _verb(request: Request) -> str:
 
 
 routes = [
-    Route("/", inbox, name="inbox"),
-    Route("/views", save_view, methods=["POST"], name="views"),
+    Route("/", _inbox, name="inbox"),
+    Route("/views", _save_view, methods=["POST"], name="views"),
 ]
