@@ -48,6 +48,7 @@ bench: $(STAMP) ## speed and size beside the official savers; a great many parke
 	$(BIN)/python benchmarks/audit.py --rows 100000
 	$(BIN)/python benchmarks/replay.py --calls 100000
 	$(BIN)/python benchmarks/deciding.py --pending 10000
+	$(BIN)/python benchmarks/doors.py --minutes 1
 	$(BIN)/python benchmarks/inbox.py --pending 10000
 
 docs: $(STAMP) ## the site, into site/; a broken link is an error

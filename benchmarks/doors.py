@@ -282,6 +282,8 @@ def served(url: str, *, plain: bool) -> Generator[tuple[int, int]]:
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
+            if server.poll() is not None:
+                raise SystemExit("the server did not start")
             time.sleep(0.1)
         yield port, server.pid
     finally:
@@ -292,7 +294,7 @@ def served(url: str, *, plain: bool) -> Generator[tuple[int, int]]:
 
 
 def serve(url: str, port: int, *, plain: bool) -> None:
-    with Ledger(open_database(url)) as ledger:
+    with Ledger(PostgresDatabase.open(url) if "host=" in url else open_database(url)) as ledger:
         none = Limits(requests=None, logins=None, tokens=None, decisions=None)  # all come from one address here
         app = create_app(ledger, authenticators=[ApiTokens(ledger)], security=Security(limits=none))
         how: dict[str, Any] = {"loop": "asyncio", "http": "h11"} if plain else {}
