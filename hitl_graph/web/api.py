@@ -37,18 +37,8 @@ __all__ = [
     "ListQuery",
     "MeDocument",
     "RunDocument",
-    "claimed",
-    "decided",
-    "delegated",
     "described",
-    "handed_back",
-    "health",
-    "listed",
-    "me",
-    "openapi",
     "routes",
-    "shown",
-    "taken_back",
 ]
 
 CHANNEL = "api"
@@ -121,7 +111,7 @@ class MeDocument(_Document):
 _LIST, _DETAIL, _ME = TypeAdapter(ListDocument), TypeAdapter(DetailDocument), TypeAdapter(MeDocument)
 
 
-async def listed(request: Request) -> Response:
+async def _list(request: Request) -> Response:
     """GET /requests."""
     wanted = read_query(request, ListQuery)
     found = await asyncio.to_thread(_page, door_of(request), visitor_of(request), wanted)
@@ -163,12 +153,12 @@ def _votes(tx: Transaction, ids: list[str]) -> dict[str, tuple[Any, ...]]:
     return deciding.votes_on(tx, ids)
 
 
-async def shown(request: Request) -> Response:
+async def _show(request: Request) -> Response:
     """GET /requests/{id}."""
-    return await asyncio.to_thread(_shown, door_of(request), visitor_of(request), request.path_params["id"])
+    return await asyncio.to_thread(_opened, door_of(request), visitor_of(request), request.path_params["id"])
 
 
-def _shown(door: Door, visitor: Visitor, request_id: str) -> Response:
+def _opened(door: Door, visitor: Visitor, request_id: str) -> Response:
     found, far = _open(door, visitor, request_id)
     door.inbox.seen(found, reviewer=visitor.reviewer, channel=CHANNEL)
     return _detail(door, found, far)
@@ -204,7 +194,7 @@ def _detail(door: Door, request: model.Request, far: Standing, *, again: bool = 
     return _json(_DETAIL.dump_json(told), headers)
 
 
-async def decided(request: Request) -> Response:
+async def _decide(request: Request) -> Response:
     """POST /requests/{id}/decision."""
     answer = await read_body(request, ANSWER)
     door, visitor, request_id = door_of(request), visitor_of(request), request.path_params["id"]
@@ -263,26 +253,26 @@ def _tags(request: Request) -> list[str] | None:
     return None if given is None else [tag.strip().strip('"') for tag in given.split(",") if not tag.startswith("W/")]
 
 
-async def claimed(request: Request) -> Response:
+async def _claim(request: Request) -> Response:
     """POST /requests/{id}/claim."""
     body = await read_body(request, CLAIM, default=b"{}")
     return await _acted(request, "aclaim", lease=timedelta(seconds=body.lease_seconds))
 
 
-async def handed_back(request: Request) -> Response:
+async def _hand_back(request: Request) -> Response:
     """POST /requests/{id}/hand-back, DELETE /requests/{id}/claim."""
     if request.method == "POST":
         await read_body(request, NOTHING, default=b"{}")
     return await _acted(request, "ahand_back")
 
 
-async def delegated(request: Request) -> Response:
+async def _delegate(request: Request) -> Response:
     """POST /requests/{id}/delegate."""
     body = await read_body(request, DELEGATE)
     return await _acted(request, "adelegate", body.to, comment=body.comment)
 
 
-async def taken_back(request: Request) -> Response:
+async def _take_back(request: Request) -> Response:
     """POST /requests/{id}/take-back."""
     await read_body(request, NOTHING, default=b"{}")
     return await _acted(request, "atake_back")
@@ -295,7 +285,7 @@ async def _acted(request: Request, what: str, *args: Any, **how: Any) -> Respons
     return await asyncio.to_thread(_now, door, visitor, request_id)
 
 
-async def me(request: Request) -> Response:
+async def _me(request: Request) -> Response:
     """GET /me."""
     visitor, who = visitor_of(request), visitor_of(request).reviewer
     told = MeDocument(
@@ -305,13 +295,13 @@ async def me(request: Request) -> Response:
     return _json(_ME.dump_json(told), {"cache-control": "no-store"})
 
 
-async def health(request: Request) -> Response:
+async def _health(request: Request) -> Response:
     """GET /health: the process answers; no more is said to strangers."""
     del request
     return Response(status_code=204, headers={"cache-control": "no-store"})
 
 
-async def openapi(request: Request) -> Response:
+async def _openapi(request: Request) -> Response:
     """GET /api/openapi.json."""
     root = str(request.scope.get("root_path", ""))
     return JSONResponse(described(title=f"{door_of(request).title} (hitl-graph)", address=root))
@@ -360,34 +350,34 @@ _IF_MATCH = {
 _ONE = "/api/v1/requests/{id}"
 OPERATIONS = [
     Operation(
-        "GET", "/api/v1/requests", "api-list", "What waits for people", listed, _LIST, query=ListQuery, errors=[422]
+        "GET", "/api/v1/requests", "api-list", "What waits for people", _list, _LIST, query=ListQuery, errors=[422]
     ),
-    Operation("GET", _ONE, "api-get", "One request in full", shown, _DETAIL, errors=[404]),
+    Operation("GET", _ONE, "api-get", "One request in full", _show, _DETAIL, errors=[404]),
     Operation(
-        "POST", f"{_ONE}/decision", "api-decide", "Decide it", decided, _DETAIL, ANSWER, errors=[*_CHANGING, 412],
+        "POST", f"{_ONE}/decision", "api-decide", "Decide it", _decide, _DETAIL, ANSWER, errors=[*_CHANGING, 412],
         extra=_IF_MATCH,
     ),
     Operation(
-        "POST", f"{_ONE}/claim", "api-claim", "Take it in hand", claimed, _DETAIL, CLAIM, default=True, errors=_CHANGING
+        "POST", f"{_ONE}/claim", "api-claim", "Take it in hand", _claim, _DETAIL, CLAIM, default=True, errors=_CHANGING
     ),
-    Operation("DELETE", f"{_ONE}/claim", "api-unclaim", "Give it back", handed_back, _DETAIL, errors=_CHANGING),
+    Operation("DELETE", f"{_ONE}/claim", "api-unclaim", "Give it back", _hand_back, _DETAIL, errors=_CHANGING),
     Operation(
-        "POST", f"{_ONE}/hand-back", "api-hand-back", "Give back a claim or a delegated vote", handed_back, _DETAIL,
+        "POST", f"{_ONE}/hand-back", "api-hand-back", "Give back a claim or a delegated vote", _hand_back, _DETAIL,
         NOTHING, default=True, errors=_CHANGING,
     ),
     Operation(
-        "POST", f"{_ONE}/delegate", "api-delegate", "Give your vote to somebody else", delegated, _DETAIL, DELEGATE,
+        "POST", f"{_ONE}/delegate", "api-delegate", "Give your vote to somebody else", _delegate, _DETAIL, DELEGATE,
         errors=_CHANGING,
     ),
     Operation(
-        "POST", f"{_ONE}/take-back", "api-take-back", "Take back a delegated vote", taken_back, _DETAIL, NOTHING,
+        "POST", f"{_ONE}/take-back", "api-take-back", "Take back a delegated vote", _take_back, _DETAIL, NOTHING,
         default=True, errors=_CHANGING,
     ),
     Operation(
         "GET", "/api/v1/events", "events", "What becomes of requests, as it happens", events, query=EventsQuery,
         errors=[422], extra=_STREAM,
     ),
-    Operation("GET", "/api/v1/me", "api-me", "Who you are here", me, _ME),
-    Operation("GET", "/api/v1/health", "api-health", "Whether the process answers", health, status=204, is_open=True),
+    Operation("GET", "/api/v1/me", "api-me", "Who you are here", _me, _ME),
+    Operation("GET", "/api/v1/health", "api-health", "Whether the process answers", _health, status=204, is_open=True),
 ]  # fmt: skip
-routes = [*routes_of(OPERATIONS), *routes_of([Operation("GET", "/api/openapi.json", "openapi", "", openapi)])]
+routes = [*routes_of(OPERATIONS), *routes_of([Operation("GET", "/api/openapi.json", "openapi", "", _openapi)])]

@@ -34,12 +34,18 @@ class Failing:
         except Exception as exc:
             if isinstance(exc, RecursionError) and not has_started and scope["method"] not in SAFE:
                 # Brackets within brackets within brackets: JSON that nobody means.
-                log.warning("%s %s: nested too deeply", scope["method"], scope["path"])
+                log.warning("%s %s: nested too deeply", scope["method"], _place(scope))
                 why = "What was sent is nested too deeply; nothing was recorded."
                 return await refusal(scope, 400, why)(scope, receive, send)
             number = secrets.token_hex(4)
-            log.exception("%s %s failed (%s)", scope["method"], scope["path"], number)
+            log.exception("%s %s failed (%s)", scope["method"], _place(scope), number)
             if has_started:
                 raise
             why = f"Something went wrong here. Whoever runs the inbox finds it in the log under {number}."
             await refusal(scope, 500, why)(scope, receive, send)
+
+
+def _place(scope: Scope) -> str:
+    """The path, without the secret of a login link."""
+    head, login, secret = str(scope["path"]).partition("/login/")
+    return f"{head}{login}..." if secret else head
