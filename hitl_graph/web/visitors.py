@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Literal, Protocol
 
+from langgraph_sdk.auth.types import StudioUser
 from starlette.requests import HTTPConnection
 
 from hitl_graph.ledger.credentials import SCOPES, Scope
@@ -172,7 +173,7 @@ class HostUser:
 
     async def __call__(self, connection: HTTPConnection, /) -> Visitor | None:
         user = connection.scope.get("user")
-        if user is None or getattr(user, "kind", None) == "StudioUser":
+        if user is None or isinstance(user, StudioUser):
             return None
         reviewer = authenticated(user, self._directory)
         if reviewer.is_anonymous:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
+from langgraph_sdk.auth.types import StudioUser
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
@@ -69,3 +70,11 @@ def test_mounted_into_fastapi_it_knows_the_users_of_its_host(tmp_path: Path) -> 
             done = client.post(to, headers={**alice, "origin": url}, data=form)
             assert done.status_code == 200, done.text
             assert (Inbox(ledger).get(request.id).reviewer, Inbox(ledger).get(request.id).channel) == ("alice", "web")
+
+
+async def test_whoever_says_to_be_studio_is_nobody() -> None:
+    """A server for development lets in whoever sends `x-auth-scheme: langsmith`, without any proof."""
+    for user, name in [(StudioUser("langgraph-studio-user", is_authenticated=True), None), (_User("alice"), "alice")]:
+        connection = HTTPConnection({"type": "http", "headers": [], "path": "/", "user": user})
+        visitor = await HostUser()(connection)
+        assert (visitor.reviewer.name if visitor else None) == name
