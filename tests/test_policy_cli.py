@@ -91,7 +91,7 @@ def test_a_call_is_explained(hitl: Callable[..., Told], monkeypatch: pytest.Monk
         "sys.stdin", io.StringIO('{"tool_calls": [{"name": "drop_x", "args": {}}, {"name": "odd", "args": {}}]}')
     )
     code, out, _ = hitl("explain", "-", "--policy", str(EXAMPLE), "--user", str(EXAMPLE))
-    assert f"DENY: nobody drops tables here (project: {EXAMPLE}:47)" in out
+    assert f"DENY: nobody drops tables here (project: {EXAMPLE}:46)" in out
     assert "ASK: no rule matches" in out
     assert "26 rules about other tools; none about this one." in out
 
