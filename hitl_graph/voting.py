@@ -29,6 +29,7 @@ __all__ = [
     "satisfied",
     "standing",
     "supporting",
+    "version",
     "who",
 ]
 
@@ -348,6 +349,16 @@ def satisfied(terms: Terms | None, decided: Terms | None, people: Sequence[tuple
         if not human.is_anonymous and not _excluded(terms, human.name) and not _excluded(terms, voter)
     ]
     return _matched(able) == len(slots)
+
+
+def version(request: Request, votes: Sequence[Vote]) -> str:
+    """A short token of what moves: state, stage, votes, decision. Another one means that somebody did something.
+
+    Claims, delegations and deadlines do not count: they do not change what is decided.
+    """
+    given = [[vote.reviewer, vote.stage, digest(vote.decision.model_dump(mode="json"))] for vote in votes]
+    decision = request.decision and request.decision.model_dump(mode="json")
+    return digest([request.state, request.stage, given, decision, request.reviewer, request.note])[:12]
 
 
 def standing(request: Request, votes: Sequence[Vote], now_ms: int) -> Standing:

@@ -418,7 +418,7 @@ async def test_an_answer_to_what_changed_meanwhile_does_not_count(office: Office
         )
         result = await decide(session, voted)
         assert outcome(result) == ("refused", False)
-        assert "somebody acted on it while the form was open" in text(result)
+        assert "somebody did something to it since you looked" in text(result)
         human.will(but_first(another_question))
         result = await decide(session, other)
         assert outcome(result) == ("refused", False)
@@ -470,14 +470,12 @@ async def test_while_a_human_thinks_everything_else_goes_on(office: Office, url:
         return accept(answer="approve")
 
     async with over_http(url, "alice's", Human(slowly)) as session, over_http(url, "bob's") as other:
-        asked = asyncio.create_task(decide(session, request))
-        again = asyncio.create_task(decide(session, request))  # a second form for the same request is not opened
+        both = [asyncio.create_task(decide(session, request)) for _ in range(2)]  # only one form is opened
         await thinking.wait()
         assert len(((await other.call_tool("list_pending", {})).structuredContent or {})["requests"]) == 1
         assert office.untouched(request)
         looked.set()
-        assert outcome(await asked) == ("decided", True)
-        assert outcome(await again) == ("refused", False)
+        assert sorted([outcome(await each) for each in both]) == [("decided", True), ("refused", False)]
 
 
 async def test_nobody_answers_in_time(office: Office) -> None:

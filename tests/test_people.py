@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hitl_graph.card import version
 from hitl_graph.errors import (
     AlreadyDecidedError,
     AlreadyVotedError,
@@ -124,6 +125,19 @@ def test_a_quorum_takes_different_people_who_agree_on_the_same(desk: Desk) -> No
     assert desk.inbox.get(request.id).reviewer == "bob, alice"
     with pytest.raises(AlreadyDecidedError):
         desk.inbox.decide(request.id, edit({"eur": 4}), reviewer="carol")
+
+
+def test_an_answer_to_what_has_moved_on_is_refused(desk: Desk) -> None:
+    """A door that says how far the request was when it was shown is told of every vote that came between."""
+    request = desk.ask({"reviewers": ["role:finance"], "quorum": 2})
+    shown = version(request, desk.inbox.standing(request.id))
+    desk.inbox.decide(request.id, approve(), reviewer="bob", version=shown)
+    with pytest.raises(StaleRequestError, match="since you looked"):
+        desk.inbox.decide(request.id, approve(), reviewer="alice", digest=request.digest, version=shown)
+    standing = desk.inbox.standing(request.id)
+    assert [vote.reviewer for vote in standing.votes] == ["bob"]
+    now = version(desk.inbox.get(request.id), standing)
+    assert desk.inbox.decide(request.id, approve(), reviewer="alice", version=now).state == "decided"
 
 
 def test_roles_can_have_to_be_distinct(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from hitl_graph import voting
 from hitl_graph.card.answers import Answer, answers_of
 from hitl_graph.card.contents import (
     Draft,
@@ -21,7 +22,7 @@ from hitl_graph.card.contents import (
 )
 from hitl_graph.card.people import Mine, People, Said, mine_of, people_of
 from hitl_graph.card.words import did, done, happened, heading, what
-from hitl_graph.model import Request, canonical, digest
+from hitl_graph.model import Request
 from hitl_graph.reviewers import Reviewer
 from hitl_graph.visible import visible
 from hitl_graph.voting import Standing
@@ -217,11 +218,5 @@ def news(card: Card) -> str:
 
 
 def version(request: Request, standing: Standing) -> str:
-    """A short token of what moves: state, stage, votes, decision. Another one means that somebody did something.
-
-    Claims, delegations and deadlines do not count: they do not change what is decided.
-    """
-    votes = [[v.reviewer, v.stage, digest(v.decision.model_dump(mode="json"))] for v in standing.votes]
-    decision = request.decision and request.decision.model_dump(mode="json")
-    moved = [request.state, request.stage, votes, decision, request.reviewer, request.note]
-    return digest(canonical(moved))[:12]
+    """A short token of what moves (see `hitl_graph.voting.version`)."""
+    return voting.version(request, standing.votes)

@@ -25,6 +25,7 @@ class Answering(Desk):
         *,
         reviewer: str | Reviewer,
         digest: str | None = None,
+        version: str | None = None,
         channel: str = "api",
     ) -> Request:
         """Record an answer. When this returns, it cannot be lost.
@@ -37,6 +38,7 @@ class Answering(Desk):
             decision: `approve()`, `edit(...)`, `reject(...)` or `respond(...)`.
             reviewer: Who decides, as the authentication of the door says; a name is looked up in the directory.
             digest: `Request.digest` of what the reviewer looked at; refused if something else is asked now.
+            version: `hitl_graph.card.version` of it then; refused if somebody voted, or it moved on, since.
             channel: The door.
 
         Raises:
@@ -53,7 +55,9 @@ class Answering(Desk):
             raise TypeError(f"decide() takes approve(), edit(...), reject(...) or respond(...), not {decision!r:.80}")
         if not reviewer:
             raise ValueError("decide() needs the name of the reviewer")
-        return self.ledger.decide(request_id, decision, reviewer=reviewer, channel=channel, digest=digest)
+        return self.ledger.decide(
+            request_id, decision, reviewer=reviewer, channel=channel, digest=digest, version=version
+        )
 
     def claim(self, request_id: str, *, reviewer: str | Reviewer, lease: timedelta = LEASE) -> Request:
         """Take a request in hand for a while: nobody else can decide it unless more people are needed than are at it.
@@ -146,10 +150,13 @@ class Answering(Desk):
         *,
         reviewer: str | Reviewer,
         digest: str | None = None,
+        version: str | None = None,
         channel: str = "api",
     ) -> Request:
         """As `decide`. If the caller is cancelled, the decision is still recorded before the cancellation is raised."""
-        return await to_the_end(self.decide, request_id, decision, reviewer=reviewer, digest=digest, channel=channel)
+        return await to_the_end(
+            self.decide, request_id, decision, reviewer=reviewer, digest=digest, version=version, channel=channel
+        )
 
     async def aclaim(self, request_id: str, *, reviewer: str | Reviewer, lease: timedelta = LEASE) -> Request:
         """As `claim`."""

@@ -104,10 +104,13 @@ class Ledger:
         return self.database.read(lambda tx: work(tx, *args, **kwargs))
 
     def decide(
-        self, request_id: str, decision: Decision, *, reviewer: str | Reviewer, channel: str, digest: str | None = None
-    ) -> Request:
+        self, request_id: str, decision: Decision, *, reviewer: str | Reviewer, channel: str, digest: str | None = None,
+        version: str | None = None,
+    ) -> Request:  # fmt: skip
         """Record an answer (see `Inbox.decide`)."""
-        return self.acting(deciding.decide, request_id, decision, reviewer=reviewer, channel=channel, shown=digest)
+        return self.acting(
+            deciding.decide, request_id, decision, reviewer=reviewer, channel=channel, shown=digest, version=version
+        )
 
     def acting(self, work: Callable[..., T], request_id: str, *args: Any, reviewer: str | Reviewer, **how: Any) -> T:
         """Run a transaction in which somebody acts on a request: after what is due by then, and as a deputy if need be.

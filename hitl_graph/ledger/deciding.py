@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from hitl_graph import voting
 from hitl_graph.errors import (
     AlreadyDecidedError,
     GrantError,
@@ -66,12 +67,13 @@ def check_turn(request: Request, now_ms: int) -> None:
 
 def decide(
     tx: Transaction, now_ms: int, request_id: str, decision: Decision, *, reviewer: Reviewer, channel: str,
-    shown: str | None = None, away: Sequence[Reviewer] = (),
+    shown: str | None = None, version: str | None = None, away: Sequence[Reviewer] = (),
 ) -> Request:  # fmt: skip
     """Record an answer; the request is then decided, or waits for others.
 
     Args:
         shown: Digest of what the reviewer looked at; None where the caller just read the request.
+        version: How far it was then (see `voting.version`); None where that does not matter.
         away: Those out of office whose deputy the reviewer is.
 
     Raises:
@@ -88,6 +90,8 @@ def decide(
     now = from_ms(now_ms)
     check_turn(request, now_ms)
     before = votes(tx, request.id) if request.terms else ()
+    if version is not None and version != voting.version(request, before):
+        raise StaleRequestError(request.id, "somebody did something to it since you looked; look again, then answer")
     entitled = may_decide(request, reviewer, away, before)
     decision = validate(decision, request)
     if decision.grant is not None and reviewer.is_anonymous:

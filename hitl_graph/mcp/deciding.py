@@ -7,7 +7,7 @@ import anyio
 from mcp.types import ElicitResult
 
 from hitl_graph.card import done, version
-from hitl_graph.errors import NotEntitledError, StaleRequestError
+from hitl_graph.errors import NotEntitledError
 from hitl_graph.mcp import telling
 from hitl_graph.mcp.asking import Asking, CannotAskError, Talk
 from hitl_graph.mcp.desk import CHANNEL, Desk
@@ -83,11 +83,8 @@ class Deciding:
         who = await self._desk.who(self._talk, "decide")  # the human took their time
         if not same(who.name, self._who.name):
             raise NotEntitledError(request.id, f"{self._who.name} was asked, and {who.name} answers")
-        now, then = await self._desk.look(request.id)
-        if now.state == "pending" and version(now, then) != self._version:
-            raise StaleRequestError(request.id, "somebody acted on it while the form was open; look at it again")
         decided = await self._desk.inbox.adecide(
-            request.id, decision, reviewer=who, digest=request.digest, channel=CHANNEL
+            request.id, decision, reviewer=who, digest=request.digest, version=self._version, channel=CHANNEL
         )
         if decided.state == "pending":
             missing = (await self._desk.inbox.astanding(request.id)).missing

@@ -204,7 +204,10 @@ async def _decide(request: Request) -> Response:
     ) is not None:
         return before
     try:
-        await door.inbox.adecide(request_id, decision, reviewer=visitor.reviewer, digest=answer.digest, channel=CHANNEL)
+        await door.inbox.adecide(
+            request_id, decision, reviewer=visitor.reviewer, digest=answer.digest, version=answer.version,
+            channel=CHANNEL,
+        )  # fmt: skip
     except AlreadyDecidedError:
         before = await asyncio.to_thread(_recorded, door, visitor, request_id, answer, decision)
         if before is None:

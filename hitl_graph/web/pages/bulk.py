@@ -95,7 +95,9 @@ async def _decided(door: Door, visitor: Visitor, item: _Item, decision: Decision
         return _Outcome(item.row, False, "It changed while you looked; look at it again")
     digest = given.get(f"digest-{own}", "")
     try:
-        after = await door.inbox.adecide(own, decision, reviewer=visitor.reviewer, digest=digest, channel="web")
+        after = await door.inbox.adecide(
+            own, decision, reviewer=visitor.reviewer, digest=digest, version=item.version, channel="web"
+        )
     except HitlError as exc:
         return _Outcome(item.row, False, problem_of(exc).detail)
     if after.state == "pending":

@@ -237,7 +237,12 @@ _NOTHING = "Nothing of yours was recorded."
 def _recorded(door: Door, visitor: Visitor, shown: _Shown, read: Typed, decision: Decision) -> Request:
     try:
         return door.inbox.decide(
-            shown.request.id, decision, reviewer=visitor.reviewer, digest=shown.request.digest, channel="web"
+            shown.request.id,
+            decision,
+            reviewer=visitor.reviewer,
+            digest=shown.request.digest,
+            version=shown.card.version,
+            channel="web",
         )
     except InvalidDecisionError as exc:
         wrong = Typed(read.given, None, {"": str(exc.args[1])}, read.changes)
