@@ -228,7 +228,7 @@ def _serve(application: Any, listening: socket.socket) -> None:
             yield
 
     settings = uvicorn.Config(
-        application, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
+        application, log_level="warning", access_log=False, ws="none", proxy_headers=False, server_header=False,
         timeout_graceful_shutdown=3,
     )  # fmt: skip
     server = Server(settings)

@@ -56,7 +56,7 @@ def run_http(server: FastMCP, listening: socket.socket) -> None:
     """Serve on a socket, until a signal ends it."""
     config = uvicorn.Config(
         server.streamable_http_app(), log_level="warning", access_log=False, server_header=False, lifespan="on",
-        timeout_graceful_shutdown=2,
+        ws="none", timeout_graceful_shutdown=2,
     )  # fmt: skip
     signal.signal(signal.SIGTERM, _heard)  # uvicorn raises it again once it has stopped
     with suppress(KeyboardInterrupt):

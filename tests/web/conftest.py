@@ -21,7 +21,9 @@ __all__ = ["browser", "shots"]
 def serving(app: Any, **options: Any) -> Generator[str]:
     """The address at which an ASGI application is served by a real server, in a thread of this process."""
     listening = socket.create_server(("127.0.0.1", 0))
-    settings = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, **options)
+    settings = uvicorn.Config(
+        app, log_level="warning", lifespan="on", ws="none", timeout_graceful_shutdown=1, **options
+    )  # fmt: skip
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -13,4 +13,4 @@ if __name__ == "__main__":
     with open_ledger(sys.argv[1]) as ledger, socket.create_server(("127.0.0.1", 0)) as listening:
         print(listening.getsockname()[1], flush=True)
         app = create_app(ledger, authenticators=[Named(ledger)])
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none")).run(sockets=[listening])
