@@ -142,8 +142,10 @@ def authenticated(user: object, directory: Directory | None, *, otherwise: objec
     def told(name: str) -> Any:
         return user.get(name) if isinstance(user, Mapping) else getattr(user, name, None)
 
+    if told("is_authenticated") is False:  # first: a user who is nobody may raise when asked for their identity
+        return Reviewer(ANONYMOUS)
     identity = str(told("identity") or otherwise or "").strip()
-    if not identity or told("is_authenticated") is False:
+    if not identity:
         return Reviewer(ANONYMOUS)
     known = person(identity, directory)
     return Reviewer(known.name, known.roles.union(_names(told("roles"))), known.groups.union(_names(told("groups"))))

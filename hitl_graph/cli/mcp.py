@@ -19,19 +19,29 @@ def serve_mcp(
     db: Db = "agent.db",
     reviewer: As = None,
     http: Annotated[bool, typer.Option("--http", help="Serve on a port; each call carries an API token.")] = False,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="With --http: where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --http; 0: any that is free.")] = 8765,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="With --http: where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="With --http; 0: any that is free.")] = 8765,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="With --http: a name by which clients call it; may be given again."),
+        typer.Option(
+            "--allow-host", metavar="NAME", help="With --http: a name by which clients call it; may be given again."
+        ),
     ] = None,
     inbox_url: Annotated[
-        str | None, typer.Option(envvar="HITL_INBOX_URL", metavar="URL", help="Address of the web inbox, if one runs.")
+        str | None,
+        typer.Option(
+            "--inbox-url", envvar="HITL_INBOX_URL", metavar="URL", help="Address of the web inbox, if one runs."
+        ),
     ] = None,
     mode: Annotated[
-        str, typer.Option(metavar="MODE", help="form: the client asks its human. url: always on the web inbox's page.")
+        str,
+        typer.Option(
+            "--mode", metavar="MODE", help="form: the client asks its human. url: always on the web inbox's page."
+        ),
     ] = "form",
-    patience: Annotated[int, typer.Option(min=1, metavar="MINUTES", help="How long a human may take to answer.")] = 60,
+    patience: Annotated[
+        int, typer.Option("--patience", min=1, metavar="MINUTES", help="How long a human may take to answer.")
+    ] = 60,
 ) -> None:
     """The inbox for MCP clients, such as Claude Desktop: they show what waits and ask you before anything is recorded.
 
