@@ -4,12 +4,12 @@ from typing import cast
 import pytest
 from hypothesis import settings
 
-from tests.browser import show_loop
+from tests.browser import browser, shots, show_loop
 from tests.databases import NOTE
 from tests.postgres import postgres_cluster, postgres_dsn, shared_postgres_dsn
 from tests.same_as_tool_node import Colour, Gate
 
-__all__ = ["postgres_cluster", "postgres_dsn", "shared_postgres_dsn"]
+__all__ = ["browser", "postgres_cluster", "postgres_dsn", "shared_postgres_dsn", "shots"]
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

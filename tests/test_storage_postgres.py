@@ -660,10 +660,11 @@ def test_the_tables_are_those_of_sqlite(database: PostgresDatabase, tmp_path: Pa
     path = tmp_path / "x.db"
     SqliteDatabase.open(path).close()
     with closing(sqlite3.connect(path)) as connection:
-        expected = {
+        expected = {  # but for what FTS5 keeps of the words
             table: [row[1:4:2] for row in connection.execute(f"PRAGMA table_info({table})")]
             for (table,) in connection.execute(
-                "SELECT name FROM sqlite_master WHERE name LIKE 'hitl%' AND type = 'table'"
+                "SELECT name FROM sqlite_master WHERE name LIKE 'hitl%' AND type = 'table' AND name NOT IN"
+                " ('hitl_words_config', 'hitl_words_content', 'hitl_words_data', 'hitl_words_docsize', 'hitl_words_idx')"
             )
         }
     found = dict[str, list[tuple[str, int]]]()

@@ -13,10 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import browser, shots
-
-__all__ = ["browser", "shots"]
-
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 

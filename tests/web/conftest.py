@@ -12,10 +12,6 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page
 
-from tests.browser import browser, shots
-
-__all__ = ["browser", "shots"]
-
 
 @contextlib.contextmanager
 def serving(app: Any, **options: Any) -> Generator[str]:

@@ -32,7 +32,7 @@ MOST = 100
 """Requests that can be decided at once."""
 _KINDS = {"approve": ("approval",), "reject": ("approval", "review")}
 
-Many = Literal["approve", "reject"]
+Many = Literal["reject", "approve"]
 
 
 @dataclass(frozen=True)
