@@ -663,8 +663,9 @@ def test_the_tables_are_those_of_sqlite(database: PostgresDatabase, tmp_path: Pa
         expected = {  # but for what FTS5 keeps of the words
             table: [row[1:4:2] for row in connection.execute(f"PRAGMA table_info({table})")]
             for (table,) in connection.execute(
-                "SELECT name FROM sqlite_master WHERE name LIKE 'hitl%' AND type = 'table' AND name NOT IN"
-                " ('hitl_words_config', 'hitl_words_content', 'hitl_words_data', 'hitl_words_docsize', 'hitl_words_idx')"
+                "SELECT name FROM sqlite_master WHERE name LIKE 'hitl%' AND type = 'table'"
+                " AND name NOT IN ('hitl_words_config', 'hitl_words_content', 'hitl_words_data',"
+                " 'hitl_words_docsize', 'hitl_words_idx')"
             )
         }
     found = dict[str, list[tuple[str, int]]]()

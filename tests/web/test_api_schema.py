@@ -28,7 +28,12 @@ from tests.web.test_api import PEOPLE
 EXAMPLES = int(os.environ.get("HITL_EXAMPLES", "12"))
 # Whether an answer fits a request is more than a schema says: 422; and who may give it: 403.
 FINE = ["2xx", "401", "403", "404", "409", "412", "422"]
-_CONFIG: dict[str, Any] = {"checks": {"positive_data_acceptance": {"expected-statuses": FINE}}, "seed": 1}
+_CHECKS: dict[str, Any] = {
+    "positive_data_acceptance": {"expected-statuses": FINE},
+    # Now and then it calls something wrong that is not, so it takes somebody who looks: in the long run only.
+    "negative_data_rejection": {"enabled": EXAMPLES > 100},
+}
+_CONFIG: dict[str, Any] = {"checks": _CHECKS, "seed": 1}
 KINDS: list[dict[str, Any]] = [
     {},
     {"terms": two_of("role:finance")},

@@ -93,6 +93,7 @@ def desk(served: Desk) -> Generator[Desk]:
 
 
 def rows(page: Page) -> list[str]:
+    page.wait_for_load_state()
     return page.locator("#rows > li .row-what").all_inner_texts()
 
 
@@ -177,7 +178,7 @@ def test_filters_are_the_address_with_and_without_scripts(desk: Desk, visit: Vis
     assert page.url.endswith("/?tool=pay&risk=high")
     clean(page, shots, "filtered")
     page.get_by_role("link", name="Without the filter High risk").click()
-    assert len(rows(page)) == 2
+    expect(page.locator("#rows > li")).to_have_count(2)
     page.go_back()
     expect(page.locator("#rows > li")).to_have_count(1)
     plain = visit(page.url, "alice", java_script_enabled=False)
@@ -185,6 +186,7 @@ def test_filters_are_the_address_with_and_without_scripts(desk: Desk, visit: Vis
     plain.get_by_label("Risk").select_option("")
     plain.get_by_label("Order").select_option("newest")
     plain.get_by_role("button", name="Show").click()
+    expect(plain.locator("#rows > li")).to_have_count(2)
     assert rows(plain) == ["pay(eur=7)", "pay(eur=5)"]
 
 
