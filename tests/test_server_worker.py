@@ -20,13 +20,14 @@ from hitl_graph.ledger import Ledger
 from hitl_graph.ledger.credentials import LINK, Identity, issue
 from hitl_graph.model import approve, edit, reject, respond
 from hitl_graph.worker import Worker
-from tests.test_studio import EDITED, OPEN, Server, pause, status
+from tests.test_studio import EDITED, Server, pause, status
 from tests.web.conftest import hidden
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
+@pytest.fixture(scope="module", params=[False])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Its parameter says whether the inbox is in it."""
+    server = Server(tmp_path_factory.mktemp("server"), inbox=request.param)
     try:
         server.start()
         yield server
@@ -94,6 +95,7 @@ async def browser(server: Server, name: str) -> AsyncIterator[httpx.AsyncClient]
         yield client
 
 
+@pytest.mark.parametrize("server", [True], indirect=True)
 async def test_inside_langgraph_dev_it_lets_in_by_itself_and_the_server_carries_out(server: Server) -> None:
     order = uuid4().hex
     async with server.client() as client, browser(server, "alice") as alice, httpx.AsyncClient() as stranger:
@@ -113,5 +115,5 @@ async def test_inside_langgraph_dev_it_lets_in_by_itself_and_the_server_carries_
             await _idle(client, thread)
         assert [body.replace(order, "").strip() for body in server.bodies(order)] == [""]
     said = [json.dumps(record) for record in server.records()]
-    assert any(OPEN in line for line in said), "an open server is warned about"
+    assert any("this LangGraph Server has no `auth`" in line for line in said), "an open server is warned about"
     assert not any("Blocking" in line for line in said)
