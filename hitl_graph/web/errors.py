@@ -27,7 +27,7 @@ from hitl_graph.errors import (
 )
 from hitl_graph.web.refusing import is_for_a_script, refusal
 
-__all__ = ["HANDLERS", "ProblemDocument", "ProblemError", "Wrong", "answer_error", "problem_of", "status_of"]
+__all__ = ["HANDLERS", "ProblemDocument", "ProblemError", "Wrong", "answer_error", "problem_of"]
 
 _log = logging.getLogger(__name__)
 _KINDS: dict[type[HitlError], tuple[int, str, str]] = {
@@ -82,11 +82,6 @@ class ProblemError(Exception):
     request_id: str | None = None
     errors: tuple[Wrong, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def status_of(error: HitlError) -> int:
-    """The HTTP status of an error of the library."""
-    return _kind(error)[0]
 
 
 def problem_of(error: Exception) -> ProblemDocument:
