@@ -26,7 +26,7 @@ from hitl_graph.nodes import consent, denying, permitting, questions, replies
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.calls import Item, schema_of
 from hitl_graph.nodes.human import AskHuman
-from hitl_graph.nodes.terms import graph_of, origin_of
+from hitl_graph.nodes.terms import graph_of, on_terms, origin_of
 from hitl_graph.policy import Call, Mode, Policy, Verdict
 from hitl_graph.policy.modes import under
 from hitl_graph.schema import alike
@@ -117,7 +117,7 @@ class Gate:
             if item.verdict is not None and before:
                 first = Verdict("ask", before[0].reason, before[0].allowed, before[0].editable, risk=before[0].risk)
                 now = item.verdict.asking or item.verdict
-                item = replace(item, verdict=first.stricter(now), asked=True)
+                item = replace(item, verdict=first.stricter(now), asked=True, answered=_answered(before))
             escalated = any(request.kind == "escalation" for request in asked[item.key])
             final.append(replace(item, escalated=escalated))
         return final
@@ -142,6 +142,20 @@ class Gate:
             told = replies.stopped(item.call, ended.switch.told)
             return (yield from denying.at_once(asker, item, ended.switch.told, told, limit=self._denials(config)))
         return cast(Output, ended.result) if isinstance(ended, Outcome) else None
+
+    def asks(self, item: Item, asker: Asker) -> Steps[Verdict | None]:
+        """Why people are asked about a call before it runs; None if they are not, or not about its approval."""
+        action, verdict = item.action, item.verdict
+        asking = verdict and verdict.asking
+        if action is None or asking is None or item.refused or item.escalated or isinstance(item.tool, AskHuman):
+            return None
+        if (yield blocking(asker.ledger.read, effects.begun, item.key)) or self._misfit(item, asker.config):
+            return None
+        if item.asked:
+            return asking
+        where = self._origin(asker, item.tool)
+        authority, _ = yield blocking(permitting.look, asker, asking, action, item.key, where)
+        return None if authority is not None or self._is_unattended(asker.config) else asking
 
     def gated(self, item: Item, config: RunnableConfig) -> Steps[Output]:
         """A call in a task of its own: ask if need be, run if it may, ask again if its end is not known."""
@@ -190,8 +204,13 @@ class Gate:
     def _origin(self, asker: Asker, tool: BaseTool | None) -> Callable[[], Origin | None]:
         return partial(origin_of, asker, graph=self.graph, version=self.version, tool=tool)
 
-    def question(self, item: Item, asker: Asker, action: Action, verdict: Verdict) -> Callable[[str, str], Request]:
-        """The question whether a call may run, without its terms, origin and facts."""
+    def asking(self, item: Item, asker: Asker, verdict: Verdict) -> Steps[Callable[[str, str], Request]]:
+        """The question whether a call may run, complete."""
+        action, where = cast(Action, item.action), self._origin(asker, item.tool)
+        fresh = yield from consent.looked_up(verdict, self._call(item, action))
+        return on_terms(self._question(item, asker, action, verdict), asker, verdict, where, fresh)
+
+    def _question(self, item: Item, asker: Asker, action: Action, verdict: Verdict) -> Callable[[str, str], Request]:
         described = self.described(item, action) if self.described else item.tool.description if item.tool else ""
         return questions.may_it_run(item, asker.thread_id, action, verdict, described, self.messages_key)
 
@@ -205,10 +224,11 @@ class Gate:
 
         answer = yield from consent.ask(
             asker, verdict, action, self._origin(asker, tool),
-            describe=lambda action, verdict: self.question(item, asker, action, verdict),
+            describe=lambda action, verdict: self._question(item, asker, action, verdict),
             call=lambda action: self._call(item, action),
             judge=judge,
             begun=(yield blocking(asker.ledger.read, effects.begun, item.key)),
+            first=item.answered,
         )  # fmt: skip
         request, decision = answer.request, answer.decision
         if answer.action is None:
@@ -302,6 +322,13 @@ class Gate:
         """The step that runs the tool; a notice for the model is recorded with the result."""
         step = self.runner.running(item, action, config)
         return step if notice is None else step.then(lambda output: replies.with_notice(output, notice))
+
+
+def _answered(before: list[Request]) -> Request | None:
+    """The last question about a call that was asked in one go with those about others, if it is decided."""
+    together = [request for request in before if request.position is not None]
+    last = together[-1] if together else None
+    return last if last and last.decision and last.state in ("decided", "delivered") else None
 
 
 def _unanswered(action: Action) -> PermitError:
