@@ -11,7 +11,7 @@ from hitl_graph.errors import InvalidDecisionError, StaleRequestError
 from hitl_graph.model import Request
 from hitl_graph.wire.showing import MARK, about, excerpt
 
-__all__ = ["POINTER", "names_this", "opened", "spoken", "understood"]
+__all__ = ["POINTER", "named_in", "names_this", "opened", "spoken", "understood"]
 
 POINTER = {"request_id", "digest"}
 _AG_UI_MAP, _AG_UI_CANCELLED = "__agui_resume_map__", "__agui_cancelled__"  # ag_ui_langgraph.interrupts
@@ -49,6 +49,24 @@ def opened(raw: Any, asked: Sequence[Request]) -> Any:
 def _cancelled(asked: Sequence[Request]) -> dict[str, Any]:
     """Whoever does not want to answer does not want it done."""
     return {"decisions": [{"type": "reject", "message": "cancelled", "request_id": one.id} for one in asked]}
+
+
+def named_in(raw: Any) -> str | None:
+    """The one request that an answer names, wherever its client has a place for that; None if it names none."""
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw)
+        except (ValueError, RecursionError):
+            return None
+    one = raw.get("decisions", raw) if isinstance(raw, Mapping) else raw
+    one = one[0] if isinstance(one, list) and len(one) == 1 else one
+    if not isinstance(one, Mapping):
+        return None
+    named = one.get("request_id")
+    for _ in range(2):  # {"args": {"args": {...}}}
+        one = one.get("args") if isinstance(one, Mapping) else None
+        named = one.get(MARK) if named is None and isinstance(one, Mapping) else named
+    return named if isinstance(named, str) else None
 
 
 def spoken(raw: Any, request: Request) -> Mapping[str, Any] | None:

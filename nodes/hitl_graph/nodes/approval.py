@@ -28,6 +28,7 @@ from hitl_graph.nodes.gate import Gate, Output
 from hitl_graph.nodes.wrapping import abound, bound
 from hitl_graph.policy import Policy
 from hitl_graph.steps import Step, arun, run
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["ApprovalNode"]
 
@@ -43,12 +44,15 @@ class ApprovalNode(ToolNode):
         tools: Tools or plain functions, as for `ToolNode`.
         policy: Which calls are allowed, asked about or denied. Without one, every call is asked about.
         ledger: Where to record it. Not needed with a checkpointer of this library.
+        client: With what people answer, if not by the inbox: `agent-inbox`, `agent-chat-ui`, `studio`, `ag-ui`,
+            `copilotkit` (see the page on clients).
         graph, version: Of the graph, as grants and switches name it. The server's name of the graph, unless given.
         name, tags, handle_tool_errors, messages_key: As for `ToolNode`.
         wrap_tool_call, awrap_tool_call: As for `ToolNode`; they can run the call as it was permitted, or not at all.
 
     Raises:
         PolicyError: A rule of the policy names none of the tools.
+        ValueError: There is no such client.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class ApprovalNode(ToolNode):
         *,
         policy: Policy | None = None,
         ledger: Ledger | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
         name: str = "tools",
@@ -71,7 +76,8 @@ class ApprovalNode(ToolNode):
         super().__init__(tools, name=name, tags=tags, messages_key=messages_key, **options)
         self.policy = policy or Policy()
         self.policy.check(self.tools_by_name)
-        self._gate = Gate(self.policy, ledger, self, type(self).__name__, graph, version, messages_key)
+        shown = client_of(client)
+        self._gate = Gate(self.policy, ledger, self, type(self).__name__, graph, version, messages_key, client=shown)
         named: Any = task(name=f"{name}_call")
         self._sync_task, self._async_task = named(self._run_task), named(self._arun_task)
 

@@ -29,7 +29,7 @@ from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.reviewers import Reviewer, authenticated
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import missing
-from hitl_graph.wire import parse, payload
+from hitl_graph.wire import BRIDGE, Client, named_in, parse, payload
 
 __all__ = ["Asker"]
 
@@ -51,6 +51,8 @@ class Asker:
     config: RunnableConfig
     loop: asyncio.AbstractEventLoop | None = None
     """Of an async run, for checkpointers that are only async."""
+    client: Client = BRIDGE
+    """For which the questions are shown."""
 
     @property
     def reviewer(self) -> str:
@@ -58,7 +60,7 @@ class Asker:
         return self.person.name
 
     @classmethod
-    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str) -> "Asker":
+    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str, client: Client = BRIDGE) -> "Asker":
         """Find the ledger: the node's own, else the run's checkpointer's.
 
         Raises:
@@ -88,6 +90,7 @@ class Asker:
             person=_authenticated(configurable, found),
             config=config,
             loop=_running_loop(),
+            client=client,
         )
 
     def own(self, number: int = 0) -> str:
@@ -130,7 +133,7 @@ class Asker:
 
         def accept(raw: Any) -> Decision:
             try:
-                named = raw.get("request_id") if isinstance(raw, dict) else None
+                named = named_in(raw)
                 if named in earlier:  # LangGraph gives a task's answer to its first question to a later one, too
                     self._pause(asked)
                 if number and named != own:
@@ -152,7 +155,7 @@ class Asker:
 
         schema: Any = Annotated[Any, PlainValidator(accept), WithJsonSchema(_answer_schema(asked))]
         try:
-            decision = cast(Decision, interrupt(payload(asked), response_schema=schema))
+            decision = cast(Decision, interrupt(payload(asked, self.client), response_schema=schema))
             if asked.decision is None:  # by whom, too
                 asked = self.ledger.read(requests.get, own) or asked
             return asked, decision
@@ -182,7 +185,7 @@ class Asker:
     def _decision(
         self, asked: Request, raw: Any, check: Callable[[Request, Decision], object] | None = None
     ) -> Decision:
-        given = parse(raw, asked)
+        given = parse(raw, asked, self.client)
         recorded = self.ledger.read(requests.get, asked.id) or asked
         if recorded.state not in ("pending", "decided", "delivered"):
             raise StaleRequestError(asked.id, f"it is {recorded.state} ({recorded.note or 'no longer asked'})")
@@ -212,7 +215,11 @@ class Asker:
 
     def _pause(self, request: Request) -> None:
         raise GraphInterrupt(
-            (Interrupt(payload(request), id=request.interrupt_id, response_schema=_answer_schema(request)),)
+            (
+                Interrupt(
+                    payload(request, self.client), id=request.interrupt_id, response_schema=_answer_schema(request)
+                ),
+            )
         )
 
     def _unbound_answer(self) -> str | None:

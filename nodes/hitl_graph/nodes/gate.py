@@ -32,6 +32,7 @@ from hitl_graph.policy.modes import under
 from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, blocking
 from hitl_graph.terms import Origin, Terms
+from hitl_graph.wire import BRIDGE, Client
 
 __all__ = ["Gate", "Output", "Runner"]
 
@@ -60,6 +61,7 @@ class Gate:
         graph, version: Of the graph, as grants and switches name it. The server's name of the graph, unless given.
         edited: Told to the model with the result of a call that people changed.
         described: What people are told of a call, if not what its tool says of itself.
+        client: For which questions are shown.
     """
 
     policy: Policy
@@ -71,6 +73,7 @@ class Gate:
     messages_key: str = "messages"
     edited: Callable[[Action], str | None] = replies.edited
     described: Callable[[Item, Action], str] | None = None
+    client: Client = BRIDGE
 
     def judged(self, items: list[Item], config: RunnableConfig) -> Steps[list[Item]]:
         """The items with what the policy says of them now."""
@@ -88,7 +91,7 @@ class Gate:
         Raises:
             LedgerMissingError: There is no ledger, or the run has no thread.
         """
-        return Asker.of(config, self.ledger, self.owner)
+        return Asker.of(config, self.ledger, self.owner, self.client)
 
     def _verdict(self, item: Item, action: Action, config: RunnableConfig) -> Steps[Verdict]:
         call, mode = self._call(item, action), config.get("configurable", {}).get("hitl_mode")
