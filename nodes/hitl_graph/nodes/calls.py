@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -29,6 +30,7 @@ __all__ = [
     "part_of",
     "runs_in_a_thread",
     "schema_of",
+    "tool_runtime",
 ]
 
 InputType = Literal["list", "dict", "tool_calls"]
@@ -75,20 +77,27 @@ def items_of(
     message = message_of(state, messages_key, calls)
     items = list[Item]()
     for position, call in enumerate(calls):
-        given = ToolRuntime(
-            state=state,
-            tool_call_id=call["id"],
-            config=config,
-            context=runtime.context,
-            store=runtime.store,
-            stream_writer=runtime.stream_writer,
-            tools=list(tools),
-            execution_info=runtime.execution_info,
-            server_info=runtime.server_info,
-        )
+        given = tool_runtime(call, state, config, runtime, tools)
         tool = next((tool for tool in tools if tool.name == call["name"]), None)
         items.append(item_of(call, position, message, given, input_type, tool))
     return items
+
+
+def tool_runtime(
+    call: ToolCall, state: Any, config: RunnableConfig, runtime: Runtime[Any], tools: Sequence[BaseTool]
+) -> ToolRuntime[Any, Any]:
+    """What a tool is given beside the arguments."""
+    return ToolRuntime(
+        state=state,
+        tool_call_id=call["id"],
+        config=config,
+        context=runtime.context,
+        store=runtime.store,
+        stream_writer=runtime.stream_writer,
+        tools=list(tools),
+        execution_info=runtime.execution_info,
+        server_info=runtime.server_info,
+    )
 
 
 def item_of(

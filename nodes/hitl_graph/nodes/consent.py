@@ -137,7 +137,7 @@ def _wanted(request: Request, decision: Decision) -> Action:
 def _stored(asker: Asker, number: int, kind: Kind) -> bool:
     """Whether this was asked before. A tool's own questions and what became of it have numbers, too."""
     request = asker.ledger.read(requests.get, asker.own(number))
-    return request is not None and request.kind == kind
+    return request is not None and request.kind == kind and request.position is None
 
 
 def _covers(asker: Asker, request: Request, now: Verdict) -> bool:

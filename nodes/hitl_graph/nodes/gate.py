@@ -74,6 +74,8 @@ class Gate:
     edited: Callable[[Action], str | None] = replies.edited
     described: Callable[[Item, Action], str] | None = None
     client: Client = BRIDGE
+    alone: bool = True
+    """Its calls have a LangGraph task each. Where they have not, only `ask_together` can ask about them."""
 
     def judged(self, items: list[Item], config: RunnableConfig) -> Steps[list[Item]]:
         """The items with what the policy says of them now."""
@@ -91,7 +93,7 @@ class Gate:
         Raises:
             LedgerMissingError: There is no ledger, or the run has no thread.
         """
-        return Asker.of(config, self.ledger, self.owner, self.client)
+        return replace(Asker.of(config, self.ledger, self.owner, self.client), alone=self.alone)
 
     def _verdict(self, item: Item, action: Action, config: RunnableConfig) -> Steps[Verdict]:
         call, mode = self._call(item, action), config.get("configurable", {}).get("hitl_mode")
@@ -146,7 +148,26 @@ class Gate:
             return (yield from denying.at_once(asker, item, ended.switch.told, told, limit=self._denials(config)))
         return cast(Output, ended.result) if isinstance(ended, Outcome) else None
 
-    def asks(self, item: Item, asker: Asker) -> Steps[Verdict | None]:
+    def ask_together(self, items: list[Item], config: RunnableConfig) -> Steps[None]:
+        """Ask with one interrupt about all calls of a message that need it, and pause until all are decided.
+
+        Args:
+            items: With their final verdicts.
+        """
+        asker = self.asker(config)
+        known = yield blocking(asker.ledger.read, requests.for_actions, [item.key for item in items])
+        before = [request for found in known.values() for request in found if asker.asks_with(request)]
+        questions = [_stored(request) for request in sorted(before, key=lambda request: request.position or 0)]
+        for item in items if not questions else ():
+            if verdict := (yield from self._asks(item, asker)):
+                where = self._origin(asker, item.tool)
+                action = cast(Action, item.action)
+                fresh = yield from consent.looked_up(verdict, self._call(item, action))
+                questions.append(on_terms(self._question(item, asker, action, verdict), asker, verdict, where, fresh))
+        if questions:
+            yield blocking(asker.ask_all, questions)
+
+    def _asks(self, item: Item, asker: Asker) -> Steps[Verdict | None]:
         """Why people are asked about a call before it runs; None if they are not, or not about its approval."""
         action, verdict = item.action, item.verdict
         asking = verdict and verdict.asking
@@ -206,12 +227,6 @@ class Gate:
 
     def _origin(self, asker: Asker, tool: BaseTool | None) -> Callable[[], Origin | None]:
         return partial(origin_of, asker, graph=self.graph, version=self.version, tool=tool)
-
-    def asking(self, item: Item, asker: Asker, verdict: Verdict) -> Steps[Callable[[str, str], Request]]:
-        """The question whether a call may run, complete."""
-        action, where = cast(Action, item.action), self._origin(asker, item.tool)
-        fresh = yield from consent.looked_up(verdict, self._call(item, action))
-        return on_terms(self._question(item, asker, action, verdict), asker, verdict, where, fresh)
 
     def _question(self, item: Item, asker: Asker, action: Action, verdict: Verdict) -> Callable[[str, str], Request]:
         described = self.described(item, action) if self.described else item.tool.description if item.tool else ""
@@ -325,6 +340,10 @@ class Gate:
         """The step that runs the tool; a notice for the model is recorded with the result."""
         step = self.runner.running(item, action, config)
         return step if notice is None else step.then(lambda output: replies.with_notice(output, notice))
+
+
+def _stored(request: Request) -> Callable[[str, str], Request]:
+    return lambda *_: request
 
 
 def _answered(before: list[Request]) -> Request | None:
