@@ -30,7 +30,7 @@ from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.reviewers import Reviewer, authenticated
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import missing
-from hitl_graph.wire import parse, parse_all, payload
+from hitl_graph.wire import BRIDGE, Client, named_in, parse, parse_all, payload
 
 __all__ = ["Asker", "NotAloneError"]
 
@@ -59,6 +59,8 @@ class Asker:
     config: RunnableConfig
     loop: asyncio.AbstractEventLoop | None = None
     """Of an async run, for checkpointers that are only async."""
+    client: Client = BRIDGE
+    """For which the questions are shown."""
     alone: bool = True
     """Nothing else asks in the running task, so that LangGraph's answers cannot go astray."""
 
@@ -68,7 +70,7 @@ class Asker:
         return self.person.name
 
     @classmethod
-    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str) -> "Asker":
+    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str, client: Client = BRIDGE) -> "Asker":
         """Find the ledger: the node's own, else the run's checkpointer's.
 
         Raises:
@@ -98,6 +100,7 @@ class Asker:
             person=_authenticated(configurable, found),
             config=config,
             loop=_running_loop(),
+            client=client,
         )
 
     def own(self, number: int = 0) -> str:
@@ -142,7 +145,7 @@ class Asker:
         asked = request
 
         def accept(raw: Any, addressed: bool) -> Decision:
-            named = raw.get("request_id") if isinstance(raw, dict) else None
+            named = named_in(raw)
             if named in earlier:  # LangGraph gives a task's answer to its first question to a later one, too
                 self._pause(asked)
             if number and named != own:
@@ -190,7 +193,7 @@ class Asker:
             return asked
 
         def accept(raw: Any, addressed: bool) -> None:
-            given = parse_all(raw, left)
+            given = parse_all(raw, left, self.client)
             answered = [request for request in left if request.id in given]
             for request in answered:
                 if not addressed:
@@ -203,7 +206,11 @@ class Asker:
                     late.append(exc)
             if late:
                 raise late[0]
-            if pending := [request for request in self._again(left) if request.decision is None]:
+            now = self._again(left)
+            if pending := [request for request in now if request.decision is None]:
+                for request in now:
+                    if request.decision is not None:  # not shown any more
+                        self.delivered(request.id)
                 self._pause(*pending)
 
         self._resumed(0, left, accept)
@@ -229,7 +236,9 @@ class Asker:
             setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
             past_handlers(exc)
             raise
-        interrupt(payload(asked), response_schema=_answer_schema(asked))  # takes the answer, and LangGraph stores it
+        interrupt(
+            payload(asked, self.client), response_schema=_answer_schema(asked)
+        )  # takes the answer, and LangGraph stores it
         return accepted
 
     def _beware(self, asked: Request, raw: Any) -> None:
@@ -262,7 +271,7 @@ class Asker:
     def _decision(
         self, asked: Request, raw: Any, check: Callable[[Request, Decision], object] | None = None
     ) -> Decision:
-        return self._record(asked, parse(raw, asked), check)
+        return self._record(asked, parse(raw, asked, self.client), check)
 
     def _record(
         self, asked: Request, given: Decision | None, check: Callable[[Request, Decision], object] | None
@@ -297,7 +306,7 @@ class Asker:
 
     def _pause(self, *asked: Request) -> NoReturn:
         raise GraphInterrupt(
-            (Interrupt(payload(asked), id=asked[0].interrupt_id, response_schema=_answer_schema(asked)),)
+            (Interrupt(payload(asked, self.client), id=asked[0].interrupt_id, response_schema=_answer_schema(asked)),)
         )
 
     def _unbound_answer(self) -> str | None:

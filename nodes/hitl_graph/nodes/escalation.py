@@ -32,6 +32,7 @@ from hitl_graph.policy import Rule
 from hitl_graph.steps import Steps, arun, blocking, run
 from hitl_graph.stuck import Alarm, Detector, Patience, Spent, Watch
 from hitl_graph.terms import Origin
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["EscalationNode"]
 
@@ -71,6 +72,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         messages_key: Where in the state the messages are.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=["group:oncall"], deadline=timedelta(hours=1))`. A
             deadline that ends in `reject` stops the run; one that ends in `approve` carries on.
+        client: With what people answer, as for `ApprovalNode`.
         graph, version: Of the graph, for the record. The server's name of the graph, unless given.
 
     Raises:
@@ -93,6 +95,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         name: str = "escalation",
         messages_key: str = "messages",
         rule: Rule | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
     ) -> None:
@@ -104,7 +107,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         if isinstance(editable, str):
             raise EscalationError("editable= takes keys of the state, as a list")
         self.verdict = verdict_of(rule, "people are asked", EscalationError)
-        self.graph, self.version = graph, version
+        self.graph, self.version, self.client = graph, version, client_of(client)
         self.resume, self.stop, self.onward = resume, stop, onward or resume
         self.allowed: tuple[Word, ...] = tuple(word for word in WORDS if word in allowed)
         self.editable = None if editable is None else tuple(editable)
@@ -127,7 +130,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         return await arun(self._steps(input, config or {}))
 
     def _steps(self, state: Any, config: RunnableConfig) -> Steps[Command[Any]]:
-        asker = Asker.of(config, self.ledger, type(self).__name__)
+        asker = Asker.of(config, self.ledger, type(self).__name__, self.client)
         for name in {self.resume, self.stop, self.onward} - {END}:
             if (known := channels_of(config)) and f"branch:to:{name}" not in known:
                 raise EscalationError(f"{self.name} cannot go to {name!r}: the graph has no node of that name")

@@ -35,6 +35,7 @@ from hitl_graph.nodes.withholding import conceal
 from hitl_graph.policy import Call, Policy, Rule, Verdict
 from hitl_graph.policy.modes import under
 from hitl_graph.steps import Step, Steps, arun, blocking, calling, run
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["OutputReviewNode"]
 
@@ -67,6 +68,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         max_automatic: How often in a row checks may send it back; then people are asked.
         schema: Type of the draft, for pydantic, if it is not a pydantic model; an edit has to fit it.
         ledger: Where to record it. Not needed with a checkpointer of this library.
+        client: With what people answer, as for `ApprovalNode`.
         graph, version: Of the graph, for the record. The server's name of the graph, unless given.
         messages, reviews: Keys of the state.
         name: What rules call a draft.
@@ -91,6 +93,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         max_automatic: int = 2,
         schema: Any = None,
         ledger: Ledger | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
         messages: str = "messages",
@@ -106,7 +109,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         check_rules(self.policy, name)
         self.checks = tuple(checks)
         self.max_revisions, self.max_automatic = max_revisions, max_automatic
-        self.ledger, self.subject = ledger, name
+        self.ledger, self.client, self.subject = ledger, client_of(client), name
         self.graph, self.version = graph, version
 
     @property
@@ -127,7 +130,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
     # --- one draft -----------------------------------------------------------------------------------------------
 
     def _steps(self, state: Any, config: RunnableConfig) -> Steps[Command[Any]]:
-        asker = Asker.of(config, self.ledger, type(self).__name__)
+        asker = Asker.of(config, self.ledger, type(self).__name__, self.client)
         draft = self.place.read(state)
         before, node = past(draft.entries), str(config.get("metadata", {}).get("langgraph_node"))
         position = draft.message.id if draft.message else len(draft.entries)
