@@ -26,6 +26,7 @@ class Recorded:
         told: Part of what the model was told.
         error: What the last thing that was sent fails with.
         requests: What became of the requests, in the order of the calls.
+        with_a_worker: The same, where the server has a `ServerWorker`.
     """
 
     client: str
@@ -36,6 +37,7 @@ class Recorded:
     told: str
     error: str | None
     requests: list[str]
+    with_a_worker: list[str]
 
     @property
     def name(self) -> str:
@@ -58,6 +60,7 @@ def recorded() -> list[Recorded]:
                 then.get("told", ""),
                 then.get("error"),
                 then["requests"],
+                then.get("requests_with_a_worker", then["requests"]),
             )
         )
     return found

@@ -19,6 +19,7 @@ from langgraph.types import Command
 from langgraph_sdk.client import LangGraphClient
 
 from hitl_graph.adapters.ag_ui import HitlAgent
+from hitl_graph.adapters.server import ServerWorker
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.ledger import Ledger
 from hitl_graph.worker import Worker
@@ -137,7 +138,8 @@ async def test_over_http(server: Server, http: httpx.AsyncClient) -> None:
 
     results = await asyncio.gather(*(played(one) for one in OVER_LANGGRAPH))
     for one, result in zip(OVER_LANGGRAPH, results, strict=True):
-        wanted = one.error, [BOOKING | change for change in one.booked], one.requests, True
+        became = one.requests, one.with_a_worker
+        wanted = one.error, [BOOKING | change for change in one.booked], became, True
         assert (one.name, result) == (one.name, wanted)
 
 
@@ -156,7 +158,10 @@ async def over_http(http: httpx.AsyncClient, client: LangGraphClient, server: Se
             known.setdefault("first", known["shown"])
         failed = await posted(http, client, sent["path"], thread_id, filled(sent["body"], known))
     with Ledger.open(server.db) as ledger:
-        found = states(ledger, thread_id)
+        before = states(ledger, thread_id)
+        if one.with_a_worker != one.requests:
+            await ServerWorker(client, ledger).arun_once()
+        found = before, states(ledger, thread_id)
     values: Any = (await client.threads.get_state(thread_id))["values"]
     return failed, booked(server.outbox, room), found, one.told in str(values["messages"])
 
