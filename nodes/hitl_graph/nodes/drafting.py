@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
 from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from hitl_graph.errors import DraftError
 from hitl_graph.model import canonical, digest
-from hitl_graph.nodes.revisions import MARK, on_messages
+from hitl_graph.nodes.revisions import MARK, Revision, feedback_message, on_messages
 
-__all__ = ["Draft", "Place"]
+__all__ = ["NOT_RELEASED", "Draft", "Place"]
+
+NOT_RELEASED = "(This answer was not released.)"
+"""Stands in place of a draft that was rejected or blocked."""
 
 _MISSING = object()
 
@@ -56,12 +59,14 @@ class Place:
         draft: Key of the state; None: the last message of the model.
         messages, reviews: Keys of the state.
         type_: Of the draft, for pydantic; None: the type of the value, if that is a pydantic model.
+        delivered: Key of the state that gets what was delivered, or None if nothing is.
     """
 
     draft: str | None
     messages: str
     reviews: str
     type_: Any = None
+    delivered: str = "delivered"
 
     def read(self, state: Any) -> Draft:
         """The draft.
@@ -131,6 +136,41 @@ class Place:
             return draft.value
         adapter = self._adapter(draft.value)
         return adapter.validate_python(plain) if adapter is not None else plain
+
+    def changes(self, draft: Draft, entry: Revision, typed: Any) -> tuple[dict[str, Any], Sequence[AnyMessage]]:
+        """The update of the state when it is known what becomes of a draft.
+
+        Args:
+            entry: What becomes of it.
+            typed: What is delivered, as the state has it.
+
+        Returns:
+            The update, and the messages that the end user's stream has to be given, as it has not seen them.
+        """
+        outcome = entry["outcome"]
+        changes: dict[str, Any] = {self.reviews: [entry]}  # LangGraph drops what a state does not have
+        if outcome != "revise":
+            changes[self.delivered] = typed if outcome == "delivered" else None
+        edited = outcome == "delivered" and entry.get("delivered") != draft.plain
+        if draft.message is None:
+            return (changes | {str(self.draft): typed} if edited else changes), ()
+        message = draft.message
+        content = message.content
+        if edited:
+            content = typed
+        elif outcome in ("rejected", "blocked"):
+            content = NOT_RELEASED
+        kept = message.model_copy(
+            update={"content": content, "additional_kwargs": {**message.additional_kwargs, MARK: entry}}
+        )
+        changes[self.messages] = [kept]
+        if outcome == "revise":
+            changes[self.messages] = [kept, feedback_message(entry.get("feedback", ""))]
+        shown = draft.unreviewed or content is not message.content
+        if outcome == "revise" or not shown:
+            return changes, ()
+        more = {name: value for name, value in message.additional_kwargs.items() if name != MARK}  # not for end users
+        return changes, [message.model_copy(update={"content": content, "additional_kwargs": more})]
 
 
 def _get(state: Any, key: str) -> Any:
