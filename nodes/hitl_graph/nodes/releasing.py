@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, cast
 
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.message import push_message
 from pydantic import JsonValue, ValidationError
@@ -25,10 +25,10 @@ from hitl_graph.model import Action, Finding, Request, Review, canonical, delive
 from hitl_graph.nodes import consent
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.checking import Check, findings
-from hitl_graph.nodes.drafting import Place
+from hitl_graph.nodes.drafting import Draft, Place
 from hitl_graph.nodes.reviewing import End, Item, question, update, what_became
+from hitl_graph.nodes.revisions import MARK, past, revision
 from hitl_graph.nodes.revisions import Outcome as What
-from hitl_graph.nodes.revisions import past
 from hitl_graph.nodes.terms import graph_of, origin_of
 from hitl_graph.nodes.verdicts import DRAW, Judged, check_rules, judge
 from hitl_graph.nodes.withholding import conceal
@@ -36,7 +36,7 @@ from hitl_graph.policy import Call, Policy, Rule, Verdict
 from hitl_graph.policy.modes import under
 from hitl_graph.steps import Step, Steps, blocking, calling
 
-__all__ = ["Release", "Released"]
+__all__ = ["Release", "Released", "key_of"]
 
 _NOT_DONE = "hitl_not_done"
 """In the recorded result of a delivery: a person found out that it had not happened."""
@@ -119,6 +119,17 @@ class Release:
             end = ending or (yield from self._decide(item, judged, found))
         changes, shown = update(item, end, found, self.place)
         return Released(end.outcome, changes, tuple(shown))
+
+    def delivered_before(self, draft: Draft, asker: Asker) -> Steps[bool]:
+        """Whether the ledger says that exactly this was delivered, as the mark on its message claims."""
+        message = cast(AIMessage, draft.message)
+        try:
+            entry = revision(message.additional_kwargs.get(MARK))
+        except ValidationError:
+            return False
+        key = key_of(asker, message.id, entry["revision"], digest(entry["draft"]))
+        done = yield blocking(asker.ledger.read, effects.is_done, key, delivery(draft.plain).digest)
+        return bool(done)
 
     def _judge(self, item: Item, earlier: list[Request]) -> Steps[tuple[Judged, tuple[Finding, ...], End | None]]:
         """What checks and policy say; what people were once asked about is never waved through later."""
@@ -232,17 +243,13 @@ class Release:
 
     def _recorded(self, item: Item, earlier: list[Request]) -> End:
         """What was delivered, as the ledger has it."""
-        end = End("delivered", "policy", draft=item.draft.plain, typed=item.draft.value)
-        for request in earlier:
-            if (decision := request.decision) and decision.type in ("approve", "edit"):
-                plain = request.draft if decision.draft is None else decision.draft
-                typed = self.place.typed(item.draft, plain)
-                by = request.reviewer or item.asker.reviewer
-                end = End(
-                    "delivered", by, decision.message, draft=plain, typed=typed, request_id=request.id,
-                    terms=request.terms,
-                )  # fmt: skip
-        return end
+        plain, request = _let_out(item.draft.plain, earlier)
+        if request is None or request.decision is None:
+            return End("delivered", "policy", draft=plain, typed=item.draft.value)
+        return End(
+            "delivered", request.reviewer or item.asker.reviewer, request.decision.message, draft=plain,
+            typed=self.place.typed(item.draft, plain), request_id=request.id, terms=request.terms,
+        )  # fmt: skip
 
     # --- delivery ------------------------------------------------------------------------------------------------
 
@@ -316,6 +323,15 @@ def _ended(end: End, result: Any) -> End:
         why = result[_NOT_DONE] or "it was not delivered"
         return replace(end, outcome="rejected", by=str(result.get("by")), message=str(why))
     return replace(end, result=result)
+
+
+def _let_out(draft: JsonValue, earlier: Sequence[Request]) -> tuple[JsonValue, Request | None]:
+    """What was delivered of a draft, and who let it: nobody, where the policy did."""
+    agreed = [request for request in earlier if request.decision and request.decision.type in ("approve", "edit")]
+    if not agreed:
+        return draft, None
+    request, decision = agreed[-1], agreed[-1].decision
+    return (request.draft if decision is None or decision.draft is None else decision.draft), request
 
 
 def key_of(asker: Asker, position: str | int | None, revision: int, digest: str) -> str:
