@@ -8,6 +8,7 @@ try:
 except ImportError as exc:
     raise ImportError('hitl_graph.adapters.langchain needs an extra: pip install "hitl-graph[langchain]"') from exc
 
+from hitl_graph.adapters.langchain.escalation import EscalationMiddleware
 from hitl_graph.adapters.langchain.review import OutputReviewMiddleware
 
-__all__ = ["OutputReviewMiddleware"]
+__all__ = ["EscalationMiddleware", "OutputReviewMiddleware"]
