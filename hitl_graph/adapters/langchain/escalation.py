@@ -187,7 +187,9 @@ class EscalationMiddleware(AgentMiddleware[Any, Any, Any]):
         if failed and last is not None:
             ids = {one.tool_call_id for one in failed}
             calls = tuple(call for call in last.tool_calls if call["id"] in ids)
-            scene = replace(scene, failed=_failure(", ".join(str(one.name) for one in failed), failed), failing=calls)
+            scene = replace(
+                scene, failed=_failure(", ".join(dict.fromkeys(str(one.name) for one in failed)), failed), failing=calls
+            )
             again = "the model is told to make the call again"
         answered = yield from self.escalation.steps(scene, again=again)
         if answered is None:
@@ -225,7 +227,8 @@ class EscalationMiddleware(AgentMiddleware[Any, Any, Any]):
     def _error(self, message: BaseMessage) -> dict[str, str] | None:
         """What failed, if this message stands for that and nobody was asked yet."""
         told = message.additional_kwargs.get(_FAILED)
-        return told if isinstance(told, dict) and told.get("by") == self.name and "asked" not in told else None
+        is_own = isinstance(told, dict) and told.get("by") == self.name and {"type", "message"} <= told.keys()
+        return told if is_own and "asked" not in told else None
 
     def _update(self, answered: Answered, said: Sequence[AnyMessage]) -> dict[str, Any]:
         messages = [*said, *answered.patch.get("messages", [])]
