@@ -21,13 +21,13 @@ from hitl_graph.errors import HitlError
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import WORDS, Word
 from hitl_graph.nodes import guidance
-from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.escalating import CARRY_ON, Answered, Escalation
 from hitl_graph.nodes.scene import Scene
 from hitl_graph.nodes.withholding import conceal
 from hitl_graph.policy import Rule
 from hitl_graph.steps import Steps, arun, run
 from hitl_graph.stuck import Alarm, Detector, Patience, Spent
+from hitl_graph.wire import BRIDGE, Client, ClientName
 
 __all__ = ["EscalationMiddleware"]
 
@@ -64,6 +64,7 @@ class EscalationMiddleware(AgentMiddleware[Any, Any, Any]):
         spent: What the run has spent by now, from the state, for a `Budget` on cost or time; shown to the reviewer.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=["group:oncall"], deadline=timedelta(hours=1))`.
         ledger: Where to record it. Not needed with a checkpointer of this library.
+        client: With what people answer, as for `ApprovalNode`.
         graph, version: Of the graph, for the record. The server's name of the graph, unless given.
         name: Two of these middlewares in one agent need two names.
 
@@ -83,6 +84,7 @@ class EscalationMiddleware(AgentMiddleware[Any, Any, Any]):
         spent: Callable[[Any], Spent] | None = None,
         rule: Rule | None = None,
         ledger: Ledger | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
         name: str = "escalation",
@@ -90,8 +92,8 @@ class EscalationMiddleware(AgentMiddleware[Any, Any, Any]):
         super().__init__()
         self.escalation = Escalation(
             owner=type(self).__name__, patience=patience, detectors=detectors, allowed=allowed, editable=editable,
-            spent=spent, ledger=ledger, messages_key="messages", rule=rule, graph=graph, version=version,
-            closed=["jump_to"],
+            spent=spent, ledger=ledger, messages_key="messages", rule=rule, client=client,
+            graph=graph, version=version, closed=["jump_to"],
         )  # fmt: skip
         self.failures = failures
         self._name = type(self).__name__ + ("" if name == "escalation" else f"[{name}]")
@@ -221,14 +223,14 @@ class EscalationMiddleware(AgentMiddleware[Any, Any, Any]):
         return back | self._update(answered, _words(answered))
 
     def _scene(self, state: Any) -> Scene:
-        asker = Asker.of(get_config(), self.escalation.ledger, self.escalation.owner)
-        return Scene.of(state, asker, self.escalation.messages_key)
+        return Scene.of(state, self.escalation.asker(get_config()), self.escalation.messages_key)
 
     def _error(self, message: BaseMessage) -> dict[str, str] | None:
         """What failed, if this message stands for that and nobody was asked yet."""
         told = message.additional_kwargs.get(_FAILED)
-        is_own = isinstance(told, dict) and told.get("by") == self.name and {"type", "message"} <= told.keys()
-        return told if is_own and "asked" not in told else None
+        if not isinstance(told, dict) or told.get("by") != self.name or "asked" in told:
+            return None
+        return told if {"type", "message"} <= told.keys() else None
 
     def _update(self, answered: Answered, said: Sequence[AnyMessage]) -> dict[str, Any]:
         messages = [*said, *answered.patch.get("messages", [])]

@@ -15,13 +15,13 @@ from hitl_graph.adapters.langchain.answers import STRUCTURED, Answers
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import Request
 from hitl_graph.nodes import guidance
-from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.checking import Check
 from hitl_graph.nodes.releasing import Release
 from hitl_graph.nodes.revisions import MARK
 from hitl_graph.nodes.withholding import aquietly, conceal, keep_back, quietly
 from hitl_graph.policy import Policy
 from hitl_graph.steps import Steps, arun, blocking, run
+from hitl_graph.wire import BRIDGE, Client, ClientName
 
 __all__ = ["OutputReviewMiddleware"]
 
@@ -52,6 +52,7 @@ class OutputReviewMiddleware(AgentMiddleware[Any, Any, Any]):
         withhold: Keep what the model says out of streams of messages; the answer is streamed when it is delivered.
         to_reviewers: With `withhold`: stream the tokens with `stream_mode="custom"`, as `withheld` does.
         ledger: Where to record it. Not needed with a checkpointer of this library.
+        client: With what people answer, as for `ApprovalNode`.
         graph, version: Of the graph, for the record. The server's name of the graph, unless given.
         name: What rules call an answer. Two of these middlewares in one agent need two names.
 
@@ -72,6 +73,7 @@ class OutputReviewMiddleware(AgentMiddleware[Any, Any, Any]):
         withhold: bool = True,
         to_reviewers: bool = False,
         ledger: Ledger | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
         name: str = "review",
@@ -80,8 +82,8 @@ class OutputReviewMiddleware(AgentMiddleware[Any, Any, Any]):
         self.place = Answers(type_=schema)
         self.release = Release(
             self.place, owner=type(self).__name__, delivery=delivery, idempotent=idempotent, policy=policy,
-            checks=checks, max_revisions=max_revisions, max_automatic=max_automatic, ledger=ledger, graph=graph,
-            version=version, name=name,
+            checks=checks, max_revisions=max_revisions, max_automatic=max_automatic, ledger=ledger, client=client,
+            graph=graph, version=version, name=name,
         )  # fmt: skip
         self.withhold, self.to_reviewers = withhold, to_reviewers
         self._name = type(self).__name__ + ("" if name == "review" else f"[{name}]")
@@ -136,7 +138,7 @@ class OutputReviewMiddleware(AgentMiddleware[Any, Any, Any]):
         config = get_config()
         if not self.place.is_there(state):
             return None
-        draft, asker = self.place.read(state), Asker.of(config, self.release.ledger, type(self).__name__)
+        draft, asker = self.place.read(state), self.release.asker(config)
         if (yield from self.release.delivered_before(draft, asker)):
             return None
         message = draft.message

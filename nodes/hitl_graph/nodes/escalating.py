@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from langchain_core.runnables import RunnableConfig
+
 from hitl_graph.errors import EscalationError, InvalidDecisionError
 from hitl_graph.facts import Memory, Situation, as_text, facts_of
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import WORDS, Decision, Request, Word
+from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.patching import Patchable
 from hitl_graph.nodes.scene import Scene, began
 from hitl_graph.nodes.terms import on_terms, origin_of, verdict_of
@@ -22,6 +25,7 @@ from hitl_graph.policy import Rule
 from hitl_graph.steps import Steps, blocking
 from hitl_graph.stuck import Alarm, Detector, Patience, Spent, Watch
 from hitl_graph.terms import Origin
+from hitl_graph.wire import Client, ClientName, client_of
 
 __all__ = ["CARRY_ON", "Answered", "Escalation"]
 
@@ -66,6 +70,7 @@ class Escalation:
         ledger: Ledger | None,
         messages_key: str,
         rule: Rule | None,
+        client: ClientName | Client,
         graph: str | None,
         version: str | None,
         closed: Sequence[str] = (),
@@ -76,12 +81,16 @@ class Escalation:
             raise EscalationError("editable= takes keys of the state, as a list")
         self.owner, self.ledger, self.messages_key, self.spent = owner, ledger, messages_key, spent
         self.verdict = verdict_of(rule, "people are asked", EscalationError)
-        self.graph, self.version, self.closed = graph, version, tuple(closed)
+        self.graph, self.version, self.client, self.closed = graph, version, client_of(client), tuple(closed)
         self.allowed: tuple[Word, ...] = tuple(word for word in WORDS if word in allowed)
         self.editable = None if editable is None else tuple(editable)
         kept = None if detectors is None else tuple(detectors)
         self._watches = Watches(lambda memory: Watch(patience, detectors=kept, memory=memory))
         self._watches.make(())  # refuses wrong options now
+
+    def asker(self, config: RunnableConfig) -> Asker:
+        """What it asks with."""
+        return Asker.of(config, self.ledger, self.owner, self.client)
 
     def steps(
         self,

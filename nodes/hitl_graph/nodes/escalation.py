@@ -18,13 +18,13 @@ from hitl_graph.errors import EscalationError
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import WORDS, Word
 from hitl_graph.nodes import guidance
-from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.escalating import CARRY_ON, Answered, Escalation
 from hitl_graph.nodes.patching import channels_of
 from hitl_graph.nodes.scene import Scene
 from hitl_graph.policy import Rule
 from hitl_graph.steps import Steps, arun, run
 from hitl_graph.stuck import Detector, Patience, Spent
+from hitl_graph.wire import BRIDGE, Client, ClientName
 
 __all__ = ["EscalationNode"]
 
@@ -60,6 +60,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         messages_key: Where in the state the messages are.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=["group:oncall"], deadline=timedelta(hours=1))`. A
             deadline that ends in `reject` stops the run; one that ends in `approve` carries on.
+        client: With what people answer, as for `ApprovalNode`.
         graph, version: Of the graph, for the record. The server's name of the graph, unless given.
 
     Raises:
@@ -82,6 +83,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         name: str = "escalation",
         messages_key: str = "messages",
         rule: Rule | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
     ) -> None:
@@ -90,7 +92,8 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
                 raise EscalationError(f"EscalationNode({option}=...) takes the name of a node, not {value!r:.80}")
         self.escalation = Escalation(
             owner=type(self).__name__, patience=patience, detectors=detectors, allowed=allowed, editable=editable,
-            spent=spent, ledger=ledger, messages_key=messages_key, rule=rule, graph=graph, version=version,
+            spent=spent, ledger=ledger, messages_key=messages_key, rule=rule, client=client, graph=graph,
+            version=version,
         )  # fmt: skip
         self.resume, self.stop, self.onward = resume, stop, onward or resume
         self.name, self.messages_key = name, messages_key
@@ -109,7 +112,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         return await arun(self._steps(input, config or {}))
 
     def _steps(self, state: Any, config: RunnableConfig) -> Steps[Command[Any]]:
-        asker = Asker.of(config, self.escalation.ledger, type(self).__name__)
+        asker = self.escalation.asker(config)
         for name in {self.resume, self.stop, self.onward} - {END}:
             if (known := channels_of(config)) and f"branch:to:{name}" not in known:
                 raise EscalationError(f"{self.name} cannot go to {name!r}: the graph has no node of that name")

@@ -26,6 +26,7 @@ from hitl_graph.nodes.terms import on_terms, origin_of, verdict_of
 from hitl_graph.policy import Rule, Verdict
 from hitl_graph.steps import Steps, arun, blocking, run
 from hitl_graph.terms import Origin
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["AskHuman", "ask_human"]
 
@@ -46,6 +47,7 @@ class AskHuman(StructuredTool):
 
     _answer: TypeAdapter[Any] | None = PrivateAttr(default=None)
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _client: Client = PrivateAttr(default=BRIDGE)
     _verdict: Verdict = PrivateAttr(default=Verdict("ask", "the agent asks"))
 
     def judged(self, verdict: Verdict) -> Verdict:
@@ -123,7 +125,7 @@ class AskHuman(StructuredTool):
         call = ToolCall(name=self.name, args=args, id=runtime.tool_call_id, type="tool_call")
         if not _has_a_task(runtime):
             return self._told(call, _ALONE.format(name=self.name))
-        asker = Asker.of(runtime.config, self._ledger, self.name)
+        asker = Asker.of(runtime.config, self._ledger, self.name, self._client)
         identity = json.dumps([asker.thread_id, "question", asker.namespace.split(":")[0], call["id"], canonical(args)])
         key = hashlib.sha256(identity.encode()).hexdigest()[:32]
         origin = partial(origin_of, asker, graph=None, version=None)
@@ -132,7 +134,7 @@ class AskHuman(StructuredTool):
 
 def ask_human(
     *, answer: Any = None, name: str = "ask_human", description: str | None = None, ledger: Ledger | None = None,
-    rule: Rule | None = None,
+    rule: Rule | None = None, client: ClientName | Client = BRIDGE,
 ) -> AskHuman:  # fmt: skip
     """A tool by which the agent asks a person; put it among the tools of an `ApprovalNode`.
 
@@ -147,6 +149,7 @@ def ask_human(
         ledger: Where to record it outside of an `ApprovalNode`. Not needed with a checkpointer of this library.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=["role:support"], deadline=timedelta(hours=4))`. A
             policy may say so, too. If nobody answers in time, the agent goes on without an answer.
+        client: With what people answer outside of an `ApprovalNode`, as for that.
 
     Raises:
         PolicyError: The rule says something else.
@@ -190,7 +193,7 @@ def ask_human(
         AskHuman,
         AskHuman.from_function(sync, awaited, name=name, description=description or _DESCRIPTION),
     )
-    tool._answer, tool._ledger = adapter, ledger
+    tool._answer, tool._ledger, tool._client = adapter, ledger, client_of(client)
     tool._verdict = verdict_of(rule, "the agent asks", PolicyError)
     return tool
 

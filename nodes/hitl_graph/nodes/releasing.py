@@ -35,6 +35,7 @@ from hitl_graph.nodes.withholding import conceal
 from hitl_graph.policy import Call, Policy, Rule, Verdict
 from hitl_graph.policy.modes import under
 from hitl_graph.steps import Step, Steps, blocking, calling
+from hitl_graph.wire import Client, ClientName, client_of
 
 __all__ = ["Release", "Released", "key_of"]
 
@@ -83,6 +84,7 @@ class Release:
         max_revisions: int,
         max_automatic: int,
         ledger: Ledger | None,
+        client: ClientName | Client,
         graph: str | None,
         version: str | None,
         name: str,
@@ -95,14 +97,14 @@ class Release:
         check_rules(self.policy, name)
         self.checks = tuple(checks)
         self.max_revisions, self.max_automatic = max_revisions, max_automatic
-        self.ledger, self.subject = ledger, name
+        self.ledger, self.client, self.subject = ledger, client_of(client), name
         self.graph, self.version = graph, version
 
     # --- one draft -----------------------------------------------------------------------------------------------
 
     def steps(self, state: Any, config: RunnableConfig) -> Steps[Released]:
         """What becomes of the draft in this state."""
-        asker = Asker.of(config, self.ledger, self.owner)
+        asker = self.asker(config)
         draft = self.place.read(state)
         before = past(draft.entries)
         position = draft.message.id if draft.message else len(draft.entries)
@@ -119,6 +121,10 @@ class Release:
             end = ending or (yield from self._decide(item, judged, found))
         changes, shown = update(item, end, found, self.place)
         return Released(end.outcome, changes, tuple(shown))
+
+    def asker(self, config: RunnableConfig) -> Asker:
+        """What it asks with."""
+        return Asker.of(config, self.ledger, self.owner, self.client)
 
     def delivered_before(self, draft: Draft, asker: Asker) -> Steps[bool]:
         """Whether the ledger says that exactly this was delivered, as the mark on its message claims."""

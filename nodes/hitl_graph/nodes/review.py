@@ -17,6 +17,7 @@ from hitl_graph.nodes.drafting import Place
 from hitl_graph.nodes.releasing import Release
 from hitl_graph.policy import Policy
 from hitl_graph.steps import Steps, arun, run
+from hitl_graph.wire import BRIDGE, Client, ClientName
 
 __all__ = ["OutputReviewNode"]
 
@@ -46,6 +47,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         max_automatic: How often in a row checks may send it back; then people are asked.
         schema: Type of the draft, for pydantic, if it is not a pydantic model; an edit has to fit it.
         ledger: Where to record it. Not needed with a checkpointer of this library.
+        client: With what people answer, as for `ApprovalNode`.
         graph, version: Of the graph, for the record. The server's name of the graph, unless given.
         messages, reviews: Keys of the state.
         name: What rules call a draft.
@@ -70,6 +72,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         max_automatic: int = 2,
         schema: Any = None,
         ledger: Ledger | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
         messages: str = "messages",
@@ -79,8 +82,8 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
         self.place = Place(draft, messages, reviews, schema, delivered)
         self.release = Release(
             self.place, owner=type(self).__name__, delivery=delivery, idempotent=idempotent, policy=policy,
-            checks=checks, max_revisions=max_revisions, max_automatic=max_automatic, ledger=ledger, graph=graph,
-            version=version, name=name,
+            checks=checks, max_revisions=max_revisions, max_automatic=max_automatic, ledger=ledger, client=client,
+            graph=graph, version=version, name=name,
         )  # fmt: skip
         self.revise, self.deliver, self.rejected = revise, deliver, rejected
 
