@@ -185,7 +185,8 @@ class Escalation:
             "reject": "stop the run with a last message",
             "respond": "the model gets your text as guidance, and goes on",
         }
-        identity = json.dumps([scene.asker.thread_id, "escalation", scene.graph, scene.path])
+        # by the namespace with its ids: of subagents that run at once, each has a question of its own
+        identity = json.dumps([scene.asker.thread_id, "escalation", scene.namespace, scene.path])
         return Request(
             id=request_id,
             kind="escalation",
