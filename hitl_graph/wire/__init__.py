@@ -5,13 +5,7 @@ requests. In: `parse` reads every answer that clients, LangChain's middleware an
 `resume_values` wraps decisions as the graph wants them. Whatever is not recognised is refused.
 
 One interrupt may ask several things, each a request of its own: `payload([...])` shows those that are not carried out
-yet, in the order of their `position`; `parse_all` reads one answer to all of them. What asks so, in a node:
-
-    Asker.ask_all(
-        number: int,                                             # as for `ask`: how many times this task has asked
-        describe: Sequence[Callable[[str, str], Request]],       # each gets `request_id(thread, interrupt, position)`
-        check: Callable[[Request, Decision], object] | None = None,
-    ) -> list[tuple[Request, Decision]]                          # in the order of `describe`, once all are decided
+yet, in the order of their `position`; `parse_all` reads one answer to all of them.
 """
 
 from hitl_graph.wire.answers import parse, parse_all
