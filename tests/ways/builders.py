@@ -26,7 +26,7 @@ from tests.invariants.agents import default_policy, default_tools
 from tests.invariants.scenes import AnyGraph
 from tests.ways.scripted import chat_model, model_node, turns_of
 
-__all__ = ["WAYS", "Way", "way_named"]
+__all__ = ["WAYS", "Parts", "Way", "way_named"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Way:
     Args:
         name: As tests and the table of guarantees name it.
         assemble: Makes the graph from its parts.
-        gates: The nodes from which tools run, by the graph that they stand in: () is the outermost one.
     """
 
     name: str

@@ -15,10 +15,10 @@ from tests.ways.places import PLACES, Place, WayScene
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every way in every place, unless the test says in which."""
-    said = {name for mark in metafunc.definition.iter_markers("parametrize") for name in (mark.args[0],)}
+    """Every way in every place, unless the test or its module (`IN`) says in which."""
+    said = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "place" in metafunc.fixturenames and "place" not in said:
-        metafunc.parametrize("place", PLACES)
+        metafunc.parametrize("place", getattr(metafunc.module, "IN", PLACES), scope="module")
     if "way" in metafunc.fixturenames:
         metafunc.parametrize("way", [way.name for way in WAYS], indirect=True)
 
