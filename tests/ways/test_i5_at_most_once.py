@@ -51,3 +51,4 @@ def test_the_person_says_whether_it_runs_again(scene: WayScene) -> None:
     scene.decide(scene.the_one(), reject("leave it"))
     assert [result.status for result in scene.work(graph)] == ["finished"]
     assert scene.ran() == ["pay 13 bob"] * 2
+    assert {request.state for request in scene.ledger.history("t")} == {"delivered"}

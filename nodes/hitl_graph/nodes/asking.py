@@ -8,7 +8,7 @@ around, is refused or asked for again.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -137,7 +137,7 @@ class Asker:
         if request is None:
             request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
             if not self.reports:
-                self.ledger.write(_open, self.ledger.now_ms(), request)
+                self.ledger.write(_open, self.ledger.now_ms(), request, earlier)
             self._pause(request)
         asked = request
 
@@ -334,20 +334,31 @@ def _drop(tx: Transaction, now_ms: int, action_key: str) -> None:
         requests.close(tx, now_ms, request, "superseded", "the call was refused without an answer")
 
 
-def _open(tx: Transaction, now_ms: int, request: Request) -> None:
+def _open(tx: Transaction, now_ms: int, request: Request, earlier: Collection[str] = ()) -> None:
+    """Store a question.
+
+    Args:
+        tx, now_ms, request: What, and when.
+        earlier: What the same task asked before; it stays, for the task goes through these questions again.
+    """
     for older in requests.select(
         tx,
         "action_key = ? AND kind = ? AND state IN ('pending', 'decided') AND id <> ?",
         (request.action_key, request.kind, request.id),
     ):
-        requests.close(tx, now_ms, older, "superseded", "it is asked anew")
+        if older.id not in earlier:
+            requests.close(tx, now_ms, older, "superseded", "it is asked anew")
     requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=1)
 
 
 def _delivered(tx: Transaction, now_ms: int, own: str) -> None:
     request = requests.get(tx, own)
-    if request is not None and request.state == "decided":
-        requests.close(tx, now_ms, request, "delivered", "the graph went on")
+    if request is None:
+        return
+    about_it = requests.select(tx, "action_key = ? AND state = 'decided'", (request.action_key,))
+    for done in about_it if request.action_key else [request]:  # what was asked about it before, too
+        if done.state == "decided":
+            requests.close(tx, now_ms, done, "delivered", "the graph went on")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
