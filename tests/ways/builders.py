@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -183,13 +183,76 @@ def _supervisor(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGrap
     return cast(AnyGraph, team.compile(checkpointer=checkpointer))
 
 
+def _middleware(parts: Parts, mode: Literal["batched", "per_call"]) -> Any:
+    from hitl_graph.adapters.langchain import ApprovalMiddleware
+
+    return ApprovalMiddleware(policy=parts.policy, ledger=parts.ledger, interrupt_mode=mode)
+
+
+def _langchain_agent(parts: Parts, mode: Literal["batched", "per_call"], **options: Any) -> Any:
+    from langchain.agents import create_agent
+
+    middleware = [_middleware(parts, mode)]
+    return create_agent(chat_model(parts.effects_file), list(parts.tools), middleware=middleware, **options)
+
+
+def _batched(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:
+    """LangChain's `create_agent`; one interrupt for all calls of a turn."""
+    return cast(AnyGraph, _langchain_agent(parts, "batched", checkpointer=checkpointer))
+
+
+def _per_call(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:
+    """LangChain's `create_agent`; one interrupt a call."""
+    return cast(AnyGraph, _langchain_agent(parts, "per_call", checkpointer=checkpointer))
+
+
+def _deep_agent(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:
+    """deepagents; the tools belong to the main agent."""
+    from deepagents import create_deep_agent
+
+    return cast(
+        AnyGraph,
+        create_deep_agent(
+            chat_model(parts.effects_file),
+            list(parts.tools),
+            middleware=[_middleware(parts, "batched")],
+            checkpointer=checkpointer,
+        ),
+    )
+
+
+def _deep_subagent(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:
+    """deepagents; the tools belong to a subagent, which has a middleware of its own."""
+    from deepagents import create_deep_agent
+
+    from hitl_graph.testing import ScriptedChatModel, tool_call
+
+    def delegate(messages: list[Any]) -> Any:
+        if any(isinstance(message, AIMessage) for message in messages):
+            return "finished"
+        script = json.dumps(turns_of(messages))
+        return [tool_call("task", id="delegated", description=script, subagent_type="payer")]
+
+    payer: Any = {
+        "name": "payer",
+        "description": "Pays.",
+        "system_prompt": "Pay.",
+        "model": chat_model(parts.effects_file),
+        "tools": list(parts.tools),
+        "middleware": [_middleware(parts, "per_call")],
+    }
+    return cast(
+        AnyGraph, create_deep_agent(ScriptedChatModel(delegate), subagents=[payer], checkpointer=checkpointer)
+    )
+
+
 def _swarm(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:
     """langgraph-swarm; the tools belong to the agent that was handed over to."""
     from langgraph_swarm import create_handoff_tool, create_swarm
 
     handoff = create_handoff_tool(agent_name="payer")
     greeter = _react_agent(parts, [handoff], name="greeter", model=_hands_off(handoff.name))
-    payer = _react_agent(parts, parts.node(), name="payer")
+    payer = _langchain_agent(parts, "per_call", name="payer")
     return cast(AnyGraph, create_swarm([greeter, payer], default_active_agent="greeter").compile(checkpointer))
 
 
@@ -200,6 +263,10 @@ WAYS = [
     Way("Send", _send),
     Way("parallel subagents", _parallel_subagents),
     Way("create_react_agent", _create_react_agent),
+    Way("create_agent, batched", _batched),
+    Way("create_agent, per call", _per_call),
+    Way("deepagents", _deep_agent),
+    Way("deepagents, subagent", _deep_subagent),
     Way("supervisor", _supervisor),
     Way("swarm", _swarm),
 ]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.types import StateSnapshot
+from langgraph.types import Command, StateSnapshot
 
 from hitl_graph.inbox import Inbox
+from hitl_graph.model import Request
 from hitl_graph.worker import Resumed, Worker
 from tests.databases import NOTE, open_checkpointer, open_ledger
 from tests.invariants.scenes import AnyGraph, Scene
@@ -116,6 +117,20 @@ class WayScene(Scene):
         if self.mode == "async":
             return self.run(graph.aupdate_state(config, values, as_node))
         return graph.update_state(config, values, as_node)
+
+    def answer(self, graph: AnyGraph, *answers: tuple[Request, Any], thread: str = "t") -> None:
+        """Resume with an answer to each of these requests, through LangGraph.
+
+        Where one interrupt asks about several calls, an answer names the one that it is about.
+        """
+        resume: dict[str, Any] = {}
+        for request, word in answers:
+            if request.position is None:
+                resume[request.interrupt_id] = word
+            else:
+                named = {**word, "request_id": request.id} if isinstance(word, dict) else word
+                resume.setdefault(request.interrupt_id, {"decisions": []})["decisions"].append(named)
+        self.go(graph, Command(resume=resume), thread)
 
     def waits(self, graph: AnyGraph, thread: str = "t") -> list[str]:
         return list(dict.fromkeys(interrupt.id for interrupt in self.state(graph, thread).interrupts))

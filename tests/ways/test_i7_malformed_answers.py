@@ -41,9 +41,9 @@ def test_a_bad_answer_to_one_call_does_not_touch_the_good_answer_to_another(scen
     graph = scene.agent()
     one, two = sorted(scene.start(graph, [pay_call(1), pay_call(2)]), key=lambda request: str(request.action))
     with pytest.raises(InvalidDecisionError):
-        scene.go(graph, Command(resume={one.interrupt_id: APPROVE, two.interrupt_id: "yes"}))
+        scene.answer(graph, (one, APPROVE), (two, "yes"))
     scene.go(graph, None)
     assert scene.ran() == ["pay 1 bob"]
-    scene.go(graph, Command(resume={two.interrupt_id: APPROVE}))
+    scene.answer(graph, (two, APPROVE))
     assert scene.ran() == ["pay 1 bob", "pay 2 bob"]
     assert scene.state(graph).next == ()
