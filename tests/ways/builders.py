@@ -49,10 +49,12 @@ class Way:
     Args:
         name: As tests and the table of guarantees name it.
         assemble: Makes the graph from its parts.
+        turns_wait: A turn in which anything is asked waits until all of it is decided; else each call goes its way.
     """
 
     name: str
     assemble: Callable[[Parts, BaseCheckpointSaver[Any]], AnyGraph]
+    turns_wait: bool = False
 
     def build(
         self,
@@ -263,9 +265,9 @@ WAYS = [
     Way("Send", _send),
     Way("parallel subagents", _parallel_subagents),
     Way("create_react_agent", _create_react_agent),
-    Way("create_agent, batched", _batched),
+    Way("create_agent, batched", _batched, turns_wait=True),
     Way("create_agent, per call", _per_call),
-    Way("deepagents", _deep_agent),
+    Way("deepagents", _deep_agent, turns_wait=True),
     Way("deepagents, subagent", _deep_subagent),
     Way("supervisor", _supervisor),
     Way("swarm", _swarm),

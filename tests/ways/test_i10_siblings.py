@@ -10,7 +10,7 @@ from tests.ways.places import WayScene
 def test_each_call_gets_its_own_answer_and_runs_once(scene: WayScene) -> None:
     graph = scene.agent()
     asked = by_amount(scene.start(graph, [search_call("x"), *(pay_call(eur) for eur in (1, 2, 3, 4))]))
-    assert scene.ran() == ["search x"]
+    assert scene.ran() == ([] if scene.way.turns_wait else ["search x"])
     answers: dict[int, Decision] = {
         4: respond("later"), 2: reject("no"), 3: edit({"eur": 30, "to": "eve"}), 1: approve()
     }  # fmt: skip
@@ -30,10 +30,10 @@ def test_a_part_of_the_answers_leaves_the_other_calls_asked_as_they_were(scene: 
     graph = scene.agent()
     asked = by_amount(scene.start(graph, [pay_call(1), pay_call(2), pay_call(3)]))
     scene.answer(graph, (asked[3], APPROVE))
-    assert scene.ran() == ["pay 3 bob"]
+    assert scene.ran() == ([] if scene.way.turns_wait else ["pay 3 bob"])
     scene.decide(asked[1], reject("no"))
-    assert [result.status for result in scene.work(graph)] == ["paused"]
+    assert [result.status for result in scene.work(graph)] in (["paused"], [])
     assert scene.the_one() == asked[2]
     scene.decide(asked[2], approve())
     assert [result.status for result in scene.work(graph)] == ["finished"]
-    assert scene.ran() == ["pay 3 bob", "pay 2 bob"]
+    assert sorted(scene.ran()) == ["pay 2 bob", "pay 3 bob"]

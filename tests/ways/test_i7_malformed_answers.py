@@ -43,7 +43,11 @@ def test_a_bad_answer_to_one_call_does_not_touch_the_good_answer_to_another(scen
     with pytest.raises(InvalidDecisionError):
         scene.answer(graph, (one, APPROVE), (two, "yes"))
     scene.go(graph, None)
-    assert scene.ran() == ["pay 1 bob"]
+    if scene.way.turns_wait:  # one interrupt, one answer: it counts as a whole or not at all
+        assert (scene.ran(), scene.states()) == ([], ["pending"] * 2)
+        scene.answer(graph, (one, APPROVE))
+    else:
+        assert scene.ran() == ["pay 1 bob"]
     scene.answer(graph, (two, APPROVE))
-    assert scene.ran() == ["pay 1 bob", "pay 2 bob"]
+    assert sorted(scene.ran()) == ["pay 1 bob", "pay 2 bob"]
     assert scene.state(graph).next == ()

@@ -186,7 +186,8 @@ class Asker:
         left = [request for request in asked if request.state != "delivered"]
         if is_new:
             self._pause(*left)
-        if all(request.state == "decided" for request in left):
+        all_decided = all(request.state == "decided" for request in left)
+        if all_decided and self._given(0)[0] is None:
             return asked
 
         def accept(raw: Any, addressed: bool) -> None:
@@ -206,21 +207,28 @@ class Asker:
             if pending := [request for request in self._again(left) if request.decision is None]:
                 self._pause(*pending)
 
-        self._resumed(0, left, accept)
+        self._resumed(0, left, accept, takes=not all_decided)
         return self._again(asked)
 
     def _again(self, asked: Sequence[Request]) -> list[Request]:
         return [self.ledger.read(requests.get, request.id) or request for request in asked]
 
-    def _resumed(self, number: int, asked: Sequence[Request], accept: Callable[[Any, bool], Any]) -> Any:
+    def _given(self, number: int) -> tuple[Any, bool]:
+        """The answer that the run came with for the question of this number, and whether it names its interrupt."""
+        scratchpad: Any = self.config.get("configurable", {}).get(_SCRATCHPAD)
+        addressed = scratchpad is not None and number < len(scratchpad.resume)
+        return scratchpad.resume[number] if addressed else scratchpad and scratchpad.get_null_resume(False), addressed
+
+    def _resumed(
+        self, number: int, asked: Sequence[Request], accept: Callable[[Any, bool], Any], *, takes: bool = True
+    ) -> Any:
         """What `accept` makes of the answer that the run came with; it pauses again if it came without one.
 
         Args:
             accept: Takes the answer, and whether it names this interrupt.
+            takes: The answer is needed, so LangGraph shall keep it; else it is only looked at.
         """
-        scratchpad: Any = self.config.get("configurable", {}).get(_SCRATCHPAD)
-        addressed = scratchpad is not None and number < len(scratchpad.resume)
-        raw = scratchpad.resume[number] if addressed else scratchpad and scratchpad.get_null_resume(False)
+        raw, addressed = self._given(number)
         if raw is None and not addressed:
             self._pause(*asked)
         try:
@@ -229,7 +237,8 @@ class Asker:
             setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
             past_handlers(exc)
             raise
-        interrupt(payload(asked), response_schema=_answer_schema(asked))  # takes the answer, and LangGraph stores it
+        if takes:
+            interrupt(payload(asked), response_schema=_answer_schema(asked))  # takes the answer, and LangGraph stores it
         return accepted
 
     def _beware(self, asked: Request, raw: Any) -> None:
