@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langgraph.prebuilt import ToolRuntime
@@ -14,6 +14,7 @@ from langgraph.runtime import Runtime
 from pydantic import BaseModel, ValidationError
 
 from hitl_graph.model import Action
+from hitl_graph.nodes import replies
 from hitl_graph.policy import Verdict
 
 __all__ = [
@@ -39,7 +40,9 @@ class Item:
     Attributes:
         action: None where the arguments are not plain JSON.
         key: Names it for permits, effects and denials.
-        verdict: None where there is no such tool.
+        tool: None where there is none of that name.
+        refused: The answer to a call that never gets as far as being judged.
+        verdict: What the policy says of it.
         asked: People were asked whether it may run.
         escalated: People were asked what now, as it was denied.
     """
@@ -49,6 +52,8 @@ class Item:
     key: str
     runtime: ToolRuntime[Any, Any]
     input_type: InputType
+    tool: BaseTool | None = None
+    refused: ToolMessage | None = None
     verdict: Verdict | None = None
     asked: bool = False
     escalated: bool = False
@@ -86,7 +91,10 @@ def items_of(
             action, signature = None, repr(call["args"])
         if input_type == "tool_calls" and message and [c["id"] for c in message.tool_calls].count(call["id"]) > 1:
             index = config.get("metadata", {}).get("langgraph_path")  # which of the Sends this is
-        items.append(Item(call, action, key_of(config, message, index, call, signature), tool_runtime, input_type))
+        key = key_of(config, message, index, call, signature)
+        refused = replies.not_plain(call) if action is None else None
+        tool = next((tool for tool in tools if tool.name == call["name"]), None)
+        items.append(Item(call, action, key, tool_runtime, input_type, tool, refused))
     return items
 
 
