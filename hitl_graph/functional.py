@@ -22,12 +22,10 @@ from langgraph.prebuilt import ToolRuntime
 from langgraph.prebuilt.tool_node import ToolInvocationError
 from langgraph.pregel import Pregel
 from langgraph.runtime import get_runtime
-from langgraph.types import RetryPolicy
 from pydantic import TypeAdapter
 
 from hitl_graph.effects import idempotent as declared_idempotent
 from hitl_graph.errors import ArgumentsError, PermitError, PolicyError, RejectedError
-from hitl_graph.facts import Inquiry
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.ledger.schedule import CHANNEL
 from hitl_graph.model import Action, Request, canonical
@@ -112,7 +110,7 @@ def _gated(function: Any, *, policy: Policy, name: str | None = None, **options:
         raise PolicyError(f"requires_approval() is for functions and tasks, not for {plain!r:.80}")
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise PolicyError(f"{plain!r:.80} is a generator: what it has done by the time it pauses cannot be undone")
-    gated = _Gated(plain, name or getattr(plain, "__name__", type(plain).__name__), policy, **options)
+    gated = _Gated(plain, name or str(getattr(plain, "__name__", type(plain).__name__)), policy, **options)
     return gated.callable(of_task, more)
 
 
@@ -135,8 +133,13 @@ class _Gated:
         self.is_async = inspect.iscoroutinefunction(function)
         self.arguments = Arguments(function, name)
         described = inspect.getdoc(function) or name
-        code = {"coroutine": function} if self.is_async else {"func": function}
-        self.tool = StructuredTool(name=name, description=described, args_schema=self.arguments.model, **code)
+        self.tool = StructuredTool(
+            name=name,
+            description=described,
+            args_schema=self.arguments.model,
+            func=None if self.is_async else function,
+            coroutine=function if self.is_async else None,
+        )
         if idempotent:
             declared_idempotent(self.tool)
         self.gate = Gate(policy, ledger, self, owner=name, graph=graph, version=version, edited=lambda _: None)
@@ -224,7 +227,7 @@ def ask(
 def ask(question: str, **how: Any) -> Any:
     """Ask a person in the middle of an `@entrypoint`, a task or a node, and wait for the answer.
 
-    It is a LangGraph task of its own, and a request of kind `question`: answered with `respond`, declined with `reject`.
+    It is a LangGraph task of its own and a request of kind `question`: `respond` answers it, `reject` declines.
 
     Args:
         question: Complete in itself.

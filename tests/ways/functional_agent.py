@@ -73,13 +73,14 @@ def build(
     def agent(given: dict[str, Any], *, previous: dict[str, Any] | None = None) -> dict[str, list[AnyMessage]]:
         messages: Any = add_messages((previous or {}).get("messages", []), given["messages"])
         while True:
-            said = model({"messages": messages}).result()["messages"]  # type: ignore[arg-type]
+            said = model({"messages": messages}).result()["messages"]
             messages = add_messages(messages, said)
             last = messages[-1]
             if not isinstance(last, AIMessage) or not last.tool_calls:
                 return {"messages": messages}
             waiting = [started(dict(call)) for call in last.tool_calls]
-            messages = add_messages(messages, [answer() for answer in waiting])
+            answers: Any = [answer() for answer in waiting]
+            messages = add_messages(messages, answers)
 
     return agent
 

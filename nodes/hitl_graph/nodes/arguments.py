@@ -4,7 +4,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from types import UnionType
-from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_config, get_store, get_stream_writer
@@ -108,7 +108,8 @@ class Arguments:
 
     def _fitted(self, given: Mapping[str, Any]) -> BaseModel:
         try:
-            return self.model.model_validate(dict(given))
+            fitted: BaseModel = self.model.model_validate(dict(given))
+            return fitted
         except ValidationError as exc:
             first = exc.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "arguments"
