@@ -22,6 +22,7 @@ from hitl_graph.effects import is_idempotent
 from hitl_graph.errors import ArgumentsError, RejectedError
 from hitl_graph.functional import requires_approval
 from hitl_graph.ledger import Ledger
+from hitl_graph.model import canonical
 from hitl_graph.policy import Policy, Rule
 from tests.invariants import agents
 
@@ -63,9 +64,12 @@ def build(
             try:
                 given = future.result()
             except RejectedError as exc:
-                said = f' They said: "{exc.message}".' if exc.message and exc.reviewer else ""
-                return ToolMessage(f"{exc}.{said}", **told)
-            return given if isinstance(given, ToolMessage) else ToolMessage(str(given), **{**told, "status": "success"})
+                said = f' They said: "{exc.message}".' if exc.message else ""
+                how = f"A person rejected this call of {call['name']}; it did not run.{said}"
+                return ToolMessage(how if exc.reviewer else str(exc), **told)
+            if isinstance(given, ToolMessage):
+                return given
+            return ToolMessage(given if isinstance(given, str) else canonical(given), **{**told, "status": "success"})
 
         return answer
 

@@ -2,7 +2,8 @@
 
 LangGraph lets a function that waits for several tasks pause with the question of the first one; the others are not
 shown, and cannot be answered, until that is. Here a call that is paused waits for the calls beside it to come to their
-end or to a question, and then all their questions are asked at once.
+end or to a question, and then all their questions are asked at once; or whoever gave one of them an answer that does
+not do is told so.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 from langgraph.config import get_config
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphInterrupt, is_invalid_resume
 
 from hitl_graph.errors import PermitError
 
@@ -65,6 +66,7 @@ class _Calls:
         self.owner = owner  # kept, so that its id is nobody else's meanwhile
         self.started = self.running = 0
         self._paused = dict[int, tuple[AnyFuture, GraphInterrupt]]()
+        self._refused: BaseException | None = None
 
     def ended(self, number: int, inner: AnyFuture, outer: AnyFuture, result: Callable[[Any], Any]) -> None:
         """One has come to its end, or to a question."""
@@ -73,6 +75,8 @@ class _Calls:
             with _lock:
                 self._paused[number] = outer, failure
         else:
+            if failure is not None and is_invalid_resume(failure):
+                self._refused = failure
             _settle(outer, lambda: result(inner.result()))
         self.one_ended()
 
@@ -85,8 +89,9 @@ class _Calls:
             _open.pop(id(self.owner), None)
             paused = [self._paused[number] for number in sorted(self._paused)]
         asked = {interrupt.id: interrupt for _, pause in paused for interrupt in pause.args[0]}
+        stop = self._refused or GraphInterrupt(tuple(asked.values()))
         for outer, _ in paused:
-            _settle(outer, _raising(GraphInterrupt(tuple(asked.values()))))
+            _settle(outer, _raising(stop))
 
 
 _lock = Lock()
