@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from hitl_graph.errors import ConversationError
 
@@ -44,20 +44,20 @@ _SOURCES = {"human": "user", "ai": "assistant"}
 _PEOPLE = (None, "user", "human")
 
 
-def source(message: AnyMessage) -> str:
+def source(message: BaseMessage) -> str:
     """Who says it: the message's name; without one `user`, `assistant`, `system`. The result of a tool is `tool`."""
     if message.name and not isinstance(message, ToolMessage):
         return message.name
     return _SOURCES.get(message.type, message.type)
 
 
-def mark_of(message: AnyMessage) -> dict[str, object]:
+def mark_of(message: BaseMessage) -> dict[str, object]:
     """What a `UserProxyNode` has written on a message of its own; empty on any other."""
     mark = message.additional_kwargs.get("hitl")
     return mark if isinstance(mark, dict) else {}
 
 
-def is_from_person(message: AnyMessage) -> bool:
+def is_from_person(message: BaseMessage) -> bool:
     """Whether a person said it: neither an automatic reply, nor another agent whose words stand as a human's.
 
     A human's message with a name other than `user` and `human` is an agent's, as graphs of several agents use it.
@@ -68,7 +68,7 @@ def is_from_person(message: AnyMessage) -> bool:
     return "request_id" in mark or message.name in _PEOPLE
 
 
-def handoff_of(message: AnyMessage, target: str, *, tool: str | None = None) -> bool:
+def handoff_of(message: BaseMessage, target: str, *, tool: str | None = None) -> bool:
     """Whether an agent hands over to `target` with it: it calls `transfer_to_TARGET`, or `tool` if given."""
     name = tool or "transfer_to_" + "_".join(target.split()).lower()
     return isinstance(message, AIMessage) and any(call["name"] == name for call in message.tool_calls)
@@ -84,19 +84,19 @@ class Turn:
         stopped: Who stopped the conversation from outside, and why; None if nobody did.
     """
 
-    messages: Sequence[AnyMessage]
+    messages: Sequence[BaseMessage]
     elapsed: timedelta | None = None
     stopped: str | None = None
 
     @classmethod
     def of(
-        cls, messages: Sequence[AnyMessage], *, elapsed: timedelta | None = None, stopped: str | None = None
+        cls, messages: Sequence[BaseMessage], *, elapsed: timedelta | None = None, stopped: str | None = None
     ) -> "Turn":
         """The turn that a history ends with."""
         return cls(messages[cls.start(messages) :], elapsed, stopped)
 
     @staticmethod
-    def start(messages: Sequence[AnyMessage]) -> int:
+    def start(messages: Sequence[BaseMessage]) -> int:
         """The index of its first message."""
         return next((at for at in range(len(messages) - 1, -1, -1) if is_from_person(messages[at])), 0)
 
@@ -119,7 +119,7 @@ class Met:
 class Termination(ABC):
     """A condition under which a conversation is at its end. Combine them with `&` and `|`."""
 
-    def __call__(self, turn: Turn | Sequence[AnyMessage]) -> Met | None:
+    def __call__(self, turn: Turn | Sequence[BaseMessage]) -> Met | None:
         """Whether it is met: `None` if not. Never raises.
 
         Args:
@@ -176,7 +176,8 @@ class TextMentionTermination(Termination):
     """A message has this text in it.
 
     Args:
-        sources: Whose messages count; None means everybody's, the person's own words, too.
+        sources: Whose messages count; None means everybody's, the person's own words, too. What a tool gave is nobody's
+            but the tool's.
     """
 
     text: str
@@ -342,7 +343,7 @@ class FunctionalTermination(Termination):
     whatever else it gives or raises ends the conversation, with a reason that says so.
     """
 
-    func: Callable[[Sequence[AnyMessage]], bool]
+    func: Callable[[Sequence[BaseMessage]], bool]
 
     def __post_init__(self) -> None:
         is_async = inspect.iscoroutinefunction(self.func) or inspect.iscoroutinefunction(
@@ -357,7 +358,7 @@ class FunctionalTermination(Termination):
         return self._met(f"{getattr(self.func, '__name__', 'a function')} says so") if said else None
 
 
-def _is_said(message: AnyMessage) -> bool:
+def _is_said(message: BaseMessage) -> bool:
     """A message to others, not a tool call nor what came back."""
     return not isinstance(message, ToolMessage) and not (isinstance(message, AIMessage) and message.tool_calls)
 

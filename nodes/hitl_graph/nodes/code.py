@@ -75,8 +75,8 @@ def code_tool(runner: Runner, *, languages: Sequence[str] = LANGUAGES, name: str
 class CodeBlocksNode(Routed):
     """Make a call of the next block of code in an agent's last message; back to the agent when none is left.
 
-    The agent's message stays as it is. Each block becomes a message of its own with one call, so that the history is one
-    that model providers take. The agent's own tool calls come first: the text of a message with calls is not looked at.
+    The agent's message stays as it is. Each block becomes a message of its own with one call, so that the history is
+    one that model providers take. An agent's own tool calls come first: the text beside them is not looked at.
 
     Args:
         agents: The node, or the nodes, whose messages come here, as for `UserProxyNode`.

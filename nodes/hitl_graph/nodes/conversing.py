@@ -10,7 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
 
 from hitl_graph.model import Decision, Request, canonical
 from hitl_graph.termination import Met, is_from_person, mark_of, source
@@ -66,7 +74,7 @@ class Judged:
     why: str
 
 
-def spoken(messages: Sequence[AnyMessage]) -> AnyMessage | None:
+def spoken(messages: Sequence[AnyMessage]) -> BaseMessage | None:
     """What was said last, by whomever; the results of tools are not said."""
     return next((m for m in reversed(messages) if not isinstance(m, SystemMessage | ToolMessage)), None)
 
@@ -115,7 +123,7 @@ def judge(mode: HumanInputMode, met: Met | None, count: int, limit: int, sender:
     return Judged(mode != "NEVER", mode == "NEVER", why)
 
 
-def judged_by(predicate: Callable[[AnyMessage], object], message: AnyMessage) -> Met | None:
+def judged_by(predicate: Callable[[BaseMessage], object], message: BaseMessage) -> Met | None:
     """What `is_termination_msg` says of a message; one that fails ends the conversation, and says so."""
     name = "is_termination_msg"
     try:
@@ -132,7 +140,7 @@ def code_blocks(text: str, languages: Sequence[str]) -> list[CodeBlock]:
     return [block for block in found if block.language in wanted and block.code.strip()]
 
 
-def shown(message: AnyMessage | None, calls: Sequence[ToolCall]) -> str:
+def shown(message: BaseMessage | None, calls: Sequence[ToolCall]) -> str:
     """What people read: the agent's words, and the calls that it wants."""
     text = message.text.strip() if message is not None else ""
     wanted = [f"- {call['name']}({_arguments(call)})" for call in calls]

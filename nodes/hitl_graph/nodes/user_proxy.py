@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, cast, get_args
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import END
 from langgraph.types import Command
@@ -56,7 +56,7 @@ _UNLIMITED = 100  # AutoGen's MAX_CONSECUTIVE_AUTO_REPLY
 _ANSWER = {"type": "string", "pattern": r"\S"}  # silence is no reply
 
 
-def _says_terminate(message: AnyMessage) -> bool:
+def _says_terminate(message: BaseMessage) -> bool:
     return message.text.strip() == "TERMINATE"
 
 
@@ -107,7 +107,7 @@ class UserProxyNode(Routed):
         agents: str | Sequence[str],
         *,
         human_input_mode: HumanInputMode = "ALWAYS",
-        is_termination_msg: Callable[[AnyMessage], object] | Termination = _says_terminate,
+        is_termination_msg: Callable[[BaseMessage], object] | Termination = _says_terminate,
         max_consecutive_auto_reply: int | Mapping[str, int] | None = None,
         default_auto_reply: str = "Please go on.",
         tools: str | None = None,
@@ -173,7 +173,7 @@ class UserProxyNode(Routed):
 
     def _met(self, scene: Scene) -> Steps[Met | None]:
         if not isinstance(self.is_termination_msg, Termination):
-            return judged_by(self.is_termination_msg, cast(AnyMessage, spoken(scene.messages)))
+            return judged_by(self.is_termination_msg, cast(BaseMessage, spoken(scene.messages)))
         elapsed: timedelta | None = None
         if any(isinstance(part, TimeoutTermination) for part in self.is_termination_msg.parts):
             since = yield from began(scene.asker, self.messages_key, Turn.start(scene.messages), failed=False)
