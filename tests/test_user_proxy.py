@@ -18,7 +18,7 @@ from hitl_graph.errors import ConversationError, LedgerMissingError, NotEntitled
 from hitl_graph.facts import Inquiry, facts_of
 from hitl_graph.model import approve, reject, respond
 from hitl_graph.nodes import UserProxyNode
-from hitl_graph.nodes.conversing import HumanInputMode, automatic_replies, automatic_reply, judge
+from hitl_graph.nodes.conversing import HumanInputMode, automatic_replies, automatic_reply, judge, shown
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.termination import MaxMessageTermination, Met, TextMentionTermination
 from tests.conversations import Colour, State, Talk, agent, build, call
@@ -117,6 +117,21 @@ def test_calls_without_a_node_to_run_them_are_answered_with_an_error(saver: Chec
     [told] = [m for m in talk.values["messages"] if isinstance(m, ToolMessage)]
     assert (told.text, told.status) == ("Error: pay did not run; nobody here runs it.", "error")
     assert talk.texts()[-1] == "I see."
+
+
+def test_of_several_agents_people_read_what_was_said_in_turn() -> None:
+    long = "x" * 5000
+    history: list[AnyMessage] = [
+        HumanMessage("old"), AIMessage("older", name="writer"), HumanMessage("go"), AIMessage(long, name="writer"),
+        automatic_reply("on", "writer", None), ToolMessage("looked", tool_call_id="x"), AIMessage(long, name="critic"),
+    ]  # fmt: skip
+    one, other = shown(history, []).split("\n\n")
+    assert one.startswith("writer: xxx")
+    assert len(one) < 2100
+    assert other == f"critic: {long}"  # what is answered is shown whole
+    wants: Any = [call("pay", eur=1)]
+    assert shown([AIMessage("", tool_calls=wants)], wants) == 'It wants to call:\n- pay({"eur": 1})'
+    assert shown([AIMessage("")], []) == "(no words)"
 
 
 def test_in_a_subgraph(saver: Checkpointer, colour: Colour) -> None:
@@ -219,7 +234,7 @@ def test_a_node_that_is_missing_is_refused_when_the_graph_is_compiled(saver: Che
 
 @pytest.mark.parametrize("runs_calls", [True, False])
 def test_tool_calls_count_where_this_side_answers_them(runs_calls: bool) -> None:
-    own = AIMessage("", name="a", tool_calls=[call("look")])  # type: ignore[list-item]
+    own = AIMessage("", name="a", tool_calls=[call("look")])
     history: list[AnyMessage] = [
         HumanMessage("go"),
         own,

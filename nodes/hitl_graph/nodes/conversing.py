@@ -21,7 +21,7 @@ from langchain_core.messages import (
 )
 
 from hitl_graph.model import Decision, Request, canonical
-from hitl_graph.termination import Met, is_from_person, mark_of, source
+from hitl_graph.termination import Met, Turn, is_from_person, mark_of, source
 
 __all__ = [
     "INTERRUPTED",
@@ -48,7 +48,7 @@ Enter = Literal["end", "reply", "calls", "code"]
 INTERRUPTED = "USER INTERRUPTED"
 
 _FENCE = re.compile(r"^ {0,3}```[ \t]*(?P<language>[\w+-]*)[^\n`]*\n(?P<code>.*?)^ {0,3}```[ \t]*$", re.M | re.S)
-_LONGEST = 500
+_LATEST, _LONGEST_WORDS = 6, 2000  # of what was said before the last message
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,18 @@ def code_blocks(text: str, languages: Sequence[str]) -> list[CodeBlock]:
     return [block for block in found if block.language in wanted and block.code.strip()]
 
 
-def shown(message: BaseMessage | None, calls: Sequence[ToolCall]) -> str:
-    """What people read: the agent's words, and the calls that it wants."""
-    text = message.text.strip() if message is not None else ""
-    wanted = [f"- {call['name']}({_arguments(call)})" for call in calls]
-    listed = ["It wants to call:", *wanted] if wanted else []
-    return "\n".join([*([text] if text else []), *listed]) or "(no words)"
+def shown(messages: Sequence[AnyMessage], calls: Sequence[ToolCall]) -> str:
+    """What people read: the agent's words, and the calls that it wants; of several agents, what they said in turn."""
+    said = [m for m in Turn.of(messages).messages if m.text.strip() and _is_an_agent_s(m)]
+    last = spoken(messages)
+    lines = [last.text.strip()] if last is not None and last.text.strip() else []
+    if len({source(message) for message in said}) > 1:
+        earlier = [_cut(message.text.strip(), _LONGEST_WORDS) for message in said[-_LATEST:-1]]
+        whole = [*earlier, said[-1].text.strip()]
+        lines = [f"{source(m)}: {text}" for m, text in zip(said[-_LATEST:], whole, strict=True)]
+    if calls:
+        lines.append("\n".join(["It wants to call:", *(f"- {call['name']}({_arguments(call)})" for call in calls)]))
+    return "\n\n".join(lines) or "(no words)"
 
 
 def words(decision: Decision) -> str:
@@ -185,6 +191,14 @@ def results(calls: Sequence[ToolCall], texts: Callable[[ToolCall], tuple[str, bo
     return made
 
 
+def _is_an_agent_s(message: BaseMessage) -> bool:
+    passed_over = isinstance(message, SystemMessage | ToolMessage) or mark_of(message).get("auto_reply")
+    return not passed_over and not is_from_person(message)
+
+
 def _arguments(call: ToolCall) -> str:
-    text = json.dumps(call["args"], ensure_ascii=False, default=str)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]} …"
+    return json.dumps(call["args"], ensure_ascii=False, default=str)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 2]} …"

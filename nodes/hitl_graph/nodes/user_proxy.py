@@ -212,7 +212,7 @@ class UserProxyNode(Routed):
         enter: Enter | None = "end" if judged.ends else self._automatic(scene)
         if not judged.ends and (sender is None or self._limit(sender) == 0):
             enter = None
-        text = "What shall be done?" if sender is None else shown(spoken(scene.messages), scene.calls)
+        text = "What shall be done?" if sender is None else shown(scene.messages, scene.calls)
         inquiry = Inquiry(question=text, why=judged.why)
         to = sender or self._first(scene.asker.config)
         labels: dict[Word, str] = {
