@@ -6,6 +6,7 @@
     ├── DirectoryError              a directory of people that cannot be read (also ValueError)
     ├── WatchError                  options of a detector or a watch that make no sense (also ValueError)
     ├── EscalationError             an EscalationNode that makes no sense, or cannot go where it shall (also ValueError)
+    ├── ConversationError           the same of a UserProxyNode or an end of a conversation (also ValueError)
     ├── RequestError
     │   ├── UnknownRequestError     no such request, or an ambiguous id prefix (also LookupError)
     │   ├── AlreadyDecidedError     somebody decided first
@@ -49,6 +50,7 @@ __all__ = [
     "ArgumentsError",
     "ChatError",
     "ClaimedError",
+    "ConversationError",
     "CredentialError",
     "DatabaseClosedError",
     "DatabaseCorruptError",
@@ -116,6 +118,10 @@ class WatchError(HitlError, ValueError):
 
 class EscalationError(HitlError, ValueError):
     """An EscalationNode that cannot be built, or that cannot go where it shall."""
+
+
+class ConversationError(HitlError, ValueError):
+    """A UserProxyNode or a termination condition that cannot be built, or that cannot go where it shall."""
 
 
 class RequestError(HitlError):
