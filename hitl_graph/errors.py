@@ -14,7 +14,8 @@
     │   ├── ClaimedError            somebody else is at it
     │   ├── QuorumMissingError      the answer counts, and others have to agree before anything happens
     │   ├── StaleRequestError       the request is no longer asked, or is not what was shown
-    │   └── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
+    │   ├── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
+    │   └── UnansweredError         a question outside of a graph that nobody answered, or that somebody declined
     ├── DraftError                  a review that finds no draft, or nowhere to keep its feedback (also ValueError)
     ├── GrantError                  a standing permission that cannot be given (also ValueError)
     ├── UnknownGrantError           no such standing permission, or an ambiguous id (also LookupError)
@@ -22,6 +23,7 @@
     ├── CredentialError             a login link, session or token that cannot be issued or used (also ValueError)
     ├── LedgerMissingError          a node that found no ledger to write to
     ├── PermitError                 an action without a valid permit; it did not run
+    ├── RefusedError                a tool call outside of a graph that was denied or rejected; it did not run
     ├── EffectError
     │   ├── OutcomeUnknownError     an action may or may not have happened
     │   └── EffectBusyError         another process has been running the action for too long to wait
@@ -68,11 +70,13 @@ __all__ = [
     "PolicyError",
     "PolicyFileError",
     "QuorumMissingError",
+    "RefusedError",
     "RequestError",
     "StaleRequestError",
     "StorageError",
     "SwitchError",
     "ThreadBusyError",
+    "UnansweredError",
     "UnknownGrantError",
     "UnknownRequestError",
     "WatchError",
@@ -176,6 +180,10 @@ class InvalidDecisionError(RequestError, ValueError):
     """An answer that this request does not accept. Nothing was recorded; it can be answered again."""
 
 
+class UnansweredError(RequestError):
+    """Nobody answered a question in time, or somebody declined to; there is no answer to go on with."""
+
+
 class DraftError(HitlError, ValueError):
     """A review found no draft in the state, or nowhere to keep what the writer shall be told."""
 
@@ -202,6 +210,10 @@ class LedgerMissingError(HitlError):
 
 class PermitError(HitlError):
     """An action had no valid permit in the ledger. It did not run."""
+
+
+class RefusedError(HitlError):
+    """A tool call outside of a graph did not run. The message is what the model is told."""
 
 
 class EffectError(HitlError):
