@@ -30,7 +30,7 @@ from hitl_graph.nodes.calls import Item, items_of
 from hitl_graph.nodes.gate import Gate
 from hitl_graph.nodes.replies import text
 from hitl_graph.nodes.terms import on_terms, origin_of, verdict_of
-from hitl_graph.policy import Policy, Rule
+from hitl_graph.policy import Policy, Rule, Verdict
 from hitl_graph.reviewers import ANONYMOUS, Reviewer
 from hitl_graph.steps import Step, Steps, blocking
 from hitl_graph.storage import Transaction
@@ -104,6 +104,11 @@ class OutsideGate(Gate):
     def asker(self, config: RunnableConfig) -> OutsideAsker:
         """Who asks about the call that the config names."""
         return OutsideAsker.at(cast(Ledger, self.ledger), config)
+
+    def _question(self, item: Item, asker: Asker, action: Action, verdict: Verdict) -> Callable[[str, str], Request]:
+        if not asker.config.get("metadata", {}).get("editable", True):
+            verdict = replace(verdict, editable=())
+        return super()._question(item, asker, action, verdict)
 
     def _origin(self, asker: Asker, tool: BaseTool | None) -> Callable[[], Origin | None]:
         source = asker.config.get("metadata", {}).get("implementation")
@@ -195,7 +200,7 @@ class Outside:
 
     def call(
         self, name: str, args: Mapping[str, Any], execute: Callable[[Action], Step], *, call_id: str | None = None,
-        tool: BaseTool | None = None, source: str | None = None,
+        tool: BaseTool | None = None, source: str | None = None, editable: bool = True,
     ) -> Steps[ToolMessage]:  # fmt: skip
         """Put a tool call through the gate, and wait as long as people take.
 
@@ -204,6 +209,7 @@ class Outside:
             call_id: As the model gave it.
             tool: Stands for the tool: its schema, description, metadata and code.
             source: Names the tool's implementation, where there is no `tool`.
+            editable: Whether it can run as people change it.
         """
         call = ToolCall(name=name, args=dict(args), id=call_id or uuid.uuid4().hex, type="tool_call")
         runtime: Any = Runtime()
@@ -218,7 +224,7 @@ class Outside:
         own = yield blocking(
             self._named, identity, lambda r: r.action is not None and r.action.digest == signature, True
         )
-        config = self.config(own, execute=execute, implementation=source)
+        config = self.config(own, execute=execute, implementation=source, editable=editable)
         item = replace(item, key=own)
 
         def once() -> Steps[Any]:

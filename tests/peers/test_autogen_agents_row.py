@@ -31,7 +31,7 @@ from autogen_core.code_executor import CodeBlock, CodeExecutor, CodeResult
 
 from hitl_graph.adapters.autogen import ApprovalIntervention, People
 from hitl_graph.adapters.autogen.testing import ScriptedModelClient
-from hitl_graph.errors import RefusedError, UnansweredError
+from hitl_graph.errors import InvalidDecisionError, RefusedError, UnansweredError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import approve, edit, reject, respond
@@ -300,6 +300,18 @@ async def test_11_code_runs_only_when_it_is_approved(ledger: Ledger, answer: Any
         [request] = asked()
         assert request.action is not None
         assert request.action.args == {"code": "```python\nprint(1)\n\n```"}
+
+
+async def test_11_code_cannot_be_edited_since_autogen_would_run_the_old_one(ledger: Ledger) -> None:
+    executor = _Executor()
+    agent = CodeExecutorAgent("coder", executor, approval_func=People(ledger, "42").approve_code)
+    running = asyncio.create_task(agent.run(task="```python\nprint(1)\n```"))
+    [request] = await eventually(ledger)
+    with pytest.raises(InvalidDecisionError, match="may not be edited"):
+        Inbox(ledger).decide(request.id, edit({"code": "print(2)"}), reviewer="alice")
+    Inbox(ledger).decide(request.id, respond("use another library"), reviewer="alice")
+    assert "use another library" in (await running).messages[-1].to_text()
+    assert executor.code == []
 
 
 async def test_11_each_approval_of_code_lets_it_run_once(ledger: Ledger) -> None:

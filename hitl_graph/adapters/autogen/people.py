@@ -163,13 +163,11 @@ class People:
         """
         if self.pause.is_on:
             return ApprovalResponse(approved=False, reason="nobody can be asked here; make the code executor a tool")
-        action, reason = await self.released("run_code", {"code": request.code})
-        if action is not None and action.args != {"code": request.code}:
-            action, reason = None, "it was edited, and AutoGen cannot run it so"
+        action, reason = await self.released("run_code", {"code": request.code}, editable=False)
         return ApprovalResponse(approved=action is not None, reason=reason)
 
     async def released(
-        self, name: str, args: Mapping[str, Any], call_id: str | None = None
+        self, name: str, args: Mapping[str, Any], call_id: str | None = None, *, editable: bool = True
     ) -> tuple[Action | None, str]:
         """The right to do something once that somebody else does: the action as it may be done, or None and why not."""
 
@@ -177,7 +175,7 @@ class People:
             released = ToolMessage(_LET_RUN, tool_call_id="", artifact=action.model_dump(mode="json"))
             return Step(lambda: released)
 
-        told = await arun(self.outside.call(name, args, execute, call_id=call_id))
+        told = await arun(self.outside.call(name, args, execute, call_id=call_id, editable=editable))
         released = told.status == "success" and told.artifact is not None
         return (Action.model_validate(told.artifact), told.text) if released else (None, told.text)
 
