@@ -140,7 +140,7 @@ class Asker:
         if request is None:
             request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
             if not self.reports:
-                self.ledger.write(_open, self.ledger.now_ms(), request, earlier)
+                self.opened(request, earlier)
             self._pause(request)
         asked = request
 
@@ -332,6 +332,10 @@ class Asker:
                 return True
             time.sleep(0.02)
         return False
+
+    def opened(self, request: Request, earlier: Collection[str] = ()) -> None:
+        """Tell a ledger that hears nothing from the checkpointer that a question is asked (see `_open`)."""
+        self.ledger.write(_open, self.ledger.now_ms(), request, earlier)
 
     def dropped(self, action_key: str) -> None:
         """Tell such a ledger, too, that a call came to its end whatever people say."""
