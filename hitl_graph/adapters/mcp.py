@@ -23,7 +23,8 @@ _TOLD = {"title", "_meta", *get_args(Hint)}
 class _Client(Protocol):
     """`langchain_mcp_adapters.client.MultiServerMCPClient`."""
 
-    connections: Mapping[str, Any]
+    @property
+    def connections(self) -> Mapping[str, Any]: ...
 
     async def get_tools(self, *, server_name: str | None = None) -> list[BaseTool]: ...
 

@@ -4,6 +4,7 @@ from hitl_graph.nodes.approval import ApprovalNode
 from hitl_graph.nodes.checking import Judge
 from hitl_graph.nodes.escalation import EscalationNode
 from hitl_graph.nodes.human import ask_human
+from hitl_graph.nodes.questionnaire import ask_human_questions
 from hitl_graph.nodes.review import OutputReviewNode
 from hitl_graph.nodes.revisions import Revision, released
 from hitl_graph.nodes.verdicts import Sampled, Unsure
@@ -18,6 +19,7 @@ __all__ = [
     "Sampled",
     "Unsure",
     "ask_human",
+    "ask_human_questions",
     "released",
     "withheld",
 ]
