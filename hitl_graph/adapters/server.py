@@ -6,16 +6,16 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
 
 from hitl_graph.deadlines import Sweeper
 from hitl_graph.ledger import Ledger, claims, owner, requests
-from hitl_graph.model import Decision, Request
+from hitl_graph.model import Request
 from hitl_graph.steps import arun
-from hitl_graph.wire import resume_value
+from hitl_graph.wire import resume_values
 
 __all__ = ["Handed", "ServerWorker"]
 
@@ -121,7 +121,7 @@ class ServerWorker:
         run = await self.client.runs.create(
             thread_id,
             runs[0]["assistant_id"] if runs else thread["metadata"]["graph_id"],
-            command={"resume": {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in decided}},
+            command={"resume": resume_values(decided)},
             config={"configurable": configurable},
             multitask_strategy="reject",
             durability="sync",

@@ -42,7 +42,11 @@ def interrupted(
     now, called = _now(), task_path.count("~") > 1  # a path within a path: a node called this task
     heads = tx.execute(_HEAD, (thread_id,))
     before = _asked_by(tx, thread_id, checkpoint_id, task_id)
-    asked = [recognise(thread_id, interrupt.id, interrupt.value, interrupt.response_schema) for interrupt in interrupts]
+    asked = [
+        request
+        for interrupt in interrupts
+        for request in recognise(thread_id, interrupt.id, interrupt.value, interrupt.response_schema)
+    ]
     known = requests.known(tx, [request.id for request in asked])
     head = heads.fetchone()[0]
     opened = {row[0] for row in known.fetchall()}
