@@ -243,9 +243,7 @@ def _deep_subagent(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyG
         "tools": list(parts.tools),
         "middleware": [_middleware(parts, "per_call")],
     }
-    return cast(
-        AnyGraph, create_deep_agent(ScriptedChatModel(delegate), subagents=[payer], checkpointer=checkpointer)
-    )
+    return cast(AnyGraph, create_deep_agent(ScriptedChatModel(delegate), subagents=[payer], checkpointer=checkpointer))
 
 
 def _swarm(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:
