@@ -1,7 +1,7 @@
 """The same agent, built in every way in which people build agents.
 
-Each builder has the signature of `tests.invariants.agents.build` and takes the same input, so that what is promised can be
-tried on each. Libraries are imported by the builder that needs them: processes that are killed start often.
+Each builder has the signature of `tests.invariants.agents.build` and takes the same input, so that what is promised can
+be tried on each. Libraries are imported by the builder that needs them: processes that are killed start often.
 """
 
 import json
