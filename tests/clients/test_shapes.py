@@ -129,6 +129,7 @@ def test_whatever_is_edited_as_a_text_comes_back_with_its_type(booking: Booking,
         edited = {"decisions": [{"type": "edit", "edited_action": {"name": "book", "args": texts}}]}
     decision = parse(edited, request, client)
     assert decision is not None
+    assert decision.args is not None
     assert decision.args == args
     assert {key: type(value) for key, value in decision.args.items()} == {k: type(v) for k, v in args.items()}
 
