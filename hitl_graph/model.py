@@ -88,12 +88,16 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def request_id(thread_id: str, interrupt_id: str) -> str:
+def request_id(thread_id: str, interrupt_id: str, position: int = 0) -> str:
     """The id of the request that an interrupt of a thread asks (20 hex digits).
 
     Every re-execution of the paused task and every process derives the same one.
+
+    Args:
+        position: Which of them, from 0, where the interrupt asks several.
     """
-    return hashlib.sha256(f"{thread_id}\0{interrupt_id}".encode()).hexdigest()[:20]
+    which = f"\0{position}" if position else ""
+    return hashlib.sha256(f"{thread_id}\0{interrupt_id}{which}".encode()).hexdigest()[:20]
 
 
 class _Frozen(BaseModel):
@@ -264,6 +268,8 @@ class Request(_Frozen):
     kind: Kind
     thread_id: str
     interrupt_id: str
+    position: int | None = None
+    """Which of the requests of its interrupt, from 0; None where it is the only one."""
     action: Action | None = None
     question: JsonValue = None
     """What a plain `interrupt()` showed, or the facts of a question."""
@@ -341,7 +347,7 @@ class Request(_Frozen):
         return delivery(self.draft) if self.kind == "review" and self.draft is not None else None
 
 
-_LATER = ("review", "terms", "origin", "fresh", "grantable", "risk")
+_LATER = ("position", "review", "terms", "origin", "fresh", "grantable", "risk")
 """Fields of later versions: where they are not used, they are not in the digest, so that older requests keep theirs."""
 _MOVING = {
     "state", "checkpoint_id", "created_at", "decided_at", "decision", "reviewer", "channel", "note", "stage", "fired",

@@ -13,7 +13,7 @@ from hitl_graph import turns
 from hitl_graph.errors import DeliveryError
 from hitl_graph.ledger import Ledger, messages, requests
 from hitl_graph.ledger.messages import MARK, Queued
-from hitl_graph.model import Request, request_id
+from hitl_graph.model import Request
 from hitl_graph.steps import Step, Steps, blocking
 
 __all__ = ["Position", "has_begun", "look", "reports", "waiting"]
@@ -89,7 +89,7 @@ def look(graph: Pregel[Any, Any, Any, Any], ledger: Ledger, config: RunnableConf
     asking, values = (yield from waiting(graph, state)), state.values
     if state.tasks:  # with a checkpoint's id, the state is what that checkpoint has
         values = (yield Step(lambda: graph.get_state(state.config), lambda: graph.aget_state(state.config))).values
-    known: dict[str, Request] = yield blocking(ledger.read, _requests_of, thread_id, sorted(asking))
+    known: dict[str, list[Request]] = yield blocking(ledger.read, _requests_of, thread_id, sorted(asking))
     where = "thread_id = ? AND state IN ('pending', 'decided') ORDER BY created_ms, id"
     asked: list[Request] = yield blocking(ledger.read, requests.select, where, (thread_id,))
     if not reports(graph, ledger):  # then a request that is over stays listed
@@ -97,18 +97,18 @@ def look(graph: Pregel[Any, Any, Any, Any], ledger: Ledger, config: RunnableConf
     return Position(
         thread_id,
         tuple(asked),
-        tuple(request for request in known.values() if request.state in _OVER),
-        tuple(sorted(asking - known.keys())),
+        tuple(request for asked_by in known.values() for request in asked_by if request.state in _OVER),
+        tuple(sorted(interrupt for interrupt, asked_by in known.items() if not asked_by)),
         values,
         bool(state.tasks),
         stored,
     )
 
 
-def _requests_of(tx: Any, thread_id: str, interrupt_ids: Sequence[str]) -> dict[str, Request]:
+def _requests_of(tx: Any, thread_id: str, interrupt_ids: Sequence[str]) -> dict[str, list[Request]]:
     """The requests that these interrupts ask."""
-    found = {interrupt: requests.get(tx, request_id(thread_id, interrupt)) for interrupt in interrupt_ids}
-    return {interrupt: request for interrupt, request in found.items() if request is not None}
+    where = "thread_id = ? AND interrupt_id = ? ORDER BY created_ms, id"
+    return {interrupt: requests.select(tx, where, (thread_id, interrupt)) for interrupt in interrupt_ids}
 
 
 def reports(graph: Pregel[Any, Any, Any, Any], ledger: Ledger) -> bool:

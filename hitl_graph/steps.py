@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,6 +27,15 @@ class Step:
     awaited: Callable[[], Awaitable[Any]] | None = None
     whole: bool = False
     """The async side goes on when its waiter is cancelled (a tool in a thread): once begun it is always waited for."""
+
+    def then(self, change: Callable[[Any], Any]) -> "Step":
+        """This step, with its result changed."""
+        awaited = self.awaited
+
+        async def changed() -> Any:
+            return change(await awaited()) if awaited else None
+
+        return replace(self, sync=lambda: change(self.sync()), awaited=changed if awaited else None)
 
 
 Steps = Generator[Step, Any, T]

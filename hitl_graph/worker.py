@@ -21,10 +21,10 @@ from hitl_graph.deadlines import Came, Sweeper
 from hitl_graph.errors import DatabaseClosedError, DeliveryError, ThreadBusyError
 from hitl_graph.ledger import Ledger, claims, messages, owner, requests
 from hitl_graph.ledger.messages import MARK, Queued
-from hitl_graph.model import Decision, Request
+from hitl_graph.model import Request
 from hitl_graph.steps import Step, Steps, arun, blocking, run
 from hitl_graph.storage import Watch
-from hitl_graph.wire import resume_value
+from hitl_graph.wire import resume_values
 
 __all__ = ["Renewal", "Resumed", "Worker"]
 
@@ -300,8 +300,7 @@ class Worker:
 
     def _deliver(self, decided: list[Request], config: RunnableConfig) -> Steps[None]:
         """Run the graph with these answers; one that the graph itself refuses is asked again."""
-        answers = {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in decided}
-        command: Command[Any] | None = Command(resume=answers) if answers else None
+        command: Command[Any] | None = Command(resume=resume_values(decided)) if decided else None
         try:
             yield from self._invoke(command, config)
         except ValidationError as exc:  # how LangGraph refuses an answer; it has not kept it, nor run anything on it

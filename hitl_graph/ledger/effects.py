@@ -29,6 +29,7 @@ __all__ = [
     "begun",
     "ended",
     "executed",
+    "is_done",
     "redact",
     "resolve",
     "settle",
@@ -312,6 +313,15 @@ def ended(tx: Transaction, key: str) -> int | None:
         (key,),
     ).fetchone()
     return None if row is None else int(row[0])
+
+
+def is_done(tx: Transaction, key: str, digest: str) -> bool:
+    """Whether this action ran to its end with exactly these arguments."""
+    done = (
+        "SELECT 1 FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id"
+        " WHERE p.action_key = ? AND p.digest = ? AND e.state = 'done' LIMIT 1"
+    )
+    return tx.execute(done, (key, digest)).fetchone() is not None
 
 
 def _log_end(

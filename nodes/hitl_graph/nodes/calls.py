@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langgraph.prebuilt import ToolRuntime
@@ -13,13 +14,15 @@ from langgraph.prebuilt.tool_node import ToolInvocationError
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, ValidationError
 
-from hitl_graph.model import Action
+from hitl_graph.model import Action, Request
+from hitl_graph.nodes import replies
 from hitl_graph.policy import Verdict
 
 __all__ = [
     "InputType",
     "Item",
     "Refusing",
+    "item_of",
     "items_of",
     "key_of",
     "message_of",
@@ -27,6 +30,7 @@ __all__ = [
     "part_of",
     "runs_in_a_thread",
     "schema_of",
+    "tool_runtime",
 ]
 
 InputType = Literal["list", "dict", "tool_calls"]
@@ -39,8 +43,11 @@ class Item:
     Attributes:
         action: None where the arguments are not plain JSON.
         key: Names it for permits, effects and denials.
-        verdict: None where there is no such tool.
+        tool: None where there is none of that name.
+        refused: The answer to a call that never gets as far as being judged.
+        verdict: What the policy says of it.
         asked: People were asked whether it may run.
+        answered: The request, if they were asked in one go with other calls, and have decided.
         escalated: People were asked what now, as it was denied.
     """
 
@@ -49,8 +56,11 @@ class Item:
     key: str
     runtime: ToolRuntime[Any, Any]
     input_type: InputType
+    tool: BaseTool | None = None
+    refused: ToolMessage | None = None
     verdict: Verdict | None = None
     asked: bool = False
+    answered: Request | None = None
     escalated: bool = False
 
 
@@ -67,27 +77,53 @@ def items_of(
     message = message_of(state, messages_key, calls)
     items = list[Item]()
     for position, call in enumerate(calls):
-        index: Any = position
-        tool_runtime = ToolRuntime(
-            state=state,
-            tool_call_id=call["id"],
-            config=config,
-            context=runtime.context,
-            store=runtime.store,
-            stream_writer=runtime.stream_writer,
-            tools=list(tools),
-            execution_info=runtime.execution_info,
-            server_info=runtime.server_info,
-        )
-        try:
-            action = Action(name=call["name"], args=call["args"])
-            signature = action.digest
-        except (ValidationError, TypeError):
-            action, signature = None, repr(call["args"])
-        if input_type == "tool_calls" and message and [c["id"] for c in message.tool_calls].count(call["id"]) > 1:
-            index = config.get("metadata", {}).get("langgraph_path")  # which of the Sends this is
-        items.append(Item(call, action, key_of(config, message, index, call, signature), tool_runtime, input_type))
+        given = tool_runtime(call, state, config, runtime, tools)
+        tool = next((tool for tool in tools if tool.name == call["name"]), None)
+        items.append(item_of(call, position, message, given, input_type, tool))
     return items
+
+
+def tool_runtime(
+    call: ToolCall, state: Any, config: RunnableConfig, runtime: Runtime[Any], tools: Sequence[BaseTool]
+) -> ToolRuntime[Any, Any]:
+    """What a tool is given beside the arguments."""
+    return ToolRuntime(
+        state=state,
+        tool_call_id=call["id"],
+        config=config,
+        context=runtime.context,
+        store=runtime.store,
+        stream_writer=runtime.stream_writer,
+        tools=list(tools),
+        execution_info=runtime.execution_info,
+        server_info=runtime.server_info,
+    )
+
+
+def item_of(
+    call: ToolCall,
+    position: int,
+    message: AIMessage | None,
+    runtime: ToolRuntime[Any, Any],
+    input_type: InputType,
+    tool: BaseTool | None,
+) -> Item:
+    """One call of a message.
+
+    Args:
+        position: Its place among those that run in one task, from 0.
+        message: The message that makes it.
+    """
+    index: Any = position
+    try:
+        action = Action(name=call["name"], args=call["args"])
+        signature = action.digest
+    except (ValidationError, TypeError):
+        action, signature = None, repr(call["args"])
+    if input_type == "tool_calls" and message and [c["id"] for c in message.tool_calls].count(call["id"]) > 1:
+        index = runtime.config.get("metadata", {}).get("langgraph_path")  # which of the Sends this is
+    key = key_of(runtime.config, message, index, call, signature)
+    return Item(call, action, key, runtime, input_type, tool, replies.not_plain(call) if action is None else None)
 
 
 def key_of(config: RunnableConfig, message: AIMessage | None, index: Any, call: ToolCall, signature: str) -> str:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from langchain_core.tools import BaseTool
-
 from hitl_graph.effects import Lost
 from hitl_graph.model import Action, Request
 from hitl_graph.nodes.calls import Item, model_of, schema_of
@@ -15,7 +13,7 @@ __all__ = ["may_it_run", "what_became"]
 
 
 def may_it_run(
-    item: Item, thread_id: str, action: Action, verdict: Verdict, tool: BaseTool | None, messages_key: str
+    item: Item, thread_id: str, action: Action, verdict: Verdict, description: str, messages_key: str
 ) -> Callable[[str, str], Request]:
     """The question whether a call may run."""
 
@@ -28,8 +26,8 @@ def may_it_run(
             action=action,
             allowed=verdict.allowed,
             editable=verdict.editable,
-            answer_schema=schema_of(tool),
-            description=tool.description if tool else "",
+            answer_schema=schema_of(item.tool),
+            description=description,
             reason=verdict.reason,
             tool_call_id=item.call["id"],
             action_key=item.key,

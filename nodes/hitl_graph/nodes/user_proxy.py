@@ -48,6 +48,7 @@ from hitl_graph.policy import Rule
 from hitl_graph.steps import Steps, blocking
 from hitl_graph.termination import Met, Termination, TimeoutTermination, Turn, handoff_of
 from hitl_graph.terms import Origin
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["UserProxyNode"]
 
@@ -93,6 +94,7 @@ class UserProxyNode(Routed):
         handoff_tool: The name of the tool by which agents hand over to this node, if not `transfer_to_NAME`.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=[...], deadline=...)`. If nobody does in time, the
             conversation ends; with `on_deadline="approve"` it goes on as after `approve`.
+        client: With what people answer, if not by the inbox; as for `ApprovalNode`.
         ledger: Where to record it. Not needed with a checkpointer of this library.
         name: Of this node, as agents name it who hand over to it.
         messages_key: Where in the state the messages are.
@@ -116,6 +118,7 @@ class UserProxyNode(Routed):
         stop: str = END,
         handoff_tool: str | None = None,
         rule: Rule | None = None,
+        client: ClientName | Client = BRIDGE,
         ledger: Ledger | None = None,
         name: str = "user",
         messages_key: str = "messages",
@@ -142,12 +145,12 @@ class UserProxyNode(Routed):
         self.default_auto_reply, self.languages = default_auto_reply, tuple(languages)
         self.tools, self.code, self.stop, self.handoff_tool = tools, code, stop, handoff_tool
         self.ledger, self.name, self.messages_key = ledger, name, messages_key
-        self.graph, self.version = graph, version
+        self.graph, self.version, self.client = graph, version, client_of(client)
         self._ways = tuple(way for way in (*self.agents, tools, code, stop) if way is not None)
         self._goes_to(self._ways)
 
     def _steps(self, state: Any, config: RunnableConfig) -> Steps[Command[Any]]:
-        asker = Asker.of(config, self.ledger, type(self).__name__)
+        asker = Asker.of(config, self.ledger, type(self).__name__, self.client)
         for way in unknown_nodes(config, self._ways):
             raise ConversationError(f"{self.name} cannot go to {way!r}: the graph has no node of that name")
         scene = Scene.of(state, asker, self.messages_key)
@@ -176,7 +179,7 @@ class UserProxyNode(Routed):
             return judged_by(self.is_termination_msg, cast(BaseMessage, spoken(scene.messages)))
         elapsed: timedelta | None = None
         if any(isinstance(part, TimeoutTermination) for part in self.is_termination_msg.parts):
-            since = yield from began(scene.asker, self.messages_key, Turn.start(scene.messages), failed=False)
+            since = yield from began(scene, self.messages_key, Turn.start(scene.messages))
             elapsed = None if since is None else scene.asker.ledger.clock() - since
         stopped = yield blocking(self._stopped, scene.asker)
         return self.is_termination_msg(Turn.of(scene.messages, elapsed=elapsed, stopped=stopped))
