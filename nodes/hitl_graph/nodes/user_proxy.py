@@ -225,7 +225,8 @@ class UserProxyNode(Routed):
             + (", and the calls do not run" if scene.calls else "")
             + "; exit ends the conversation",
         }
-        allowed = tuple(word for word in labels if word != "approve" or enter is not None)
+        if enter is None:
+            del labels["approve"]
         asked: dict[str, JsonValue] = {
             "from": sender,
             "enter": enter,
@@ -239,8 +240,8 @@ class UserProxyNode(Routed):
             thread_id=scene.asker.thread_id,
             interrupt_id=interrupt_id,
             question={**inquiry.model_dump(mode="json"), "conversation": asked},
-            allowed=allowed,
-            labels={word: labels[word] for word in allowed},
+            allowed=tuple(labels),
+            labels=labels,
             answer_schema=cast("Any", _ANSWER),
             description=inquiry.question,
             reason=judged.why,
@@ -343,7 +344,7 @@ class UserProxyNode(Routed):
     def _first(self, config: RunnableConfig) -> str:
         """Who gets what a person says out of the blue: the agent that is active, else the first."""
         active = read(config, "active_agent") if "active_agent" in channels_of(config) else None
-        return active if active in self.agents else self.agents[0]
+        return str(active) if active in self.agents else self.agents[0]
 
     def _is_handoff(self, call: ToolCall) -> bool:
         return handoff_of(AIMessage("", tool_calls=[call]), self.name, tool=self.handoff_tool)
