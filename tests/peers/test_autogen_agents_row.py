@@ -31,7 +31,7 @@ from autogen_core.code_executor import CodeBlock, CodeExecutor, CodeResult
 
 from hitl_graph.adapters.autogen import ApprovalIntervention, People
 from hitl_graph.adapters.autogen.testing import ScriptedModelClient
-from hitl_graph.errors import InvalidDecisionError, RefusedError, UnansweredError
+from hitl_graph.errors import InvalidDecisionError, RejectedError, UnansweredError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import approve, edit, reject, respond
@@ -335,7 +335,7 @@ async def test_12_a_tool_runs_as_it_was_approved_edited_or_not_at_all(ledger: Le
     told = await pay.run_json({"eur": 2}, token, call_id="b")
     assert told.startswith("paid 7")
     assert "A person changed this call" in told
-    with pytest.raises(RefusedError, match="too much"):
+    with pytest.raises(RejectedError, match="too much"):
         await pay.run_json({"eur": 3}, token, call_id="c")
     assert await pay.run_json({"eur": 4}, token, call_id="d") == "paid by hand"
     assert ran(effects) == ["pay 1", "pay 7"]
@@ -365,7 +365,7 @@ async def test_12_the_model_is_told_why_and_the_team_goes_on(ledger: Ledger, eff
 
 async def test_12_a_denied_call_asks_nobody_and_a_misspelt_rule_lets_nothing_run(ledger: Ledger, effects: str) -> None:
     [pay] = People(ledger, "42", policy=Policy([Rule("pay", "deny", reason="frozen")])).approved([pay_tool(effects)])
-    with pytest.raises(RefusedError, match="frozen"):
+    with pytest.raises(RejectedError, match="frozen"):
         await pay.run_json({"eur": 1}, CancellationToken(), call_id="a")
     [pay] = People(ledger, "43", policy=Policy([Rule("pya", "deny")])).approved([pay_tool(effects)])
     with pytest.raises(ValueError, match="did you mean 'pay'"):
@@ -400,9 +400,9 @@ async def test_14_people_are_asked_about_a_team_that_does_not_get_on(ledger: Led
     policy = Policy([Rule("pay", "deny", reason="frozen")], max_denials=2)
     [pay] = People(ledger, "42", policy=policy).approved([pay_tool(effects)])
     asked = answering(ledger, respond("stop paying, write to Bob"))
-    with pytest.raises(RefusedError, match="frozen"):
+    with pytest.raises(RejectedError, match="frozen"):
         await pay.run_json({"eur": 1}, CancellationToken(), call_id="a")
-    with pytest.raises(RefusedError, match="write to Bob"):
+    with pytest.raises(RejectedError, match="write to Bob"):
         await pay.run_json({"eur": 2}, CancellationToken(), call_id="b")
     [request] = asked()
     assert request.kind == "escalation"

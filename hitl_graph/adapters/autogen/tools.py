@@ -10,7 +10,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool as LangChainTool
 from pydantic import BaseModel
 
-from hitl_graph.errors import RefusedError
+from hitl_graph.errors import RejectedError
 from hitl_graph.model import Action
 from hitl_graph.steps import Step, calling
 
@@ -83,13 +83,13 @@ class ApprovedTool(BaseTool[BaseModel, Any]):
         """Run the call, if it may.
 
         Raises:
-            RefusedError: It was denied, rejected, or cancelled while it waited; the message is for the model.
+            RejectedError: It was denied, rejected, or cancelled while it waited; the message is for the model.
         """
         told: ToolMessage | None = await linked(self._gated(self._bridge, args, call_id), cancellation_token)
         if told is None:  # AutoGen waits for ever where a tool is cancelled (0.7.5), but not where it fails
-            raise RefusedError(f"{self.name} was cancelled.")
+            raise RejectedError(f"{self.name} was cancelled.")
         if told.status == "error":
-            raise RefusedError(told.text)
+            raise RejectedError(told.text)
         return str(told.text)
 
     async def save_state_json(self) -> Mapping[str, Any]:
