@@ -147,7 +147,7 @@ def start(
                 return Asked(permit_id)
             if digest != signature:
                 raise PermitError(f"{action.name} was permitted with other arguments than these; it did not run")
-            if (switch := switches.strictest(tx, action.name, graph)) and switch.outcome == "deny":
+            if (switch := switches.strictest(tx, action.name, graph, thread_id)) and switch.outcome == "deny":
                 return Stopped(permit_id, switch)
             tx.execute(
                 "UPDATE hitl_effects SET state = 'reserved', owner = ? WHERE permit_id = ?",
@@ -166,7 +166,7 @@ def start(
     was_asked, is_switched = tx.execute(_LOOK, (key,)).fetchone()
     if authority.request_id is None and was_asked:
         return Asked(permit_id)
-    switch = switches.strictest(tx, action.name, graph) if is_switched else None
+    switch = switches.strictest(tx, action.name, graph, thread_id) if is_switched else None
     if switch is not None and switch.outcome == "deny":
         return Stopped(permit_id, switch)
     if switch is not None and authority.request_id is None:

@@ -145,10 +145,12 @@ class ApprovalMiddleware(AgentMiddleware[Any, Any, Any]):
         given = [
             (call, tool_runtime(call, state, config, runtime, tools))
             for call in calls
-            if call["name"] in self._tools and ids.count(call["id"]) == 1  # the gate tells calls of one id apart
+            # A process that goes on with a turn has called no model: what was asked about, the ledger knows.
+            if (call["name"] in self._tools or not self._tools)
+            and ids.count(call["id"]) == 1  # the gate tells calls of one id apart
         ]
         yield from self._ask_about(
-            [item_of(call, 0, last, its, "tool_calls", self._tools[call["name"]]) for call, its in given],
+            [item_of(call, 0, last, its, "tool_calls", self._tools.get(call["name"])) for call, its in given],
             self._gate,
             config,
         )

@@ -8,7 +8,7 @@ around, is refused or asked for again.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -140,7 +140,7 @@ class Asker:
         if request is None:
             request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
             if not self.reports:
-                self.ledger.write(_open, self.ledger.now_ms(), request)
+                self.ledger.write(_open, self.ledger.now_ms(), request, earlier)
             self._pause(request)
         asked = request
 
@@ -189,7 +189,8 @@ class Asker:
         left = [request for request in asked if request.state != "delivered"]
         if is_new:
             self._pause(*left)
-        if all(request.state == "decided" for request in left):
+        all_decided = all(request.state == "decided" for request in left)
+        if all_decided and self._given(0)[0] is None:
             return asked
 
         def accept(raw: Any, addressed: bool) -> None:
@@ -213,21 +214,28 @@ class Asker:
                         self.delivered(request.id)
                 self._pause(*pending)
 
-        self._resumed(0, left, accept)
+        self._resumed(0, left, accept, takes=not all_decided)
         return self._again(asked)
 
     def _again(self, asked: Sequence[Request]) -> list[Request]:
         return [self.ledger.read(requests.get, request.id) or request for request in asked]
 
-    def _resumed(self, number: int, asked: Sequence[Request], accept: Callable[[Any, bool], Any]) -> Any:
+    def _given(self, number: int) -> tuple[Any, bool]:
+        """The answer that the run came with for the question of this number, and whether it names its interrupt."""
+        scratchpad: Any = self.config.get("configurable", {}).get(_SCRATCHPAD)
+        addressed = scratchpad is not None and number < len(scratchpad.resume)
+        return scratchpad.resume[number] if addressed else scratchpad and scratchpad.get_null_resume(False), addressed
+
+    def _resumed(
+        self, number: int, asked: Sequence[Request], accept: Callable[[Any, bool], Any], *, takes: bool = True
+    ) -> Any:
         """What `accept` makes of the answer that the run came with; it pauses again if it came without one.
 
         Args:
             accept: Takes the answer, and whether it names this interrupt.
+            takes: The answer is needed, so LangGraph shall keep it; else it is only looked at.
         """
-        scratchpad: Any = self.config.get("configurable", {}).get(_SCRATCHPAD)
-        addressed = scratchpad is not None and number < len(scratchpad.resume)
-        raw = scratchpad.resume[number] if addressed else scratchpad and scratchpad.get_null_resume(False)
+        raw, addressed = self._given(number)
         if raw is None and not addressed:
             self._pause(*asked)
         try:
@@ -236,9 +244,8 @@ class Asker:
             setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
             past_handlers(exc)
             raise
-        interrupt(
-            payload(asked, self.client), response_schema=_answer_schema(asked)
-        )  # takes the answer, and LangGraph stores it
+        if takes:  # and LangGraph stores it
+            interrupt(payload(asked, self.client), response_schema=_answer_schema(asked))
         return accepted
 
     def _beware(self, asked: Request, raw: Any) -> None:
@@ -343,20 +350,31 @@ def _drop(tx: Transaction, now_ms: int, action_key: str) -> None:
         requests.close(tx, now_ms, request, "superseded", "the call was refused without an answer")
 
 
-def _open(tx: Transaction, now_ms: int, request: Request) -> None:
+def _open(tx: Transaction, now_ms: int, request: Request, earlier: Collection[str] = ()) -> None:
+    """Store a question.
+
+    Args:
+        tx, now_ms, request: What, and when.
+        earlier: What the same task asked before; it stays, for the task goes through these questions again.
+    """
     for older in requests.select(
         tx,
         "action_key = ? AND kind = ? AND state IN ('pending', 'decided') AND id <> ?",
         (request.action_key, request.kind, request.id),
     ):
-        requests.close(tx, now_ms, older, "superseded", "it is asked anew")
+        if older.id not in earlier:
+            requests.close(tx, now_ms, older, "superseded", "it is asked anew")
     requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=1)
 
 
 def _delivered(tx: Transaction, now_ms: int, own: str) -> None:
     request = requests.get(tx, own)
-    if request is not None and request.state == "decided":
-        requests.close(tx, now_ms, request, "delivered", "the graph went on")
+    if request is None:
+        return
+    about_it = requests.select(tx, "action_key = ? AND state = 'decided'", (request.action_key,))
+    for done in about_it if request.action_key else [request]:  # what was asked about it before, too
+        if done.state == "decided":
+            requests.close(tx, now_ms, done, "delivered", "the graph went on")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

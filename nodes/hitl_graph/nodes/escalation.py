@@ -5,11 +5,10 @@ While all is well it passes through: one look into the ledger, and the messages 
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from types import MethodType
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.messages import AnyMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
 from langgraph.constants import END
 from langgraph.errors import is_invalid_resume
 from langgraph.types import Command
@@ -19,10 +18,10 @@ from hitl_graph.ledger import Ledger
 from hitl_graph.model import WORDS, Word
 from hitl_graph.nodes import guidance
 from hitl_graph.nodes.escalating import CARRY_ON, Answered, Escalation
-from hitl_graph.nodes.patching import channels_of
+from hitl_graph.nodes.routing import Routed, unknown_nodes
 from hitl_graph.nodes.scene import Scene
 from hitl_graph.policy import Rule
-from hitl_graph.steps import Steps, arun, run
+from hitl_graph.steps import Steps
 from hitl_graph.stuck import Detector, Patience, Spent
 from hitl_graph.wire import BRIDGE, Client, ClientName
 
@@ -31,7 +30,7 @@ __all__ = ["EscalationNode"]
 log = logging.getLogger(__name__)
 
 
-class EscalationNode(Runnable[Any, "Command[Any]"]):
+class EscalationNode(Routed):
     """Ask a person when the agent gets nowhere; else pass through.
 
     Put it where the run comes by after each step (`tools -> watch -> agent`), or give it to a node as `error_handler`:
@@ -97,25 +96,12 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         )  # fmt: skip
         self.resume, self.stop, self.onward = resume, stop, onward or resume
         self.name, self.messages_key = name, messages_key
-        vars(self)["__call__"] = _routed(self, dict.fromkeys((resume, stop, self.onward)))
-
-    def __call__(self, state: Any) -> Any:
-        """Only here so that LangGraph looks at the annotation of the one that each node has."""
-        raise TypeError(f"{self.name} is a node; add it to a graph")
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Command[Any]:
-        """Called by LangGraph."""
-        return run(self._steps(input, config or {}))
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Command[Any]:
-        """Called by LangGraph."""
-        return await arun(self._steps(input, config or {}))
+        self._goes_to((resume, stop, self.onward))
 
     def _steps(self, state: Any, config: RunnableConfig) -> Steps[Command[Any]]:
         asker = self.escalation.asker(config)
-        for name in {self.resume, self.stop, self.onward} - {END}:
-            if (known := channels_of(config)) and f"branch:to:{name}" not in known:
-                raise EscalationError(f"{self.name} cannot go to {name!r}: the graph has no node of that name")
+        for name in unknown_nodes(config, (self.resume, self.stop, self.onward)):
+            raise EscalationError(f"{self.name} cannot go to {name!r}: the graph has no node of that name")
         scene = Scene.of(state, asker, self.messages_key)
         if scene.failed is not None and is_invalid_resume(scene.failed.error):
             log.warning("an answer to a question of %s was refused: %s", scene.failed.node, scene.failed.error)
@@ -155,16 +141,3 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         else:
             said = [*guidance.settled(request, calls, scene.failure), *said]
         return Command(update={**update, self.messages_key: said} if said else update, goto=goto)
-
-
-def _routed(node: EscalationNode, names: Iterable[str]) -> Any:
-    """In place of `__call__`: LangGraph reads from its annotation where the node may go.
-
-    It then draws the edges, and refuses to compile a graph in which one of these nodes is missing.
-    """
-
-    def routed(self: EscalationNode, state: Any) -> Any:
-        return EscalationNode.__call__(self, state)
-
-    routed.__annotations__ = {"return": Command[Literal[tuple(names)]]}  # type: ignore[misc]
-    return MethodType(routed, node)

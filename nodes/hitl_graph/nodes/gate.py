@@ -152,7 +152,7 @@ class Gate:
         """Ask with one interrupt about all calls of a message that need it, and pause until all are decided.
 
         Args:
-            items: With their final verdicts.
+            items: With their final verdicts. Of those without a tool, only what was asked before is asked.
         """
         asker = self.asker(config)
         known = yield blocking(asker.ledger.read, requests.for_actions, [item.key for item in items])
@@ -171,7 +171,9 @@ class Gate:
         """Why people are asked about a call before it runs; None if they are not, or not about its approval."""
         action, verdict = item.action, item.verdict
         asking = verdict and verdict.asking
-        if action is None or asking is None or item.refused or item.escalated or isinstance(item.tool, AskHuman):
+        if action is None or asking is None or item.refused or item.escalated:
+            return None
+        if item.tool is None or isinstance(item.tool, AskHuman):
             return None
         if (yield blocking(asker.ledger.read, effects.begun, item.key)) or self._misfit(item, asker.config):
             return None

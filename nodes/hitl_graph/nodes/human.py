@@ -61,15 +61,32 @@ class AskHuman(StructuredTool):
         asked = yield blocking(asker.ledger.read, requests.get, asker.own())
         if asked is not None and (asked.tool_call_id, asked.action_key) != (call["id"], action_key):
             return self._told(call, _ALONE.format(name=self.name))  # its task asks something else already
-        question = on_terms(self._describe(asker, call, action_key), asker, verdict, origin)
-        request, decision = yield blocking(asker.ask, 0, question, self._check)
-        yield blocking(asker.delivered, request.id)
+        request, decision = yield from self.answered(asker, call, action_key, verdict, origin)
         if request.channel == CHANNEL:
             return self._told(call, f"{decision.message} Go on without an answer, and do not ask it again.")
         if decision.type == "respond":
             return self._told(call, self._text(decision), failed=False)
         why = f' They said: "{decision.message}".' if decision.message else ""
         return self._told(call, f"A person declined to answer.{why} Go on without an answer, and do not ask it again.")
+
+    def answered(
+        self,
+        asker: Asker,
+        call: ToolCall,
+        action_key: str,
+        verdict: Verdict,
+        origin: Callable[[], Origin | None],
+        number: int = 0,
+    ) -> Steps[tuple[Request, Decision]]:
+        """Pause until a person has answered, or declined; gives the question and the answer.
+
+        Args:
+            number: How many questions this task asked before, in every execution the same.
+        """
+        question = on_terms(self._describe(asker, call, action_key), asker, verdict, origin)
+        request, decision = yield blocking(asker.ask, number, question, self._check)
+        yield blocking(asker.delivered, request.id)
+        return request, decision
 
     def _describe(self, asker: Asker, call: ToolCall, action_key: str) -> Callable[[str, str], Request]:
         inquiry = _inquiry(call)
