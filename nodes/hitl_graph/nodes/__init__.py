@@ -5,6 +5,7 @@ from hitl_graph.nodes.checking import Judge
 from hitl_graph.nodes.code import CodeBlocksNode, CodeResult, code_tool
 from hitl_graph.nodes.escalation import EscalationNode
 from hitl_graph.nodes.human import ask_human
+from hitl_graph.nodes.questionnaire import ask_human_questions
 from hitl_graph.nodes.review import OutputReviewNode
 from hitl_graph.nodes.revisions import Revision, released
 from hitl_graph.nodes.user_proxy import UserProxyNode
@@ -23,6 +24,7 @@ __all__ = [
     "Unsure",
     "UserProxyNode",
     "ask_human",
+    "ask_human_questions",
     "code_tool",
     "released",
     "withheld",

@@ -77,7 +77,7 @@ class ApprovalNode(ToolNode):
         super().__init__(tools, name=name, tags=tags, messages_key=messages_key, **options)
         self.policy = policy or Policy()
         self.policy.check(self.tools_by_name)
-        shown = client_of(client)
+        self.graph, shown = graph, client_of(client)
         self._gate = Gate(self.policy, ledger, self, type(self).__name__, graph, version, messages_key, client=shown)
         named: Any = task(name=f"{name}_call")
         self._sync_task, self._async_task = named(self._run_task), named(self._arun_task)

@@ -115,7 +115,7 @@ class Escalation:
             alarm, memory = self._watched(scene, asked, heed)
             if alarm is None:
                 return None
-            since = yield from began(scene, self.messages_key, alarm.since)
+            since = yield from began(scene.asker, scene.namespace, self.messages_key, alarm.since)
             situation = scene.situation(alarm, memory, since, self._spent(scene))
         patchable = Patchable.of(asker.config, self.editable if "edit" in self.allowed else ())
         for name in (*self.closed, *([self.messages_key] if runs_calls else [])):

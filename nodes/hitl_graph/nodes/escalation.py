@@ -94,7 +94,7 @@ class EscalationNode(Routed):
             spent=spent, ledger=ledger, messages_key=messages_key, rule=rule, client=client, graph=graph,
             version=version,
         )  # fmt: skip
-        self.resume, self.stop, self.onward = resume, stop, onward or resume
+        self.graph, self.resume, self.stop, self.onward = graph, resume, stop, onward or resume
         self.name, self.messages_key = name, messages_key
         self._goes_to((resume, stop, self.onward))
 

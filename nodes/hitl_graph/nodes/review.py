@@ -85,7 +85,7 @@ class OutputReviewNode(Runnable[Any, Command[Any]]):
             checks=checks, max_revisions=max_revisions, max_automatic=max_automatic, ledger=ledger, client=client,
             graph=graph, version=version, name=name,
         )  # fmt: skip
-        self.revise, self.deliver, self.rejected = revise, deliver, rejected
+        self.graph, self.revise, self.deliver, self.rejected = graph, revise, deliver, rejected
 
     @property
     def destinations(self) -> tuple[str, ...]:

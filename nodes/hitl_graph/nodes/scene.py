@@ -156,13 +156,12 @@ def _shown(call: ToolCall) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]} …"
 
 
-def began(scene: Scene, messages_key: str, message: int) -> Steps[datetime | None]:
-    """When the message of this index was stored, as far as the checkpoints tell."""
-    asker = scene.asker
+def began(asker: Asker, namespace: str, messages_key: str, message: int) -> Steps[datetime | None]:
+    """When the message of this index was stored in a (sub)graph, as far as the checkpoints tell."""
     saver = asker.config.get("configurable", {}).get(_CHECKPOINTER)
     if not isinstance(saver, BaseCheckpointSaver):
         return None
-    where: RunnableConfig = {"configurable": {"thread_id": asker.thread_id, "checkpoint_ns": scene.namespace}}
+    where: RunnableConfig = {"configurable": {"thread_id": asker.thread_id, "checkpoint_ns": namespace}}
     found: list[datetime] = []
 
     def look(stored: CheckpointTuple) -> bool:

@@ -176,7 +176,7 @@ class UserProxyNode(Routed):
             return judged_by(self.is_termination_msg, cast(BaseMessage, spoken(scene.messages)))
         elapsed: timedelta | None = None
         if any(isinstance(part, TimeoutTermination) for part in self.is_termination_msg.parts):
-            since = yield from began(scene, self.messages_key, Turn.start(scene.messages))
+            since = yield from began(scene.asker, scene.namespace, self.messages_key, Turn.start(scene.messages))
             elapsed = None if since is None else scene.asker.ledger.clock() - since
         stopped = yield blocking(self._stopped, scene.asker)
         return self.is_termination_msg(Turn.of(scene.messages, elapsed=elapsed, stopped=stopped))
