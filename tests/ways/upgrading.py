@@ -5,6 +5,7 @@ and what it imports use only what that release had.
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -146,14 +147,26 @@ def _resume(request: Any) -> Any:
     return Command(resume={request.interrupt_id: {"request_id": request.id, "digest": request.digest}})
 
 
+_SHADOW = re.compile(r"""(INSERT INTO|CREATE TABLE) ["']hitl_words(_(config|content|data|docsize|idx))?["']""")
+_VIRTUAL = re.compile(r"INSERT INTO sqlite_master.*'hitl_words',0,'(CREATE VIRTUAL TABLE .*)'\);", re.DOTALL)
+
+
 def dump(database: str) -> str:
-    """The database as SQL."""
+    """The database as SQL; the words of requests are due again, as SQL cannot say what is in a table of FTS5."""
     with closing(sqlite3.connect(database)) as connection:
-        pragmas = [
+        lines = [
             f"PRAGMA {name}={connection.execute(f'PRAGMA {name}').fetchone()[0]};"
             for name in ("application_id", "user_version")
         ]
-        return "\n".join([*pragmas, *connection.iterdump(), ""])
+        for line in connection.iterdump():
+            if virtual := _VIRTUAL.match(line):
+                lines += [virtual[1].replace("''", "'") + ";"]
+            elif not _SHADOW.match(line) and not line.startswith("PRAGMA writable_schema"):
+                lines.append(line)
+        if any("hitl_words_due" in line for line in lines):
+            lines[-1:] = ["INSERT OR IGNORE INTO hitl_words_due SELECT id FROM hitl_requests WHERE state = 'pending';"]
+            lines.append("COMMIT;")
+        return "\n".join([*lines, ""])
 
 
 def restore(sql: str, database: str | os.PathLike[str]) -> None:
