@@ -14,9 +14,10 @@ from hitl_graph.errors import DeliveryError
 from hitl_graph.ledger import Ledger, messages, requests
 from hitl_graph.ledger.messages import MARK, Queued
 from hitl_graph.model import Request
+from hitl_graph.nodes import ApprovalNode, EscalationNode, OutputReviewNode
 from hitl_graph.steps import Step, Steps, blocking
 
-__all__ = ["Position", "has_begun", "look", "reports", "waiting"]
+__all__ = ["Position", "has_begun", "is_of", "look", "names_of", "reports", "waiting"]
 
 _NO_OUTPUT = ("__error__", "__error_source_node__", "__interrupt__", "__resume__")  # a task with others has ended
 _OVER = ("cancelled", "expired", "superseded")
@@ -103,6 +104,27 @@ def look(graph: Pregel[Any, Any, Any, Any], ledger: Ledger, config: RunnableConf
         bool(state.tasks),
         stored,
     )
+
+
+def names_of(graph: Pregel[Any, Any, Any, Any]) -> frozenset[str]:
+    """What the nodes that ask people say that the graph is called; empty where one of them does not say."""
+    names = set[str | None]()
+    inner: Any = graph.get_subgraphs(recurse=True)
+    for pregel in (graph, *(subgraph for _, subgraph in inner)):
+        for node in pregel.nodes.values():
+            if isinstance(node.bound, ApprovalNode | EscalationNode | OutputReviewNode):
+                names.add(node.bound.graph)
+    return frozenset() if None in names else frozenset(name for name in names if name is not None)
+
+
+def is_of(ledger: Ledger, thread_id: str, names: frozenset[str]) -> bool:
+    """Whether a thread may be one of a graph that is called so: what it asked last was not asked by another one."""
+    if not names:
+        return True
+    where = "thread_id = ? ORDER BY created_ms DESC, id LIMIT 1"
+    last: list[Request] = ledger.read(requests.select, where, (thread_id,))
+    asked_by = last[0].origin.graph if last and last[0].origin is not None else None
+    return asked_by is None or asked_by in names
 
 
 def _requests_of(tx: Any, thread_id: str, interrupt_ids: Sequence[str]) -> dict[str, list[Request]]:

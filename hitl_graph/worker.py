@@ -59,7 +59,8 @@ class Worker:
     a deadline is taken once.
 
     Args:
-        graph: The compiled graph, with the checkpointer that has the paused threads.
+        graph: The compiled graph, with the checkpointer that has the paused threads. Where its nodes say what it is
+            called (`ApprovalNode(graph="travel")`), threads of graphs with other names are left to their own workers.
         ledger: `checkpointer.ledger`, or the ledger that was given to the nodes.
         config: Merged into each run's config (callbacks, tags, configurable ...).
         context: The runtime context of each run, where the graph has a `context_schema`. LangGraph does not store it.
@@ -93,6 +94,7 @@ class Worker:
         self._stopping = Event()
         self._failing: set[str] = set()
         self._next_due: float | None = None
+        self._graph_names = position.names_of(graph)
         self._name = f"{owner.current()}|{os.urandom(4).hex()}"
 
     def run_once(self, *, limit: int | None = None) -> list[Resumed]:
@@ -155,6 +157,8 @@ class Worker:
         for thread_id in sorted(dict.fromkeys([*decided, *left, *spoken]), key=self._failing.__contains__):
             if self._stopping.is_set() or served == limit:
                 break
+            if not (yield blocking(position.is_of, self.ledger, thread_id, self._graph_names)):
+                continue
             if thread_id not in begun and not (yield from self._is_ready(thread_id)):
                 continue
             done = yield from self._serve_thread(thread_id, begun=thread_id in begun)

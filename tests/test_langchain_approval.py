@@ -178,6 +178,35 @@ def test_the_interrupts_of_both_middlewares_show_the_same(batched: World) -> Non
         }  # fmt: skip
 
 
+def test_the_interrupts_of_one_call_each_show_the_same(tmp_path: Path) -> None:
+    with open_checkpointer(str(tmp_path / "agent.db")) as checkpointer:
+        world = World(checkpointer, "per_call")
+        config: Any = {"pay": InterruptOnConfig(allowed_decisions=["reject", "approve"], description="Pay?")}
+        theirs: Any = create_agent(
+            ScriptedChatModel(script=[[pay(1)], "done"]),
+            [world.pay, world.search],
+            middleware=[HumanInTheLoopMiddleware(config, interrupt_mode="per_call")],
+            checkpointer=InMemorySaver(),
+        )
+        [expected] = theirs.invoke({"messages": [("user", "go")]}, THREAD)["__interrupt__"]
+        [shown] = world.start(world.agent(pay(1), interrupt_on=config))
+        assert {name: shown.value[name] for name in expected.value} == expected.value
+
+
+def test_a_client_that_names_no_interrupt_needs_one_for_all(batched: World) -> None:
+    with pytest.raises(ValueError, match="agent-inbox does not say which interrupt"):
+        ApprovalMiddleware({"pay": True}, interrupt_mode="per_call", client="agent-inbox")
+    agent = batched.agent(pay(1), pay(2), client="agent-inbox")
+    [interrupt] = batched.start(agent)
+    for eur, answer in ((1, "ignore"), (2, "accept")):
+        [shown] = interrupt.value
+        assert shown["action_request"]["args"]["eur"] == eur
+        args = shown["action_request"] if answer == "accept" else None
+        result = agent.invoke(Command(resume=[{"type": answer, "args": args}]), THREAD)
+        [interrupt] = result.get("__interrupt__", [None])
+    assert batched.ran == [(2, "bob")]
+
+
 def test_descriptions_and_predicates_get_what_they_got(world: World) -> None:
     seen = list[Any]()
 

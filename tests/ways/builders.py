@@ -1,7 +1,7 @@
 """The same agent, built in every way in which people build agents.
 
-Each builder has the signature of `tests.invariants.agents.build` and takes the same input, so that what is promised can be
-tried on each. Libraries are imported by the builder that needs them: processes that are killed start often.
+Each builder has the signature of `tests.invariants.agents.build` and takes the same input, so that what is promised can
+be tried on each. Libraries are imported by the builder that needs them: processes that are killed start often.
 """
 
 import json
@@ -242,9 +242,7 @@ def _deep_subagent(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyG
         "tools": list(parts.tools),
         "middleware": [_middleware(parts, "per_call")],
     }
-    return cast(
-        AnyGraph, create_deep_agent(ScriptedChatModel(delegate), subagents=[payer], checkpointer=checkpointer)
-    )
+    return cast(AnyGraph, create_deep_agent(ScriptedChatModel(delegate), subagents=[payer], checkpointer=checkpointer))
 
 
 def _swarm(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:

@@ -29,9 +29,7 @@ def test_a_predicate_that_flips_while_people_think_lets_nothing_run(scene: WaySc
     assert "too much" in scene.told()["pay-50"]
 
 
-def test_a_policy_that_became_stricter_overrules_an_approval_and_an_edit(
-    scene: WayScene, threshold: Threshold
-) -> None:
+def test_a_policy_that_became_stricter_overrules_an_approval_and_an_edit(scene: WayScene, threshold: Threshold) -> None:
     graph = scene.agent(policy=threshold.policy)
     first, second = scene.start(graph, [pay_call(50), pay_call(60)])
     scene.decide(first, approve())

@@ -11,7 +11,6 @@ from tests.ways.builders import Way
 from tests.ways.killed import MODES, decided_thread, folder_of, killed, paying, running_thread
 from tests.ways.places import OUTLIVING, Place, WayScene
 
-
 IN = OUTLIVING
 
 

@@ -25,12 +25,12 @@ from hitl_graph.errors import (
     StaleRequestError,
 )
 from hitl_graph.ledger import Ledger, deciding, requests
-from hitl_graph.model import Comment, Decision, Request, digest, request_id
+from hitl_graph.model import Decision, Request, digest, request_id
 from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.reviewers import Reviewer, authenticated
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import missing
-from hitl_graph.wire import parse, parse_all, payload
+from hitl_graph.wire import BRIDGE, Client, answer_schema, named_in, parse, parse_all, payload
 
 __all__ = ["Asker", "NotAloneError"]
 
@@ -59,6 +59,8 @@ class Asker:
     config: RunnableConfig
     loop: asyncio.AbstractEventLoop | None = None
     """Of an async run, for checkpointers that are only async."""
+    client: Client = BRIDGE
+    """For which the questions are shown."""
     alone: bool = True
     """Nothing else asks in the running task, so that LangGraph's answers cannot go astray."""
 
@@ -68,7 +70,7 @@ class Asker:
         return self.person.name
 
     @classmethod
-    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str) -> "Asker":
+    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str, client: Client = BRIDGE) -> "Asker":
         """Find the ledger: the node's own, else the run's checkpointer's.
 
         Raises:
@@ -98,6 +100,7 @@ class Asker:
             person=_authenticated(configurable, found),
             config=config,
             loop=_running_loop(),
+            client=client,
         )
 
     def own(self, number: int = 0) -> str:
@@ -137,12 +140,12 @@ class Asker:
         if request is None:
             request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
             if not self.reports:
-                self.ledger.write(_open, self.ledger.now_ms(), request, earlier)
+                self.opened(request, earlier)
             self._pause(request)
         asked = request
 
         def accept(raw: Any, addressed: bool) -> Decision:
-            named = raw.get("request_id") if isinstance(raw, dict) else None
+            named = named_in(raw)
             if named in earlier:  # LangGraph gives a task's answer to its first question to a later one, too
                 self._pause(asked)
             if number and named != own:
@@ -191,7 +194,7 @@ class Asker:
             return asked
 
         def accept(raw: Any, addressed: bool) -> None:
-            given = parse_all(raw, left)
+            given = parse_all(raw, left, self.client)
             answered = [request for request in left if request.id in given]
             for request in answered:
                 if not addressed:
@@ -204,7 +207,11 @@ class Asker:
                     late.append(exc)
             if late:
                 raise late[0]
-            if pending := [request for request in self._again(left) if request.decision is None]:
+            now = self._again(left)
+            if pending := [request for request in now if request.decision is None]:
+                for request in now:
+                    if request.decision is not None:  # not shown any more
+                        self.delivered(request.id)
                 self._pause(*pending)
 
         self._resumed(0, left, accept, takes=not all_decided)
@@ -237,8 +244,8 @@ class Asker:
             setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
             past_handlers(exc)
             raise
-        if takes:
-            interrupt(payload(asked), response_schema=_answer_schema(asked))  # takes the answer, and LangGraph stores it
+        if takes:  # and LangGraph stores it
+            interrupt(payload(asked, self.client), response_schema=answer_schema(asked))
         return accepted
 
     def _beware(self, asked: Request, raw: Any) -> None:
@@ -271,7 +278,7 @@ class Asker:
     def _decision(
         self, asked: Request, raw: Any, check: Callable[[Request, Decision], object] | None = None
     ) -> Decision:
-        return self._record(asked, parse(raw, asked), check)
+        return self._record(asked, parse(raw, asked, self.client), check)
 
     def _record(
         self, asked: Request, given: Decision | None, check: Callable[[Request, Decision], object] | None
@@ -306,7 +313,7 @@ class Asker:
 
     def _pause(self, *asked: Request) -> NoReturn:
         raise GraphInterrupt(
-            (Interrupt(payload(asked), id=asked[0].interrupt_id, response_schema=_answer_schema(asked)),)
+            (Interrupt(payload(asked, self.client), id=asked[0].interrupt_id, response_schema=answer_schema(asked)),)
         )
 
     def _unbound_answer(self) -> str | None:
@@ -325,6 +332,10 @@ class Asker:
                 return True
             time.sleep(0.02)
         return False
+
+    def opened(self, request: Request, earlier: Collection[str] = ()) -> None:
+        """Tell a ledger that hears nothing from the checkpointer that a question is asked (see `_open`)."""
+        self.ledger.write(_open, self.ledger.now_ms(), request, earlier)
 
     def dropped(self, action_key: str) -> None:
         """Tell such a ledger, too, that a call came to its end whatever people say."""
@@ -388,31 +399,3 @@ def _authenticated(configurable: dict[str, Any], ledger: Ledger) -> Reviewer:
     """Who resumed the run, as LangGraph Server authenticated them; never from the payload."""
     user = configurable.get("langgraph_auth_user")
     return authenticated(user, ledger.directory, otherwise=configurable.get("langgraph_auth_user_id"))
-
-
-def _answer_schema(asked: Sequence[Request]) -> dict[str, Any]:
-    """JSON Schema of an answer, for clients that draw a form from it."""
-    if len(asked) == 1 and asked[0].position is None:
-        return _decision_schema(asked[0])
-    decisions = [_decision_schema(request) for request in asked]
-    shared = {name: part for decision in decisions for name, part in decision.pop("$defs", {}).items()}
-    count = len(decisions)
-    array = {"type": "array", "prefixItems": decisions, "items": False, "minItems": count, "maxItems": count}
-    schema = {"title": "Decisions", "type": "object", "properties": {"decisions": array}, "required": ["decisions"]}
-    return {**schema, "$defs": shared} if shared else schema
-
-
-def _decision_schema(request: Request) -> dict[str, Any]:
-    name = {"question": "value", "review": "draft"}.get(request.kind, "args")
-    schema = dict(request.answer_schema or ({"type": "object"} if name == "args" else {}))
-    shared = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}  # what it refers to is looked up at the root
-    properties: dict[str, Any] = {
-        "type": {"type": "string", "enum": list(request.allowed), "description": str(request.labels or "")},
-        name: schema,
-        "message": {"type": "string"},
-        "request_id": {"const": request.id},
-        "digest": {"const": request.digest},
-    }
-    if request.kind == "review":
-        properties["comments"] = {"type": "array", "items": Comment.model_json_schema()}
-    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"], **shared}

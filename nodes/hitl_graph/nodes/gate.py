@@ -32,6 +32,7 @@ from hitl_graph.policy.modes import under
 from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, blocking
 from hitl_graph.terms import Origin, Terms
+from hitl_graph.wire import BRIDGE, Client
 
 __all__ = ["Gate", "Output", "Runner"]
 
@@ -60,6 +61,7 @@ class Gate:
         graph, version: Of the graph, as grants and switches name it. The server's name of the graph, unless given.
         edited: Told to the model with the result of a call that people changed.
         described: What people are told of a call, if not what its tool says of itself.
+        client: For which questions are shown.
     """
 
     policy: Policy
@@ -71,6 +73,7 @@ class Gate:
     messages_key: str = "messages"
     edited: Callable[[Action], str | None] = replies.edited
     described: Callable[[Item, Action], str] | None = None
+    client: Client = BRIDGE
     alone: bool = True
     """Its calls have a LangGraph task each. Where they have not, only `ask_together` can ask about them."""
 
@@ -90,7 +93,7 @@ class Gate:
         Raises:
             LedgerMissingError: There is no ledger, or the run has no thread.
         """
-        return replace(Asker.of(config, self.ledger, self.owner), alone=self.alone)
+        return replace(Asker.of(config, self.ledger, self.owner, self.client), alone=self.alone)
 
     def _verdict(self, item: Item, action: Action, config: RunnableConfig) -> Steps[Verdict]:
         call, mode = self._call(item, action), config.get("configurable", {}).get("hitl_mode")
