@@ -6,6 +6,7 @@
     ├── DirectoryError              a directory of people that cannot be read (also ValueError)
     ├── WatchError                  options of a detector or a watch that make no sense (also ValueError)
     ├── EscalationError             an EscalationNode that makes no sense, or cannot go where it shall (also ValueError)
+    ├── ConversationError           the same of a UserProxyNode or an end of a conversation (also ValueError)
     ├── RequestError
     │   ├── UnknownRequestError     no such request, or an ambiguous id prefix (also LookupError)
     │   ├── AlreadyDecidedError     somebody decided first
@@ -14,7 +15,8 @@
     │   ├── ClaimedError            somebody else is at it
     │   ├── QuorumMissingError      the answer counts, and others have to agree before anything happens
     │   ├── StaleRequestError       the request is no longer asked, or is not what was shown
-    │   └── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
+    │   ├── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
+    │   └── UnansweredError         a question outside of a graph that nobody answered, or that somebody declined
     ├── DraftError                  a review that finds no draft, or nowhere to keep its feedback (also ValueError)
     ├── GrantError                  a standing permission that cannot be given (also ValueError)
     ├── UnknownGrantError           no such standing permission, or an ambiguous id (also LookupError)
@@ -22,6 +24,8 @@
     ├── CredentialError             a login link, session or token that cannot be issued or used (also ValueError)
     ├── LedgerMissingError          a node that found no ledger to write to
     ├── PermitError                 an action without a valid permit; it did not run
+    ├── ArgumentsError              a call whose arguments people cannot be shown; it did not run (also TypeError)
+    ├── RejectedError               a call that was refused, or a question that was declined
     ├── EffectError
     │   ├── OutcomeUnknownError     an action may or may not have happened
     │   └── EffectBusyError         another process has been running the action for too long to wait
@@ -44,8 +48,10 @@ from typing import Any
 __all__ = [
     "AlreadyDecidedError",
     "AlreadyVotedError",
+    "ArgumentsError",
     "ChatError",
     "ClaimedError",
+    "ConversationError",
     "CredentialError",
     "DatabaseClosedError",
     "DatabaseCorruptError",
@@ -68,11 +74,13 @@ __all__ = [
     "PolicyError",
     "PolicyFileError",
     "QuorumMissingError",
+    "RejectedError",
     "RequestError",
     "StaleRequestError",
     "StorageError",
     "SwitchError",
     "ThreadBusyError",
+    "UnansweredError",
     "UnknownGrantError",
     "UnknownRequestError",
     "WatchError",
@@ -112,6 +120,10 @@ class WatchError(HitlError, ValueError):
 
 class EscalationError(HitlError, ValueError):
     """An EscalationNode that cannot be built, or that cannot go where it shall."""
+
+
+class ConversationError(HitlError, ValueError):
+    """A UserProxyNode or a termination condition that cannot be built, or that cannot go where it shall."""
 
 
 class RequestError(HitlError):
@@ -176,6 +188,10 @@ class InvalidDecisionError(RequestError, ValueError):
     """An answer that this request does not accept. Nothing was recorded; it can be answered again."""
 
 
+class UnansweredError(RequestError):
+    """Nobody answered a question in time, or somebody declined to; there is no answer to go on with."""
+
+
 class DraftError(HitlError, ValueError):
     """A review found no draft in the state, or nowhere to keep what the writer shall be told."""
 
@@ -202,6 +218,35 @@ class LedgerMissingError(HitlError):
 
 class PermitError(HitlError):
     """An action had no valid permit in the ledger. It did not run."""
+
+
+class ArgumentsError(HitlError, TypeError):
+    """Arguments that are not plain JSON, or that do not fit the function. Nobody was asked and nothing ran."""
+
+
+class RejectedError(HitlError):
+    """A call that did not run, because a person, a deadline, the policy or a switch refused it; or a declined question.
+
+    Attributes:
+        message: What the person said, or why it is not permitted. Empty if nothing was said.
+        action: What did not run; None for a question.
+        request_id: Of the request that was answered; None if nobody was asked.
+        reviewer: Who answered; None if nobody was asked.
+    """
+
+    def __init__(
+        self,
+        told: str,
+        message: str = "",
+        action: str | None = None,
+        request_id: str | None = None,
+        reviewer: str | None = None,
+    ) -> None:
+        self.message, self.action, self.request_id, self.reviewer = message, action, request_id, reviewer
+        super().__init__(told, message, action, request_id, reviewer)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class EffectError(HitlError):

@@ -143,7 +143,7 @@ class Inquiry(_Facts):
 
 def facts_of(request: Request) -> Situation | Inquiry | None:
     """The facts of a request that one of our nodes made; None for any other."""
-    if request.answer_shape != "hitl" or request.action is not None or not isinstance(request.question, Mapping):
+    if not request.is_ours or request.action is not None or not isinstance(request.question, Mapping):
         return None
     kinds: dict[str, type[Situation | Inquiry]] = {"escalation": Situation, "question": Inquiry}
     try:

@@ -44,7 +44,7 @@ Word = Literal["approve", "edit", "reject", "respond"]
 Kind = Literal["approval", "review", "escalation", "question"]
 Risk = Literal["low", "medium", "high"]
 State = Literal["pending", "decided", "delivered", "expired", "cancelled", "superseded"]
-AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw"]
+AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw", "awaited"]
 
 WORDS: tuple[Word, ...] = ("approve", "edit", "reject", "respond")
 
@@ -284,7 +284,7 @@ class Request(_Frozen):
     answer_schema: dict[str, JsonValue] | None = None
     """JSON Schema of the action's arguments, or of the draft; for a plain interrupt, of the answer."""
     answer_shape: AnswerShape = "hitl"
-    """How the graph wants the answer wrapped."""
+    """How the graph wants the answer wrapped. `awaited`: no graph is resumed; whoever asked waits for the decision."""
     description: str = ""
     reason: str = ""
     """Why people are asked."""
@@ -336,9 +336,14 @@ class Request(_Frozen):
         return cast("dict[str, JsonValue]", self.model_dump(mode="json", exclude=_MOVING | unused))
 
     @property
+    def is_ours(self) -> bool:
+        """Whether this library asks it, not a plain `interrupt()` or the middleware of others."""
+        return self.answer_shape in ("hitl", "awaited")
+
+    @property
     def takes_grant(self) -> bool:
         """Whether its decision may carry a standing permission."""
-        asks = self.kind == "approval" and self.answer_shape == "hitl" and "approve" in self.allowed
+        asks = self.kind == "approval" and self.is_ours and "approve" in self.allowed
         return asks and self.grantable is not False
 
     @property

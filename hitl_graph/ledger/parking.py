@@ -15,7 +15,7 @@ from hitl_graph.model import Request
 from hitl_graph.storage import Rows, Transaction
 from hitl_graph.wire import recognise
 
-__all__ = ["advanced", "finished", "forgotten", "hailed", "interrupted", "unfinished", "waiting"]
+__all__ = ["advanced", "closed", "finished", "forgotten", "hailed", "interrupted", "unfinished", "waiting"]
 
 CALLED = -1
 _HEAD = (
@@ -102,6 +102,14 @@ def hailed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
     """An answer came that names no question."""
     audit.lock(tx)
     requests.hail(tx, _now(), thread_id, checkpoint_id)
+
+
+def closed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
+    """Somebody sent the thread to its end while it waited; LangGraph itself goes on waiting."""
+    audit.lock(tx)
+    for request in unfinished(tx, thread_id):
+        if request.checkpoint_id == checkpoint_id:
+            requests.close(tx, _now(), request, "cancelled", "the thread was marked as resolved, without an answer")
 
 
 def forgotten(tx: Transaction, thread_id: str, checkpoint_ids: Collection[str] | None = None) -> None:

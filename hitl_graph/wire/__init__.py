@@ -5,17 +5,13 @@ requests. In: `parse` reads every answer that clients, LangChain's middleware an
 `resume_values` wraps decisions as the graph wants them. Whatever is not recognised is refused.
 
 One interrupt may ask several things, each a request of its own: `payload([...])` shows those that are not carried out
-yet, in the order of their `position`; `parse_all` reads one answer to all of them. What asks so, in a node:
-
-    Asker.ask_all(
-        number: int,                                             # as for `ask`: how many times this task has asked
-        describe: Sequence[Callable[[str, str], Request]],       # each gets `request_id(thread, interrupt, position)`
-        check: Callable[[Request, Decision], object] | None = None,
-    ) -> list[tuple[Request, Decision]]                          # in the order of `describe`, once all are decided
+yet, in the order of their `position`; `parse_all` reads one answer to all of them.
 """
 
 from hitl_graph.wire.answers import parse, parse_all
 from hitl_graph.wire.clients import BRIDGE, Client, ClientName, client_of, payload
+from hitl_graph.wire.dialects import named_in
+from hitl_graph.wire.expecting import answer_schema
 from hitl_graph.wire.fitting import validate
 from hitl_graph.wire.recognising import recognise
 from hitl_graph.wire.resuming import resume_value, resume_values
@@ -24,7 +20,9 @@ __all__ = [
     "BRIDGE",
     "Client",
     "ClientName",
+    "answer_schema",
     "client_of",
+    "named_in",
     "parse",
     "parse_all",
     "payload",

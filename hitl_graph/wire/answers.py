@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from hitl_graph.errors import InvalidDecisionError, StaleRequestError
-from hitl_graph.model import WORDS, Decision, Request, reject
+from hitl_graph.model import WORDS, Decision, Request
 from hitl_graph.wire.clients import BRIDGE, Client
+from hitl_graph.wire.dialects import POINTER, names_this, opened, spoken, understood
 from hitl_graph.wire.fitting import validate
 from hitl_graph.wire.showing import about, excerpt
 
@@ -21,17 +22,16 @@ _HELP = (
     'send {"type": "approve"}, {"type": "edit", "args": {...}}, {"type": "reject", "message": "..."}'
     ' or {"type": "respond", "message": "..."}'
 )
-_POINTER = {"request_id", "digest"}
 
 
-def parse(raw: Any, request: Request) -> Decision | None:
+def parse(raw: Any, request: Request, client: Client = BRIDGE) -> Decision | None:
     """The decision in an answer, checked against the request; None if it only points at the ledger's decision.
 
     Raises:
         InvalidDecisionError: Nothing that is understood, or nothing that this request accepts.
         StaleRequestError: The answer names another request, or other contents than are asked now.
     """
-    return parse_all(raw, [request])[request.id]
+    return parse_all(raw, [request], client)[request.id]
 
 
 def parse_all(raw: Any, requests: Sequence[Request], client: Client = BRIDGE) -> dict[str, Decision | None]:
@@ -52,16 +52,17 @@ def parse_all(raw: Any, requests: Sequence[Request], client: Client = BRIDGE) ->
             nothing that its request accepts.
         StaleRequestError: The answer names another request, or other contents than are asked now.
     """
-    is_list, entries = isinstance(raw, list), _entries(raw, requests)
+    asked = [*(requests if client.draws_all else requests[:1])]
+    raw = opened(raw, asked)
+    entries = _entries(raw, requests)
     if len(requests) > 1 and all(isinstance(one, Mapping) and "request_id" in one for one in entries):
         asked = _named(entries, requests)
-    else:
-        asked = [*(requests if client.draws_all else requests[:1])]
-        if len(entries) != len(asked):
-            given = f"the answer has {len(entries) or 'no'} decision{'s' if len(entries) != 1 else ''}"
-            raise InvalidDecisionError(asked[0].id, f"{_asks(asked)}, {given}")
-    read = _inbox_entry if is_list else _entry
-    return {request.id: read(one, request) for request, one in zip(asked, entries, strict=True)}
+    elif len(entries) != len(asked):
+        given = f"the answer has {len(entries) or 'no'} decision{'s' if len(entries) != 1 else ''}"
+        raise InvalidDecisionError(asked[0].id, f"{_asks(asked)}, {given}")
+    listed = isinstance(raw, list)
+    answered = zip(asked, entries, strict=True)
+    return {request.id: _entry(one, request, client, listed=listed) for request, one in answered}
 
 
 def _entries(raw: Any, requests: Sequence[Request]) -> list[Any]:
@@ -71,8 +72,8 @@ def _entries(raw: Any, requests: Sequence[Request]) -> list[Any]:
     if not isinstance(raw, Mapping) or "decisions" not in raw:
         return [raw]
     if len(requests) == 1:
-        _names_this(raw, requests[0])
-    elif not raw.keys().isdisjoint(_POINTER):
+        names_this(raw, requests[0])
+    elif not raw.keys().isdisjoint(POINTER):
         raise InvalidDecisionError(requests[0].id, "with several decisions, each has to name its own request")
     return raw["decisions"] if isinstance(raw["decisions"], list) else []
 
@@ -95,66 +96,26 @@ def _asks(requests: Sequence[Request]) -> str:
     return f"asks about {len(requests)}: {', '.join(f'{about(one).name} ({one.id})' for one in requests)}"
 
 
-def _entry(raw: Any, request: Request) -> Decision | None:
-    """An answer to one request, in LangChain's words or our own."""
+def _entry(raw: Any, request: Request, client: Client, *, listed: bool) -> Decision | None:
+    """An answer to one request."""
     if isinstance(raw, Decision):
         return validate(raw, request)
-    if isinstance(raw, Mapping):
-        _names_this(raw, request)
-        if "type" in raw:
-            return validate(_typed(raw, request), request)
-        if set(raw) == _POINTER:
-            return None
-    raise InvalidDecisionError(request.id, f"this is no answer: {excerpt(raw)}; {_HELP}")
-
-
-def _inbox_entry(raw: Any, request: Request) -> Decision | None:
-    """An answer in a list: in Agent Inbox's words, too."""
-    if isinstance(raw, Mapping):
-        _names_this(raw, request)
-        return validate(_inbox_response(raw, request), request)
-    return _entry(raw, request)
-
-
-def _names_this(raw: Mapping[str, Any], request: Request) -> None:
-    for key, mine in (("request_id", request.id), ("digest", request.digest)):
-        if key in raw and raw[key] != mine:
-            raise StaleRequestError(
-                request.id,
-                f"the answer was made for {key} {excerpt(raw[key])}; look at what is asked now and answer that",
-            )
-
-
-def _inbox_response(raw: Mapping[str, Any], request: Request) -> Decision:
-    """Agent Inbox: `accept`, `edit`, `response`, `ignore`."""
-    args = raw.get("args")
-    match raw.get("type"):
-        case "accept":
-            if args is not None:
-                _unchanged(args, request)
-            return Decision(type="approve")
-        case "edit" if isinstance(args, Mapping):
-            return _edit(args.get("action"), args.get("args"), request)
-        case "response" if isinstance(args, str):
-            word = "reject" if request.kind == "approval" and "respond" not in request.allowed else "respond"
-            return _typed({"type": word, "message": args}, request)
-        case "ignore":
-            return reject("ignored")
-        case _:
-            return _typed(raw, request)
-
-
-def _unchanged(shown: Any, request: Request) -> None:
-    """Refuse what was accepted, if it is not what is asked about now."""
-    asked = about(request)
-    echo: Mapping[str, Any] = shown if isinstance(shown, Mapping) else {}
-    _names_this(echo, request)
-    theirs = echo.get("args")
-    mine = {k: v for k, v in asked.args.items() if v is not None or (isinstance(theirs, Mapping) and k in theirs)}
-    if not isinstance(theirs, Mapping) or {**theirs} != mine or echo.get("action", asked.name) != asked.name:
-        raise StaleRequestError(
-            request.id, "the accepted arguments are not the ones asked about; use edit to change them"
+    answer = raw if isinstance(raw, Mapping) else spoken(raw, request)
+    if answer is None:
+        raise InvalidDecisionError(request.id, f"this is no answer: {excerpt(raw)}; {_HELP}")
+    names_this(answer, request)
+    if set(answer) == POINTER:
+        return None
+    said, names_none = understood(answer, request, listed=listed)
+    if "type" not in said:
+        raise InvalidDecisionError(request.id, f"this is no answer: {excerpt(raw)}; {_HELP}")
+    if client.names_request and not names_none and "request_id" not in said:
+        raise InvalidDecisionError(
+            request.id,
+            f"the answer does not say that it is for this question; send its request_id, too, for {client.name} has no"
+            " other way to say which question it answers",
         )
+    return validate(_typed(said, request), request)
 
 
 def _typed(raw: Mapping[str, Any], request: Request) -> Decision:
@@ -201,7 +162,7 @@ def _edit(name: Any, args: Any, request: Request, comment: Any = None, grant: An
         raise InvalidDecisionError(request.id, f"an edit needs {needs}")
     if name is not None:  # these clients were not shown the nulls (see payload)
         args = {key: None for key, value in asked.args.items() if value is None} | {**args}
-    if request.action is None and request.draft is not None:
+    if name is not None or (request.action is None and request.draft is not None):
         args = {key: _unfolded(value, asked.args.get(key)) for key, value in args.items()}
     return _made(request, type="edit", args=dict(args), message=comment, grant=grant)
 

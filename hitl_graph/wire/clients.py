@@ -13,7 +13,7 @@ from hitl_graph.wire.showing import Shape, ag_ui, bridge, human_interrupt
 
 __all__ = ["BRIDGE", "Client", "ClientName", "client_of", "payload"]
 
-ClientName = Literal["bridge", "agent-inbox", "agent-chat-ui", "studio", "ag-ui"]
+ClientName = Literal["bridge", "agent-inbox", "agent-chat-ui", "studio", "ag-ui", "copilotkit"]
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,19 @@ class Client:
     Args:
         name: As in `client=`.
         shape: What an interrupt shows of its requests.
-        names_interrupt: Its answers say which interrupt they are for. Where they do not, a node asks one thing after
-            the other, so that nothing is answered that was not looked at.
-        draws_all: It draws all requests of an interrupt. Where it does not, it draws the first and answers that.
+        names_interrupt: Its answers say which interrupt they are for. Where they do not, a node asks by one interrupt
+            for all that it has to ask.
+        draws_all: It draws all requests of an interrupt, and answers all at once. Where it does not, it draws the
+            first, and answers that; the next one is shown after it.
+        names_request: Its answers send back the `request_id` that they were shown. One that does not is refused, for it
+            may have been meant for what was asked before.
     """
 
     name: str
     shape: Shape
     names_interrupt: bool = True
     draws_all: bool = True
+    names_request: bool = False
 
 
 BRIDGE = Client("bridge", bridge)
@@ -40,10 +44,11 @@ _CLIENTS = {
     client.name: client
     for client in (
         BRIDGE,
-        Client("agent-inbox", human_interrupt, names_interrupt=False, draws_all=False),
+        Client("agent-inbox", human_interrupt, names_interrupt=False, draws_all=False, names_request=True),
         Client("agent-chat-ui", bridge, names_interrupt=False),
         Client("studio", bridge),
-        Client("ag-ui", ag_ui, names_interrupt=False),
+        Client("ag-ui", ag_ui),
+        Client("copilotkit", ag_ui, names_interrupt=False, draws_all=False, names_request=True),
     )
 }
 assert set(_CLIENTS) == set(get_args(ClientName))

@@ -10,10 +10,14 @@ from typing import Any
 
 from hitl_graph.model import Action, Request
 
-__all__ = ["Shape", "about", "ag_ui", "bridge", "excerpt", "human_interrupt", "ours"]
+__all__ = ["MARK", "Shape", "about", "ag_ui", "bridge", "excerpt", "human_interrupt", "ours"]
 
 Shape = Callable[[Sequence[Request]], Any]
 """Makes what an interrupt shows of the requests that it asks."""
+
+
+MARK = "hitl_request"
+"""The name under which a request is named among its arguments, for a client that sends nothing else back."""
 
 
 def bridge(requests: Sequence[Request]) -> dict[str, Any]:
@@ -40,36 +44,41 @@ def _without_nulls(action: Action) -> dict[str, Any]:
 def human_interrupt(requests: Sequence[Request]) -> list[dict[str, Any]]:
     """LangGraph's older `HumanInterrupt`, of which Agent Inbox draws one.
 
-    Editing is always on, for then Agent Inbox sends back what was accepted, and draws numbers without crashing.
+    Agent Inbox sends the arguments back with what is accepted or edited, and nothing else; so the request is named
+    among them. Editing is always on, for otherwise it sends nothing back, and crashes on a number.
     """
     first, action = requests[0], about(requests[0])
-    shown = {"action": action.name, "args": _without_nulls(action)}
+    shown = {"action": action.name, "args": {**_without_nulls(action), MARK: first.id}}
     config = {
         "allow_accept": "approve" in first.allowed,
         "allow_edit": not {"approve", "edit"}.isdisjoint(first.allowed),
         "allow_respond": not {"respond", "reject"}.isdisjoint(first.allowed),
         "allow_ignore": "reject" in first.allowed,
     }
-    named = {"request_id": first.id, "digest": first.digest}
-    return [
-        {
-            "action_request": shown | named,
-            "config": config,
-            "description": first.description,
-            "hitl": ours(requests),
-        }
-    ]
+    return [{"action_request": shown, "config": config, "description": first.description, "hitl": ours(requests)}]
 
 
 def ag_ui(requests: Sequence[Request]) -> dict[str, Any]:
-    """As `bridge`, with what the AG-UI adapter for LangGraph makes its own interrupt of."""
+    """As `bridge`, with what the AG-UI adapter for LangGraph makes AG-UI's own interrupt of."""
     first = requests[0]
-    words = ", ".join(f"{about(one).name}: {' / '.join(one.allowed)}" for one in requests)
+    is_call = first.kind == "approval" and first.tool_call_id is not None
+    reason = "tool_call" if is_call else "input_required" if first.kind == "question" else f"hitl:{first.kind}"
+    named: dict[str, Any] = {"request_id": {"const": first.id}, "digest": {"const": first.digest}}
+    if is_call:
+        answer: dict[str, Any] = {"approved": {"type": "boolean"}, "message": {"type": "string"}}
+        if "edit" in first.allowed:
+            answer["editedArgs"] = first.answer_schema or {"type": "object"}
+    else:
+        answer = {"type": {"enum": list(first.allowed)}, "message": {"type": "string"}}
+    schema = {"type": "object", "properties": answer | named, "required": ["approved" if is_call else "type"]}
     return {
         **bridge(requests),
-        "reason": f"hitl:{first.kind}",
-        "message": first.description or words,
-        **({"tool_call_id": first.tool_call_id} if len(requests) == 1 and first.tool_call_id else {}),
+        "request_id": first.id,
+        "digest": first.digest,
+        "reason": reason,
+        "message": first.description or f"{about(first).name}: {' / '.join(first.allowed)}",
+        "response_schema": schema,
+        **({"tool_call_id": first.tool_call_id} if is_call else {}),
     }
 
 

@@ -22,13 +22,15 @@ from hitl_graph.adapters.langchain.interrupt_on import InterruptOn, describing, 
 from hitl_graph.adapters.langchain.permitted import PermittedTool
 from hitl_graph.errors import PolicyError
 from hitl_graph.ledger import Ledger
-from hitl_graph.model import Action
+from hitl_graph.model import Action, Request
 from hitl_graph.nodes import replies
 from hitl_graph.nodes.asking import NotAloneError
 from hitl_graph.nodes.calls import Item, item_of, message_of, runs_in_a_thread, tool_runtime
 from hitl_graph.nodes.gate import Gate, Output
 from hitl_graph.policy import Policy
 from hitl_graph.steps import Step, Steps, arun, run
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
+from hitl_graph.wire.showing import bridge
 
 __all__ = ["ApprovalMiddleware", "InterruptMode"]
 
@@ -57,9 +59,12 @@ class ApprovalMiddleware(AgentMiddleware[Any, Any, Any]):
         description_prefix: As for `HumanInTheLoopMiddleware`.
         edit_notice: As for `HumanInTheLoopMiddleware`: what the model is told with the result of a call that a person
             changed, and with what was run; None: nothing.
+        client: With what people answer, as for `ApprovalNode`. One that does not say which interrupt it answers needs
+            `batched`.
         graph, version: Of the graph, as grants and switches name it. The server's name of the graph, unless given.
 
     Raises:
+        ValueError: There is no such client, or it cannot answer in this mode.
         PolicyError: `interrupt_on` says nothing that is understood, or there is a policy beside it. At the first model
             call: a rule names none of the agent's tools.
     """
@@ -73,6 +78,7 @@ class ApprovalMiddleware(AgentMiddleware[Any, Any, Any]):
         interrupt_mode: InterruptMode = "batched",
         description_prefix: str = "Tool execution requires approval",
         edit_notice: str | None = _EDIT_NOTICE,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
     ) -> None:
@@ -81,6 +87,11 @@ class ApprovalMiddleware(AgentMiddleware[Any, Any, Any]):
             raise PolicyError("give interrupt_on or policy=, not both; a policy can say all that interrupt_on does")
         if interrupt_mode not in get_args(InterruptMode):
             raise PolicyError(f"interrupt_mode= is batched or per_call, not {interrupt_mode!r}")
+        shown = client_of(client)
+        if interrupt_mode == "per_call" and not shown.names_interrupt:
+            raise ValueError(f"{shown.name} does not say which interrupt it answers; use interrupt_mode='batched'")
+        if interrupt_mode == "per_call" and shown is BRIDGE:
+            shown = _PER_CALL
         self.policy = policy or (Policy() if interrupt_on is None else policy_of(interrupt_on))
         self.interrupt_mode = interrupt_mode
         self._tools: dict[str, BaseTool] = {}
@@ -93,6 +104,7 @@ class ApprovalMiddleware(AgentMiddleware[Any, Any, Any]):
             version,
             edited=_noticing(edit_notice),
             described=describing(interrupt_on, description_prefix) if interrupt_on is not None else None,
+            client=shown,
         )
 
     # --- before the tools ----------------------------------------------------------------------------------------
@@ -133,10 +145,12 @@ class ApprovalMiddleware(AgentMiddleware[Any, Any, Any]):
         given = [
             (call, tool_runtime(call, state, config, runtime, tools))
             for call in calls
-            if call["name"] in self._tools and ids.count(call["id"]) == 1  # the gate tells calls of one id apart
+            # A process that goes on with a turn has called no model: what was asked about, the ledger knows.
+            if (call["name"] in self._tools or not self._tools)
+            and ids.count(call["id"]) == 1  # the gate tells calls of one id apart
         ]
         yield from self._ask_about(
-            [item_of(call, 0, last, its, "tool_calls", self._tools[call["name"]]) for call, its in given],
+            [item_of(call, 0, last, its, "tool_calls", self._tools.get(call["name"])) for call, its in given],
             self._gate,
             config,
         )
@@ -219,6 +233,24 @@ class _Nothing:
 
     def unfit(self, item: Item, error: ToolInvocationError, config: RunnableConfig) -> Output:
         return replies.unfit(item.call, error.message)
+
+
+def _tool_approval(requests: Sequence[Request]) -> dict[str, Any]:
+    """LangChain's `ToolApprovalRequest`, and what other clients draw."""
+    [request, *more] = requests
+    if more or request.action is None:
+        return bridge(requests)
+    return {
+        **bridge(requests),
+        "type": "tool_approval",
+        "tool_call_id": request.tool_call_id,
+        "name": request.action.name,
+        "args": request.action.args,
+        "description": request.description,
+    }
+
+
+_PER_CALL = Client("per_call", _tool_approval)
 
 
 def _has_a_task(config: RunnableConfig) -> bool:

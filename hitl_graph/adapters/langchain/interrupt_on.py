@@ -38,6 +38,8 @@ def policy_of(interrupt_on: InterruptOn) -> Policy:
                 f"interrupt_on[{name!r}] is True, False, or a dict with allowed_decisions (such as ['approve',"
                 f" 'reject']) and perhaps {', '.join(sorted(_KEYS - {'allowed_decisions'}))}; it is {config!r}"
             )
+        if strange := [word for word in config["allowed_decisions"] if word not in WORDS]:
+            raise PolicyError(f"interrupt_on[{name!r}]: allowed_decisions knows {', '.join(WORDS)}, not {strange}")
         when = config.get("when")
         rules.append(
             Rule(
@@ -48,8 +50,6 @@ def policy_of(interrupt_on: InterruptOn) -> Policy:
                 reason="interrupt_on names it",
             )
         )
-        if strange := sorted(set(config["allowed_decisions"]) - set(WORDS)):
-            raise PolicyError(f"interrupt_on[{name!r}]: allowed_decisions knows {', '.join(WORDS)}, not {strange}")
     return Policy(rules)
 
 

@@ -8,7 +8,7 @@ around, is refused or asked for again.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -25,12 +25,12 @@ from hitl_graph.errors import (
     StaleRequestError,
 )
 from hitl_graph.ledger import Ledger, deciding, requests
-from hitl_graph.model import Comment, Decision, Request, digest, request_id
+from hitl_graph.model import Decision, Request, digest, request_id
 from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.reviewers import Reviewer, authenticated
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import missing
-from hitl_graph.wire import parse, parse_all, payload
+from hitl_graph.wire import BRIDGE, Client, answer_schema, named_in, parse, parse_all, payload
 
 __all__ = ["Asker", "NotAloneError"]
 
@@ -59,6 +59,8 @@ class Asker:
     config: RunnableConfig
     loop: asyncio.AbstractEventLoop | None = None
     """Of an async run, for checkpointers that are only async."""
+    client: Client = BRIDGE
+    """For which the questions are shown."""
     alone: bool = True
     """Nothing else asks in the running task, so that LangGraph's answers cannot go astray."""
 
@@ -68,7 +70,7 @@ class Asker:
         return self.person.name
 
     @classmethod
-    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str) -> "Asker":
+    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str, client: Client = BRIDGE) -> "Asker":
         """Find the ledger: the node's own, else the run's checkpointer's.
 
         Raises:
@@ -98,6 +100,7 @@ class Asker:
             person=_authenticated(configurable, found),
             config=config,
             loop=_running_loop(),
+            client=client,
         )
 
     def own(self, number: int = 0) -> str:
@@ -137,12 +140,12 @@ class Asker:
         if request is None:
             request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
             if not self.reports:
-                self.ledger.write(_open, self.ledger.now_ms(), request)
+                self.opened(request, earlier)
             self._pause(request)
         asked = request
 
         def accept(raw: Any, addressed: bool) -> Decision:
-            named = raw.get("request_id") if isinstance(raw, dict) else None
+            named = named_in(raw)
             if named in earlier:  # LangGraph gives a task's answer to its first question to a later one, too
                 self._pause(asked)
             if number and named != own:
@@ -186,11 +189,12 @@ class Asker:
         left = [request for request in asked if request.state != "delivered"]
         if is_new:
             self._pause(*left)
-        if all(request.state == "decided" for request in left):
+        all_decided = all(request.state == "decided" for request in left)
+        if all_decided and self._given(0)[0] is None:
             return asked
 
         def accept(raw: Any, addressed: bool) -> None:
-            given = parse_all(raw, left)
+            given = parse_all(raw, left, self.client)
             answered = [request for request in left if request.id in given]
             for request in answered:
                 if not addressed:
@@ -203,24 +207,35 @@ class Asker:
                     late.append(exc)
             if late:
                 raise late[0]
-            if pending := [request for request in self._again(left) if request.decision is None]:
+            now = self._again(left)
+            if pending := [request for request in now if request.decision is None]:
+                for request in now:
+                    if request.decision is not None:  # not shown any more
+                        self.delivered(request.id)
                 self._pause(*pending)
 
-        self._resumed(0, left, accept)
+        self._resumed(0, left, accept, takes=not all_decided)
         return self._again(asked)
 
     def _again(self, asked: Sequence[Request]) -> list[Request]:
         return [self.ledger.read(requests.get, request.id) or request for request in asked]
 
-    def _resumed(self, number: int, asked: Sequence[Request], accept: Callable[[Any, bool], Any]) -> Any:
+    def _given(self, number: int) -> tuple[Any, bool]:
+        """The answer that the run came with for the question of this number, and whether it names its interrupt."""
+        scratchpad: Any = self.config.get("configurable", {}).get(_SCRATCHPAD)
+        addressed = scratchpad is not None and number < len(scratchpad.resume)
+        return scratchpad.resume[number] if addressed else scratchpad and scratchpad.get_null_resume(False), addressed
+
+    def _resumed(
+        self, number: int, asked: Sequence[Request], accept: Callable[[Any, bool], Any], *, takes: bool = True
+    ) -> Any:
         """What `accept` makes of the answer that the run came with; it pauses again if it came without one.
 
         Args:
             accept: Takes the answer, and whether it names this interrupt.
+            takes: The answer is needed, so LangGraph shall keep it; else it is only looked at.
         """
-        scratchpad: Any = self.config.get("configurable", {}).get(_SCRATCHPAD)
-        addressed = scratchpad is not None and number < len(scratchpad.resume)
-        raw = scratchpad.resume[number] if addressed else scratchpad and scratchpad.get_null_resume(False)
+        raw, addressed = self._given(number)
         if raw is None and not addressed:
             self._pause(*asked)
         try:
@@ -229,7 +244,8 @@ class Asker:
             setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
             past_handlers(exc)
             raise
-        interrupt(payload(asked), response_schema=_answer_schema(asked))  # takes the answer, and LangGraph stores it
+        if takes:  # and LangGraph stores it
+            interrupt(payload(asked, self.client), response_schema=answer_schema(asked))
         return accepted
 
     def _beware(self, asked: Request, raw: Any) -> None:
@@ -262,7 +278,7 @@ class Asker:
     def _decision(
         self, asked: Request, raw: Any, check: Callable[[Request, Decision], object] | None = None
     ) -> Decision:
-        return self._record(asked, parse(raw, asked), check)
+        return self._record(asked, parse(raw, asked, self.client), check)
 
     def _record(
         self, asked: Request, given: Decision | None, check: Callable[[Request, Decision], object] | None
@@ -297,7 +313,7 @@ class Asker:
 
     def _pause(self, *asked: Request) -> NoReturn:
         raise GraphInterrupt(
-            (Interrupt(payload(asked), id=asked[0].interrupt_id, response_schema=_answer_schema(asked)),)
+            (Interrupt(payload(asked, self.client), id=asked[0].interrupt_id, response_schema=answer_schema(asked)),)
         )
 
     def _unbound_answer(self) -> str | None:
@@ -317,6 +333,10 @@ class Asker:
             time.sleep(0.02)
         return False
 
+    def opened(self, request: Request, earlier: Collection[str] = ()) -> None:
+        """Tell a ledger that hears nothing from the checkpointer that a question is asked (see `_open`)."""
+        self.ledger.write(_open, self.ledger.now_ms(), request, earlier)
+
     def dropped(self, action_key: str) -> None:
         """Tell such a ledger, too, that a call came to its end whatever people say."""
         if not self.reports:
@@ -334,20 +354,31 @@ def _drop(tx: Transaction, now_ms: int, action_key: str) -> None:
         requests.close(tx, now_ms, request, "superseded", "the call was refused without an answer")
 
 
-def _open(tx: Transaction, now_ms: int, request: Request) -> None:
+def _open(tx: Transaction, now_ms: int, request: Request, earlier: Collection[str] = ()) -> None:
+    """Store a question.
+
+    Args:
+        tx, now_ms, request: What, and when.
+        earlier: What the same task asked before; it stays, for the task goes through these questions again.
+    """
     for older in requests.select(
         tx,
         "action_key = ? AND kind = ? AND state IN ('pending', 'decided') AND id <> ?",
         (request.action_key, request.kind, request.id),
     ):
-        requests.close(tx, now_ms, older, "superseded", "it is asked anew")
+        if older.id not in earlier:
+            requests.close(tx, now_ms, older, "superseded", "it is asked anew")
     requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=1)
 
 
 def _delivered(tx: Transaction, now_ms: int, own: str) -> None:
     request = requests.get(tx, own)
-    if request is not None and request.state == "decided":
-        requests.close(tx, now_ms, request, "delivered", "the graph went on")
+    if request is None:
+        return
+    about_it = requests.select(tx, "action_key = ? AND state = 'decided'", (request.action_key,))
+    for done in about_it if request.action_key else [request]:  # what was asked about it before, too
+        if done.state == "decided":
+            requests.close(tx, now_ms, done, "delivered", "the graph went on")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -368,31 +399,3 @@ def _authenticated(configurable: dict[str, Any], ledger: Ledger) -> Reviewer:
     """Who resumed the run, as LangGraph Server authenticated them; never from the payload."""
     user = configurable.get("langgraph_auth_user")
     return authenticated(user, ledger.directory, otherwise=configurable.get("langgraph_auth_user_id"))
-
-
-def _answer_schema(asked: Sequence[Request]) -> dict[str, Any]:
-    """JSON Schema of an answer, for clients that draw a form from it."""
-    if len(asked) == 1 and asked[0].position is None:
-        return _decision_schema(asked[0])
-    decisions = [_decision_schema(request) for request in asked]
-    shared = {name: part for decision in decisions for name, part in decision.pop("$defs", {}).items()}
-    count = len(decisions)
-    array = {"type": "array", "prefixItems": decisions, "items": False, "minItems": count, "maxItems": count}
-    schema = {"title": "Decisions", "type": "object", "properties": {"decisions": array}, "required": ["decisions"]}
-    return {**schema, "$defs": shared} if shared else schema
-
-
-def _decision_schema(request: Request) -> dict[str, Any]:
-    name = {"question": "value", "review": "draft"}.get(request.kind, "args")
-    schema = dict(request.answer_schema or ({"type": "object"} if name == "args" else {}))
-    shared = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}  # what it refers to is looked up at the root
-    properties: dict[str, Any] = {
-        "type": {"type": "string", "enum": list(request.allowed), "description": str(request.labels or "")},
-        name: schema,
-        "message": {"type": "string"},
-        "request_id": {"const": request.id},
-        "digest": {"const": request.digest},
-    }
-    if request.kind == "review":
-        properties["comments"] = {"type": "array", "items": Comment.model_json_schema()}
-    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"], **shared}

@@ -82,8 +82,10 @@ def ask(
                 fresh = yield from looked_up(verdict, call(action), changed)
             question = on_terms(describe(action, verdict), asker, verdict, origin, fresh, least)
             request, decision = yield blocking(asker.ask, number, question)
-        if kind == "review" and (request.delivery or action).digest != action.digest:  # another draft by now
+        if (shown := request.delivery or request.action or action).digest != action.digest:  # another one by now
             yield blocking(asker.delivered, request.id)
+            if kind == "approval":
+                verdict = replace(verdict, reason=f"{request.reviewer} was asked about {canonical(shown.args)} before")
             continue
         answer, least = Answer(request, decision, number + 1), request.terms
         if decision.type in ("reject", "respond"):

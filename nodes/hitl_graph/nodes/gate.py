@@ -32,6 +32,7 @@ from hitl_graph.policy.modes import under
 from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, blocking
 from hitl_graph.terms import Origin, Terms
+from hitl_graph.wire import BRIDGE, Client
 
 __all__ = ["Gate", "Output", "Runner"]
 
@@ -60,6 +61,7 @@ class Gate:
         graph, version: Of the graph, as grants and switches name it. The server's name of the graph, unless given.
         edited: Told to the model with the result of a call that people changed.
         described: What people are told of a call, if not what its tool says of itself.
+        client: For which questions are shown.
     """
 
     policy: Policy
@@ -71,6 +73,7 @@ class Gate:
     messages_key: str = "messages"
     edited: Callable[[Action], str | None] = replies.edited
     described: Callable[[Item, Action], str] | None = None
+    client: Client = BRIDGE
     alone: bool = True
     """Its calls have a LangGraph task each. Where they have not, only `ask_together` can ask about them."""
 
@@ -90,7 +93,7 @@ class Gate:
         Raises:
             LedgerMissingError: There is no ledger, or the run has no thread.
         """
-        return replace(Asker.of(config, self.ledger, self.owner), alone=self.alone)
+        return replace(Asker.of(config, self.ledger, self.owner, self.client), alone=self.alone)
 
     def _verdict(self, item: Item, action: Action, config: RunnableConfig) -> Steps[Verdict]:
         call, mode = self._call(item, action), config.get("configurable", {}).get("hitl_mode")
@@ -149,7 +152,7 @@ class Gate:
         """Ask with one interrupt about all calls of a message that need it, and pause until all are decided.
 
         Args:
-            items: With their final verdicts.
+            items: With their final verdicts. Of those without a tool, only what was asked before is asked.
         """
         asker = self.asker(config)
         known = yield blocking(asker.ledger.read, requests.for_actions, [item.key for item in items])
@@ -168,7 +171,9 @@ class Gate:
         """Why people are asked about a call before it runs; None if they are not, or not about its approval."""
         action, verdict = item.action, item.verdict
         asking = verdict and verdict.asking
-        if action is None or asking is None or item.refused or item.escalated or isinstance(item.tool, AskHuman):
+        if action is None or asking is None or item.refused or item.escalated:
+            return None
+        if item.tool is None or isinstance(item.tool, AskHuman):
             return None
         if (yield blocking(asker.ledger.read, effects.begun, item.key)) or self._misfit(item, asker.config):
             return None

@@ -26,6 +26,7 @@ from hitl_graph.nodes.terms import on_terms, origin_of, verdict_of
 from hitl_graph.policy import Rule, Verdict
 from hitl_graph.steps import Steps, arun, blocking, run
 from hitl_graph.terms import Origin
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["AskHuman", "ask_human"]
 
@@ -46,15 +47,18 @@ class AskHuman(StructuredTool):
 
     _answer: TypeAdapter[Any] | None = PrivateAttr(default=None)
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _client: Client = PrivateAttr(default=BRIDGE)
     _verdict: Verdict = PrivateAttr(default=Verdict("ask", "the agent asks"))
 
-    def bound(self, ledger: Ledger | None, rule: Rule | None) -> Self:
-        """The tool, with where to record and who answers.
+    def bound(self, ledger: Ledger | None, rule: Rule | None, client: ClientName | Client) -> Self:
+        """The tool, with where to record, who answers, and with what.
 
         Raises:
             PolicyError: The rule says something else.
+            ValueError: There is no such client.
         """
         self._ledger, self._verdict = ledger, verdict_of(rule, "the agent asks", PolicyError)
+        self._client = client_of(client)
         return self
 
     def judged(self, verdict: Verdict) -> Verdict:
@@ -68,15 +72,32 @@ class AskHuman(StructuredTool):
         asked = yield blocking(asker.ledger.read, requests.get, asker.own())
         if asked is not None and (asked.tool_call_id, asked.action_key) != (call["id"], action_key):
             return self._told(call, _ALONE.format(name=self.name))  # its task asks something else already
-        question = on_terms(self._describe(asker, call, action_key), asker, verdict, origin)
-        request, decision = yield blocking(asker.ask, 0, question, self._check)
-        yield blocking(asker.delivered, request.id)
+        request, decision = yield from self.answered(asker, call, action_key, verdict, origin)
         if request.channel == CHANNEL:
             return self._told(call, f"{decision.message} Go on without an answer, and do not ask it again.")
         if decision.type == "respond":
             return self._told(call, self._text(decision), failed=False)
         why = f' They said: "{decision.message}".' if decision.message else ""
         return self._told(call, f"A person declined to answer.{why} Go on without an answer, and do not ask it again.")
+
+    def answered(
+        self,
+        asker: Asker,
+        call: ToolCall,
+        action_key: str,
+        verdict: Verdict,
+        origin: Callable[[], Origin | None],
+        number: int = 0,
+    ) -> Steps[tuple[Request, Decision]]:
+        """Pause until a person has answered, or declined; gives the question and the answer.
+
+        Args:
+            number: How many questions this task asked before, in every execution the same.
+        """
+        question = on_terms(self._describe(asker, call, action_key), asker, verdict, origin)
+        request, decision = yield blocking(asker.ask, number, question, self._check)
+        yield blocking(asker.delivered, request.id)
+        return request, decision
 
     def _describe(self, asker: Asker, call: ToolCall, action_key: str) -> Callable[[str, str], Request]:
         inquiry = self._inquiry(call)
@@ -142,7 +163,7 @@ class AskHuman(StructuredTool):
         call = ToolCall(name=self.name, args=args, id=runtime.tool_call_id, type="tool_call")
         if not _has_a_task(runtime):
             return self._told(call, _ALONE.format(name=self.name))
-        asker = Asker.of(runtime.config, self._ledger, self.name)
+        asker = Asker.of(runtime.config, self._ledger, self.name, self._client)
         identity = json.dumps([asker.thread_id, "question", asker.namespace.split(":")[0], call["id"], canonical(args)])
         key = hashlib.sha256(identity.encode()).hexdigest()[:32]
         origin = partial(origin_of, asker, graph=None, version=None)
@@ -151,7 +172,7 @@ class AskHuman(StructuredTool):
 
 def ask_human(
     *, answer: Any = None, name: str = "ask_human", description: str | None = None, ledger: Ledger | None = None,
-    rule: Rule | None = None,
+    rule: Rule | None = None, client: ClientName | Client = BRIDGE,
 ) -> AskHuman:  # fmt: skip
     """A tool by which the agent asks a person; put it among the tools of an `ApprovalNode`.
 
@@ -166,6 +187,7 @@ def ask_human(
         ledger: Where to record it outside of an `ApprovalNode`. Not needed with a checkpointer of this library.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=["role:support"], deadline=timedelta(hours=4))`. A
             policy may say so, too. If nobody answers in time, the agent goes on without an answer.
+        client: With what people answer outside of an `ApprovalNode`, as for that.
 
     Raises:
         PolicyError: The rule says something else.
@@ -210,7 +232,7 @@ def ask_human(
         AskHuman.from_function(sync, awaited, name=name, description=description or _DESCRIPTION),
     )
     tool._answer = adapter
-    return tool.bound(ledger, rule)
+    return tool.bound(ledger, rule, client)
 
 
 def _as_text(inquiry: Inquiry) -> str:

@@ -17,6 +17,7 @@ from hitl_graph.model import Decision
 from hitl_graph.nodes.human import AskHuman
 from hitl_graph.policy import Rule
 from hitl_graph.steps import arun, run
+from hitl_graph.wire import BRIDGE, Client, ClientName
 
 __all__ = ["AskHumanQuestions", "ask_human_questions"]
 
@@ -104,7 +105,7 @@ class AskHumanQuestions(AskHuman):
 
 def ask_human_questions(
     *, name: str = "ask_human_questions", description: str | None = None, other: bool = True,
-    ledger: Ledger | None = None, rule: Rule | None = None,
+    ledger: Ledger | None = None, rule: Rule | None = None, client: ClientName | Client = BRIDGE,
 ) -> AskHumanQuestions:  # fmt: skip
     """A tool by which the agent asks a person several questions at once; put it beside `ask_human`.
 
@@ -117,10 +118,11 @@ def ask_human_questions(
         description: What the model is told about it.
         other: Another answer than the options is welcome, too.
         ledger: Where to record it outside of an `ApprovalNode`. Not needed with a checkpointer of this library.
-        rule: Who answers, and by when, as for `ask_human`.
+        rule, client: Who answers, by when, and with what, as for `ask_human`.
 
     Raises:
         PolicyError: The rule says something else.
+        ValueError: There is no such client.
     """
 
     def ask(questions: _Queries, why: _Why = "", *, runtime: ToolRuntime[Any, Any]) -> Any:
@@ -134,7 +136,7 @@ def ask_human_questions(
         AskHumanQuestions.from_function(ask, aask, name=name, description=description or _DESCRIPTION),
     )
     tool._other = other
-    return tool.bound(ledger, rule)
+    return tool.bound(ledger, rule, client)
 
 
 def _plain(queries: list[Query], why: str) -> dict[str, Any]:
