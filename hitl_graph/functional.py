@@ -25,7 +25,7 @@ from langgraph.runtime import get_runtime
 from pydantic import TypeAdapter
 
 from hitl_graph.effects import idempotent as declared_idempotent
-from hitl_graph.errors import ArgumentsError, PermitError, PolicyError, RejectedError
+from hitl_graph.errors import ArgumentsError, PolicyError, RejectedError
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.ledger.schedule import CHANNEL
 from hitl_graph.model import Action, Request, canonical
@@ -34,7 +34,7 @@ from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.calls import Item
 from hitl_graph.nodes.gate import Gate
 from hitl_graph.nodes.human import AskHuman, ask_human
-from hitl_graph.nodes.siblings import started
+from hitl_graph.nodes.siblings import started, waited
 from hitl_graph.nodes.terms import origin_of
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.steps import Step, Steps, arun, blocking, calling, run
@@ -92,7 +92,7 @@ def requires_approval(policy: Any = None, **options: Any) -> Any:
     """
     if policy is None or isinstance(policy, Policy):
         return partial(_gated, policy=policy or Policy(), **options)
-    if options or not (callable(policy) or isinstance(policy, BaseTool)):
+    if options or not (callable(policy) or isinstance(policy, BaseTool | Pregel)):
         raise PolicyError(f"requires_approval(policy): {policy!r:.80} is no Policy")
     return _gated(policy, policy=Policy())
 
@@ -160,8 +160,8 @@ class _Gated:
             return started(passed, self.name, self.arguments.plain(args, kwargs), _result)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            _not_in_a_loop(self.name, "make it a coroutine, or put @task above it and await what that gives")
-            return start(*args, **kwargs).result()
+            plain = self.arguments.plain(args, kwargs)
+            return waited(passed, self.name, plain, _result, instead="make it a coroutine")
 
         async def acall(*args: Any, **kwargs: Any) -> Any:
             return await start(*args, **kwargs)
@@ -245,8 +245,8 @@ def ask(question: str, **how: Any) -> Any:
         PermitError: No graph runs here.
         LedgerMissingError: There is nowhere to record it.
     """
-    _not_in_a_loop("ask()", "await aask() instead")
-    return _Question(question, **how).start(wait=False).result()
+    asked = _Question(question, **how)
+    return waited(asked.task(wait=False), "ask", asked.shown, asked.typed, instead="await aask()")
 
 
 @overload
@@ -261,7 +261,8 @@ async def aask(
 ) -> Any: ...  # fmt: skip
 async def aask(question: str, **how: Any) -> Any:
     """As `ask`, in a coroutine; with `asyncio.gather` several are asked at once."""
-    return await _Question(question, **how).start(wait=True)
+    asked = _Question(question, **how)
+    return await cast("asyncio.Future[Any]", started(asked.task(wait=True), "ask", asked.shown, asked.typed))
 
 
 class _Question:
@@ -279,8 +280,8 @@ class _Question:
         self.shown = {"question": question, "why": why, "options": options, "free_text": free_text}
         self.ledger = ledger
 
-    def start(self, *, wait: bool) -> Any:
-        """Ask in a task of its own; gives a future."""
+    def task(self, *, wait: bool) -> Any:
+        """What asks, as a task."""
 
         def asked(**_: Any) -> dict[str, Any]:
             return run(self._answered(get_config()))
@@ -289,7 +290,7 @@ class _Question:
             return await arun(self._answered(get_config()))
 
         named: Any = task(name="ask")
-        return started(named(aasked if wait else asked), "ask()", self.shown, self._typed)
+        return named(aasked if wait else asked)
 
     def _answered(self, config: RunnableConfig) -> Steps[dict[str, Any]]:
         asker = Asker.of(config, self.ledger, "ask()")
@@ -310,7 +311,7 @@ class _Question:
         told = f"the question {self.shown['question']!r} {how}" + (f": {decision.message}" if decision.message else "")
         return {"rejected": [told, decision.message or "", None, request.id, request.reviewer]}
 
-    def _typed(self, outcome: dict[str, Any]) -> Any:
+    def typed(self, outcome: dict[str, Any]) -> Any:
         if "rejected" in outcome and self.default is not _NOTHING:
             return self.default
         answer = _result(outcome)
@@ -357,14 +358,4 @@ def _runtime(config: RunnableConfig) -> ToolRuntime[Any, Any]:
         stream_writer=runtime.stream_writer,
         tool_call_id=None,
         store=runtime.store,
-    )
-
-
-def _not_in_a_loop(name: str, instead: str) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise PermitError(
-        f"{name} would block the event loop in which it shall wait; nothing ran and nobody was asked: {instead}"
     )

@@ -1,6 +1,7 @@
 """The functional API: what the person decided is exactly what happens to a call of a function, once."""
 
 import asyncio
+import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -128,7 +129,7 @@ def paying(room: Room, way: str, policy: Policy | None = None, **options: Any) -
 
     @entrypoint(checkpointer=room.saver)
     async def aagent(amounts: list[int]) -> list[Any]:
-        given = await asyncio.gather(*map(call, amounts), return_exceptions=way != "never")
+        given = await asyncio.gather(*map(call, amounts), return_exceptions=True)
         for one in given:
             if isinstance(one, BaseException) and not isinstance(one, RejectedError):
                 raise one
@@ -161,9 +162,9 @@ def test_each_call_has_its_own_question_its_own_answer_and_runs_once(room: Room,
         3: reject("no"),
         4: respond("later"),
     }
-    if way != "plain":  # that one asks one after the other
-        assert len(output["__interrupt__"] if isinstance(output, dict) else []) == 4
-        assert len(graph.get_state(THREAD).interrupts) == 4
+    # A plain function asks one after the other, and of tasks that are not ours LangGraph shows the first question.
+    shown = 1 if way in ("plain", "task of approval", "task of coroutine") else 4
+    assert len(output["__interrupt__"]) == len(graph.get_state(THREAD).interrupts) == shown
     for eur, answer in answers.items():  # one at a time: the others stay asked
         [request] = [r for r in room.asked() if r.action and r.action.args["eur"] == eur]
         room.decide(answer, request)
@@ -492,7 +493,7 @@ def test_where_nobody_can_be_asked_nothing_runs(room: Room) -> None:
     async def blocking(_: str) -> None:
         pay(1)
 
-    with pytest.raises(PermitError, match="would block the event loop"):
+    with pytest.raises(PermitError, match="would block its event loop"):
         asyncio.run(blocking.ainvoke("", THREAD))
     assert room.ran == []
 
@@ -566,7 +567,7 @@ def test_in_a_task_and_in_another_gated_function(room: Room) -> None:
         return sum(future.result() for future in [outer(1), outer(2)])
 
     agent.invoke("", THREAD)
-    assert [request.action.name for request in room.asked() if request.action] == ["order", "order"]
+    assert room.the_one().action.name == "order"  # type: ignore[union-attr]
     while asked := room.asked():
         for request in asked:
             room.decide(approve(), request)
@@ -653,8 +654,6 @@ def _slow(saver: Checkpointer, folder: str, report: Report | None, idempotent: b
         write_effect(f"{folder}/effects", f"{eur} {idempotency_key()}")
         if report is not None:
             report("paid")
-            import time
-
             time.sleep(60)
         return f"paid {eur}"
 
@@ -751,14 +750,12 @@ def test_a_deadline_refuses_in_the_name_of_nobody(room: Room) -> None:
     policy = Policy([Rule("pay", "ask", deadline=timedelta(milliseconds=1), on_deadline="reject")])
     graph = paying(room, "approval of task", policy)
     graph.invoke([1], THREAD)
-    import time
-
     time.sleep(0.01)
     worker = Worker(graph, room.saver.ledger)
     assert [resumed.status for resumed in worker.run_once()] == ["finished"]
     assert room.ran == []
     [[message, _]] = graph.get_state(THREAD).values
-    assert "deadline" in message or "time" in message
+    assert "Nobody decided" in message
 
 
 # --- a foreign thread, another process -------------------------------------------------------------------------------
