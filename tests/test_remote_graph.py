@@ -1,6 +1,7 @@
 """RemoteGraph against a real `langgraph dev`: as a client, under the worker, and as a node of a local graph."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,11 @@ def interrupts_of(graph: RemoteGraph, thread: str) -> list[str]:
 
 
 def the_one(inbox: Inbox, thread: str) -> Request:
-    [request] = inbox.pending(thread_id=thread)
+    """What a thread asks. A node that is a remote graph goes on as soon as it hears of the pause."""
+    until = time.monotonic() + 10
+    while not (asked := inbox.pending(thread_id=thread)) and time.monotonic() < until:
+        time.sleep(0.05)
+    [request] = asked
     return request
 
 
