@@ -9,6 +9,7 @@ import asyncio
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, TypeVar
 
 from langchain_core.messages import ToolMessage
@@ -26,6 +27,13 @@ from hitl_graph.storage import Transaction
 __all__ = ["Asked", "Effect", "Lost", "Outcome", "Stopped", "idempotency_key", "idempotent", "is_idempotent"]
 
 AnyTool = TypeVar("AnyTool", bound=BaseTool)
+
+
+class _Declared(IntEnum):
+    """In a tool's metadata; what comes from elsewhere, such as the annotations of an MCP server, never is one."""
+
+    IDEMPOTENT = True
+
 
 _MARK = "idempotent"
 _running: set[tuple[str, str, str]] = set()
@@ -50,13 +58,13 @@ def idempotency_key() -> str:
 
 def idempotent(tool: AnyTool) -> AnyTool:
     """Declare that running a tool twice does no more than running it once: an unknown outcome is then retried."""
-    tool.metadata = {**(tool.metadata or {}), _MARK: True}
+    tool.metadata = {**(tool.metadata or {}), _MARK: _Declared.IDEMPOTENT}
     return tool
 
 
 def is_idempotent(tool: BaseTool | None) -> bool:
     """Whether a tool was declared idempotent."""
-    return tool is not None and (tool.metadata or {}).get(_MARK) is True
+    return tool is not None and (tool.metadata or {}).get(_MARK) is _Declared.IDEMPOTENT
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
     ├── DirectoryError              a directory of people that cannot be read (also ValueError)
     ├── WatchError                  options of a detector or a watch that make no sense (also ValueError)
     ├── EscalationError             an EscalationNode that makes no sense, or cannot go where it shall (also ValueError)
+    ├── ConversationError           the same of a UserProxyNode or an end of a conversation (also ValueError)
     ├── RequestError
     │   ├── UnknownRequestError     no such request, or an ambiguous id prefix (also LookupError)
     │   ├── AlreadyDecidedError     somebody decided first
@@ -14,7 +15,8 @@
     │   ├── ClaimedError            somebody else is at it
     │   ├── QuorumMissingError      the answer counts, and others have to agree before anything happens
     │   ├── StaleRequestError       the request is no longer asked, or is not what was shown
-    │   └── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
+    │   ├── InvalidDecisionError    a word, an edit or an answer that does not fit (also ValueError)
+    │   └── UnansweredError         a question outside of a graph that nobody answered, or that somebody declined
     ├── DraftError                  a review that finds no draft, or nowhere to keep its feedback (also ValueError)
     ├── GrantError                  a standing permission that cannot be given (also ValueError)
     ├── UnknownGrantError           no such standing permission, or an ambiguous id (also LookupError)
@@ -49,6 +51,7 @@ __all__ = [
     "ArgumentsError",
     "ChatError",
     "ClaimedError",
+    "ConversationError",
     "CredentialError",
     "DatabaseClosedError",
     "DatabaseCorruptError",
@@ -77,6 +80,7 @@ __all__ = [
     "StorageError",
     "SwitchError",
     "ThreadBusyError",
+    "UnansweredError",
     "UnknownGrantError",
     "UnknownRequestError",
     "WatchError",
@@ -116,6 +120,10 @@ class WatchError(HitlError, ValueError):
 
 class EscalationError(HitlError, ValueError):
     """An EscalationNode that cannot be built, or that cannot go where it shall."""
+
+
+class ConversationError(HitlError, ValueError):
+    """A UserProxyNode or a termination condition that cannot be built, or that cannot go where it shall."""
 
 
 class RequestError(HitlError):
@@ -178,6 +186,10 @@ class StaleRequestError(RequestError):
 
 class InvalidDecisionError(RequestError, ValueError):
     """An answer that this request does not accept. Nothing was recorded; it can be answered again."""
+
+
+class UnansweredError(RequestError):
+    """Nobody answered a question in time, or somebody declined to; there is no answer to go on with."""
 
 
 class DraftError(HitlError, ValueError):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from hitl_graph.model import Request
 
-__all__ = ["Failure", "Finding", "Inquiry", "Memory", "Situation", "as_text", "facts_of"]
+__all__ = ["Choice", "Failure", "Finding", "Inquiry", "Memory", "Part", "Situation", "as_text", "facts_of"]
 
 
 class _Facts(BaseModel):
@@ -96,23 +96,54 @@ class Situation(_Facts):
         return ", ".join(parts)
 
 
+class Choice(_Facts):
+    """One answer that is offered, and what it means."""
+
+    label: str
+    description: str = ""
+
+
+class Part(_Facts):
+    """One of several questions that are asked together.
+
+    Attributes:
+        header: Its name in the answer.
+        several: More than one option may be chosen.
+        free_text: Another answer than the options is welcome, too.
+    """
+
+    header: str
+    question: str
+    options: tuple[Choice, ...] = ()
+    several: bool = False
+    free_text: bool = True
+
+
 class Inquiry(_Facts):
     """What an agent asks by itself.
 
     Attributes:
+        question: All of it, as a text.
         options: The answers that it offers; empty where any is welcome.
         free_text: Another answer than the options is welcome, too.
+        parts: The questions, where several are asked together; the answer has a value for each.
     """
 
     question: str
     why: str = ""
     options: tuple[str, ...] = ()
     free_text: bool = False
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What is asked, in one line."""
+        return " ".join(part.question for part in self.parts) or self.question
 
 
 def facts_of(request: Request) -> Situation | Inquiry | None:
     """The facts of a request that one of our nodes made; None for any other."""
-    if request.answer_shape != "hitl" or request.action is not None or not isinstance(request.question, Mapping):
+    if not request.is_ours or request.action is not None or not isinstance(request.question, Mapping):
         return None
     kinds: dict[str, type[Situation | Inquiry]] = {"escalation": Situation, "question": Inquiry}
     try:

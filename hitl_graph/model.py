@@ -44,7 +44,7 @@ Word = Literal["approve", "edit", "reject", "respond"]
 Kind = Literal["approval", "review", "escalation", "question"]
 Risk = Literal["low", "medium", "high"]
 State = Literal["pending", "decided", "delivered", "expired", "cancelled", "superseded"]
-AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw"]
+AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw", "awaited"]
 
 WORDS: tuple[Word, ...] = ("approve", "edit", "reject", "respond")
 
@@ -88,12 +88,16 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def request_id(thread_id: str, interrupt_id: str) -> str:
+def request_id(thread_id: str, interrupt_id: str, position: int = 0) -> str:
     """The id of the request that an interrupt of a thread asks (20 hex digits).
 
     Every re-execution of the paused task and every process derives the same one.
+
+    Args:
+        position: Which of them, from 0, where the interrupt asks several.
     """
-    return hashlib.sha256(f"{thread_id}\0{interrupt_id}".encode()).hexdigest()[:20]
+    which = f"\0{position}" if position else ""
+    return hashlib.sha256(f"{thread_id}\0{interrupt_id}{which}".encode()).hexdigest()[:20]
 
 
 class _Frozen(BaseModel):
@@ -264,6 +268,8 @@ class Request(_Frozen):
     kind: Kind
     thread_id: str
     interrupt_id: str
+    position: int | None = None
+    """Which of the requests of its interrupt, from 0; None where it is the only one."""
     action: Action | None = None
     question: JsonValue = None
     """What a plain `interrupt()` showed, or the facts of a question."""
@@ -278,7 +284,7 @@ class Request(_Frozen):
     answer_schema: dict[str, JsonValue] | None = None
     """JSON Schema of the action's arguments, or of the draft; for a plain interrupt, of the answer."""
     answer_shape: AnswerShape = "hitl"
-    """How the graph wants the answer wrapped."""
+    """How the graph wants the answer wrapped. `awaited`: no graph is resumed; whoever asked waits for the decision."""
     description: str = ""
     reason: str = ""
     """Why people are asked."""
@@ -330,9 +336,14 @@ class Request(_Frozen):
         return cast("dict[str, JsonValue]", self.model_dump(mode="json", exclude=_MOVING | unused))
 
     @property
+    def is_ours(self) -> bool:
+        """Whether this library asks it, not a plain `interrupt()` or the middleware of others."""
+        return self.answer_shape in ("hitl", "awaited")
+
+    @property
     def takes_grant(self) -> bool:
         """Whether its decision may carry a standing permission."""
-        asks = self.kind == "approval" and self.answer_shape == "hitl" and "approve" in self.allowed
+        asks = self.kind == "approval" and self.is_ours and "approve" in self.allowed
         return asks and self.grantable is not False
 
     @property
@@ -341,7 +352,7 @@ class Request(_Frozen):
         return delivery(self.draft) if self.kind == "review" and self.draft is not None else None
 
 
-_LATER = ("review", "terms", "origin", "fresh", "grantable", "risk")
+_LATER = ("position", "review", "terms", "origin", "fresh", "grantable", "risk")
 """Fields of later versions: where they are not used, they are not in the digest, so that older requests keep theirs."""
 _MOVING = {
     "state", "checkpoint_id", "created_at", "decided_at", "decision", "reviewer", "channel", "note", "stage", "fired",

@@ -14,10 +14,11 @@ from hitl_graph import turns
 from hitl_graph.errors import DeliveryError
 from hitl_graph.ledger import Ledger, messages, requests
 from hitl_graph.ledger.messages import MARK, Queued
-from hitl_graph.model import Request, request_id
+from hitl_graph.model import Request
+from hitl_graph.nodes import ApprovalNode, EscalationNode, OutputReviewNode
 from hitl_graph.steps import Step, Steps, blocking
 
-__all__ = ["Position", "asked_from_afar", "has_begun", "look", "reports", "waiting"]
+__all__ = ["Position", "asked_from_afar", "has_begun", "is_of", "look", "names_of", "reports", "waiting"]
 
 _NO_OUTPUT = ("__error__", "__error_source_node__", "__interrupt__", "__resume__")  # a task with others has ended
 _OVER = ("cancelled", "expired", "superseded")
@@ -90,7 +91,7 @@ def look(graph: Pregel[Any, Any, Any, Any], ledger: Ledger, config: RunnableConf
     asking, values = (yield from waiting(graph, state)), state.values
     if state.tasks:  # with a checkpoint's id, the state is what that checkpoint has
         values = (yield Step(lambda: graph.get_state(state.config), lambda: graph.aget_state(state.config))).values
-    known: dict[str, Request] = yield blocking(ledger.read, _requests_of, thread_id, sorted(asking))
+    known: dict[str, list[Request]] = yield blocking(ledger.read, _requests_of, thread_id, sorted(asking))
     where = "thread_id = ? AND state IN ('pending', 'decided') ORDER BY created_ms, id"
     asked: list[Request] = yield blocking(ledger.read, requests.select, where, (thread_id,))
     if not reports(graph, ledger):  # then a request that is over stays listed
@@ -98,18 +99,39 @@ def look(graph: Pregel[Any, Any, Any, Any], ledger: Ledger, config: RunnableConf
     return Position(
         thread_id,
         tuple(asked),
-        tuple(request for request in known.values() if request.state in _OVER),
-        tuple(sorted(asking - known.keys())),
+        tuple(request for asked_by in known.values() for request in asked_by if request.state in _OVER),
+        tuple(sorted(interrupt for interrupt, asked_by in known.items() if not asked_by)),
         values,
         bool(state.tasks),
         stored,
     )
 
 
-def _requests_of(tx: Any, thread_id: str, interrupt_ids: Sequence[str]) -> dict[str, Request]:
+def names_of(graph: Pregel[Any, Any, Any, Any]) -> frozenset[str]:
+    """What the nodes that ask people say that the graph is called; empty where one of them does not say."""
+    names = set[str | None]()
+    inner: Any = graph.get_subgraphs(recurse=True)
+    for pregel in (graph, *(subgraph for _, subgraph in inner)):
+        for node in pregel.nodes.values():
+            if isinstance(node.bound, ApprovalNode | EscalationNode | OutputReviewNode):
+                names.add(node.bound.graph)
+    return frozenset() if None in names else frozenset(name for name in names if name is not None)
+
+
+def is_of(ledger: Ledger, thread_id: str, names: frozenset[str]) -> bool:
+    """Whether a thread may be one of a graph that is called so: what it asked last was not asked by another one."""
+    if not names:
+        return True
+    where = "thread_id = ? ORDER BY created_ms DESC, id LIMIT 1"
+    last: list[Request] = ledger.read(requests.select, where, (thread_id,))
+    asked_by = last[0].origin.graph if last and last[0].origin is not None else None
+    return asked_by is None or asked_by in names
+
+
+def _requests_of(tx: Any, thread_id: str, interrupt_ids: Sequence[str]) -> dict[str, list[Request]]:
     """The requests that these interrupts ask."""
-    found = {interrupt: requests.get(tx, request_id(thread_id, interrupt)) for interrupt in interrupt_ids}
-    return {interrupt: request for interrupt, request in found.items() if request is not None}
+    where = "thread_id = ? AND interrupt_id = ? ORDER BY created_ms, id"
+    return {interrupt: requests.select(tx, where, (thread_id, interrupt)) for interrupt in interrupt_ids}
 
 
 def reports(graph: Pregel[Any, Any, Any, Any], ledger: Ledger) -> bool:

@@ -22,10 +22,10 @@ from hitl_graph.deadlines import Came, Sweeper
 from hitl_graph.errors import DatabaseClosedError, DeliveryError, ThreadBusyError
 from hitl_graph.ledger import Ledger, claims, messages, owner, requests
 from hitl_graph.ledger.messages import MARK, Queued
-from hitl_graph.model import Decision, Request
+from hitl_graph.model import Request
 from hitl_graph.steps import Step, Steps, arun, blocking, run
 from hitl_graph.storage import Watch
-from hitl_graph.wire import resume_value
+from hitl_graph.wire import resume_values
 
 __all__ = ["Renewal", "Resumed", "Worker"]
 
@@ -60,7 +60,8 @@ class Worker:
     a deadline is taken once.
 
     Args:
-        graph: The compiled graph, with the checkpointer that has the paused threads.
+        graph: The compiled graph, with the checkpointer that has the paused threads. Where its nodes say what it is
+            called (`ApprovalNode(graph="travel")`), threads of graphs with other names are left to their own workers.
         ledger: `checkpointer.ledger`, or the ledger that was given to the nodes.
         config: Merged into each run's config (callbacks, tags, configurable ...).
         context: The runtime context of each run, where the graph has a `context_schema`. LangGraph does not store it.
@@ -99,6 +100,7 @@ class Worker:
         self._stopping = Event()
         self._failing: set[str] = set()
         self._next_due: float | None = None
+        self._graph_names = position.names_of(graph)
         self._name = f"{owner.current()}|{os.urandom(4).hex()}"
 
     def run_once(self, *, limit: int | None = None) -> list[Resumed]:
@@ -161,6 +163,8 @@ class Worker:
         for thread_id in sorted(dict.fromkeys([*decided, *left, *spoken]), key=self._failing.__contains__):
             if self._stopping.is_set() or served == limit:
                 break
+            if not (yield blocking(position.is_of, self.ledger, thread_id, self._graph_names)):
+                continue
             if thread_id not in begun and not (yield from self._is_ready(thread_id)):
                 continue
             done = yield from self._serve_thread(thread_id, begun=thread_id in begun)
@@ -308,14 +312,9 @@ class Worker:
         """Run the graph with these answers; one that the graph itself refuses is asked again.
 
         Args:
-            afar: Interrupts of remote graphs: their nodes have a ledger of their own, in which our decision is not.
+            afar: Interrupts of remote graphs.
         """
-        answers = {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in decided}
-        for request in decided:
-            if request.interrupt_id in afar and request.answer_shape == "hitl":
-                whole = cast(Decision, request.decision).model_dump(mode="json", exclude_defaults=True)
-                answers[request.interrupt_id] = {**whole, **answers[request.interrupt_id]}
-        command: Command[Any] | None = Command(resume=answers) if answers else None
+        command: Command[Any] | None = Command(resume=resume_values(decided, afar)) if decided else None
         try:
             yield from self._invoke(command, config)
         except ValidationError as exc:  # how LangGraph refuses an answer; it has not kept it, nor run anything on it

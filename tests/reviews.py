@@ -3,7 +3,7 @@
 import asyncio
 import operator
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
@@ -15,7 +15,7 @@ from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import Decision, Request
 from hitl_graph.nodes import OutputReviewNode
-from hitl_graph.nodes.revisions import Revision
+from hitl_graph.nodes.revisions import Revision, on_messages
 from hitl_graph.worker import Resumed, Worker
 
 __all__ = ["Desk", "Drafts", "writing", "writing_messages"]
@@ -116,5 +116,25 @@ class Desk:
         return values
 
     @property
+    def reviews(self) -> list[Revision]:
+        """What became of each draft."""
+        if "reviews" in self.state:
+            return cast("list[Revision]", self.state["reviews"])
+        return [] if "reviews" in self.graph.channels else on_messages(self.state["messages"])
+
+    @property
     def outcomes(self) -> list[str]:
-        return [review["outcome"] for review in self.state.get("reviews", [])]
+        return [review["outcome"] for review in self.reviews]
+
+    @property
+    def delivered(self) -> Any:
+        """What the state says was delivered."""
+        if "reviews" in self.graph.channels:
+            return self.state["delivered"]
+        return self.state["messages"][-1].text if self.outcomes[-1] == "delivered" else None
+
+    def other(self, draft: str) -> dict[str, Any]:
+        """An update that puts another draft in place of the one that is there."""
+        if "reviews" in self.graph.channels:
+            return {"draft": draft}
+        return {"messages": [AIMessage(draft, id=self.state["messages"][-1].id)]}

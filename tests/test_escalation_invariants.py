@@ -1,4 +1,4 @@
-"""I1-I10 for escalations and for questions of `ask_human`: the same promise as for approvals."""
+"""I1-I10 for escalations, questions of `ask_human` and turns of a conversation: the same promise as for approvals."""
 
 import asyncio
 import re
@@ -15,15 +15,15 @@ from langgraph.types import Command, Send
 from hitl_graph.errors import AlreadyDecidedError, HitlError, InvalidDecisionError, StaleRequestError
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
-from hitl_graph.nodes import ApprovalNode, EscalationNode, ask_human
+from hitl_graph.nodes import ApprovalNode, EscalationNode, UserProxyNode, ask_human
 from hitl_graph.worker import Worker
 from tests import escalation_agents as agents
 from tests.databases import open_checkpointer, open_ledger
 from tests.escalation_agents import Graph, config_of, told, values, work
 from tests.invariants.processes import Barrier, race
 
-Kind = Literal["escalation", "question"]
-KINDS: tuple[Kind, ...] = ("escalation", "question")
+Kind = Literal["escalation", "question", "conversation"]
+KINDS: tuple[Kind, ...] = ("escalation", "question", "conversation")
 
 pytestmark = pytest.mark.both_databases
 
@@ -32,6 +32,9 @@ def build(kind: Kind, saver: Any) -> Graph:
     """A graph that asks one question of this kind, and finishes when it is answered."""
     if kind == "escalation":
         return agents.build(saver)
+
+    if kind == "conversation":
+        return _conversation(saver)
 
     def agent(state: agents.State) -> dict[str, Any]:
         results = [m.text for m in state["messages"] if isinstance(m, ToolMessage)]
@@ -49,6 +52,19 @@ def build(kind: Kind, saver: Any) -> Graph:
     return builder.compile(checkpointer=saver)
 
 
+def _conversation(saver: Any) -> Graph:
+    def agent(state: agents.State) -> dict[str, Any]:
+        told = [m.text for m in state["messages"] if isinstance(m, HumanMessage)][1:]
+        return {"messages": [AIMessage(f"I got: {told[-1]}" if told else "What shall I do?")]}
+
+    builder = StateGraph(agents.State)
+    builder.add_node("agent", agent)
+    builder.add_node("user", UserProxyNode("agent"))
+    builder.add_edge(START, "agent")
+    builder.add_conditional_edges("agent", lambda s: END if "I got" in s["messages"][-1].text else "user")
+    return builder.compile(checkpointer=saver)
+
+
 class Stage:
     def __init__(self, kind: Kind, path: str) -> None:
         self.kind, self.path = kind, path
@@ -59,7 +75,7 @@ class Stage:
     def ask(self, thread: str = "t") -> Request:
         agents.start(self.graph, thread)
         [request] = self.inbox.pending(thread_id=thread)
-        assert request.kind == self.kind
+        assert request.kind == ("question" if self.kind == "conversation" else self.kind)
         return request
 
     def answer(self, request: Request, raw: Any, thread: str = "t") -> Any:

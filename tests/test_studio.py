@@ -280,13 +280,63 @@ async def test_the_demo_sends_real_mail_once(client: LangGraphClient, studio: Se
     assert left == {names[0], *(name for tool, name in done if tool == "send_email")}
 
 
-async def test_studio_gets_a_graph_and_schemas_for_its_form(client: LangGraphClient, studio: Server) -> None:
-    [assistant] = await client.assistants.search(graph_id="email_agent")
+# Each graph of langgraph.json: what it is given, what it asks, what it is answered, its nodes.
+APPROVED = {"type": "approve"}
+STORY: dict[str, tuple[Any, str, Any, set[str]]] = {
+    "email_agent": ("answer 1: gladly", "send_email", APPROVED, {"agent", "tools"}),
+    "demo": ("Handle the mail 1-offer", "send_email", APPROVED, {"assistant", "tools"}),
+    "moderation": (
+        "Please go through the new posts.", "May this post stay?", {"type": "respond", "value": {"verdict": "keep"}},
+        {"agent", "tools", "watch"},
+    ),
+    "pull_request": ({"issue": "too many decimals"}, "billing.py", APPROVED, {"author", "review"}),
+    "trading": ("buy 40 ACME", "place_order", APPROVED, {"agent", "tools"}),
+    "travel": ("Ann has to be in Lyon on Monday.", "book_train", APPROVED, {"agent", "tools"}),
+    "purchasing": ("Eve needs a screen.", "order_goods", APPROVED, {"agent", "tools"}),
+    "support": ("Mr Novak wants his money back.", "answer_customer", APPROVED, {"agent", "tools"}),
+}  # fmt: skip
+
+
+def test_every_graph_has_a_story_and_a_picture_and_the_document_is_up_to_date() -> None:
+    """`python scripts/draw_graphs.py` draws them."""
+    text = (ROOT / "langgraph.json").read_text()
+    assert json.loads(text)["graphs"].keys() == STORY.keys()
+    assert {file.stem for file in (ROOT / "docs" / "graphs").glob("*.png")} == STORY.keys()
+    assert text in (ROOT / "docs" / "studio.md").read_text()
+
+
+@pytest.mark.parametrize("graph", STORY)
+async def test_studio_gets_a_graph_and_schemas_for_its_form(client: LangGraphClient, graph: str) -> None:
+    given, _, _, nodes = STORY[graph]
+    [assistant] = await client.assistants.search(graph_id=graph)
     schemas: Any = await client.assistants.get_schemas(assistant["assistant_id"])
     for name in ("input_schema", "output_schema", "state_schema"):
-        assert "messages" in schemas[name]["properties"], name
-    drawn = await client.assistants.get_graph(assistant["assistant_id"], xray=True)
-    assert {"agent", "tools"} <= {node["id"] for node in drawn["nodes"]}
+        assert schemas[name]["properties"].keys() >= (given.keys() if isinstance(given, dict) else {"messages"}), name
+    drawn = await client.assistants.get_graph(assistant["assistant_id"])
+    assert {node["id"] for node in drawn["nodes"]} == {*nodes, "__start__", "__end__"}
+    assert drawn["edges"]
+
+
+@pytest.mark.parametrize("graph", STORY)
+async def test_each_graph_runs_to_its_pause_and_on(client: LangGraphClient, inbox: Inbox, graph: str) -> None:
+    given, asked, answer, _ = STORY[graph]
+    thread_id = (await client.threads.create())["thread_id"]
+    said = given if isinstance(given, dict) else {"messages": [{"role": "user", "content": given}]}
+    output: Any = await client.runs.wait(thread_id, graph, input=said, raise_error=False)
+    [interrupt] = output["__interrupt__"]
+    assert asked in json.dumps(interrupt["value"])
+    [request] = await inbox.apending(thread_id=thread_id)
+    assert request.interrupt_id == interrupt["id"]
+    assert await status(client, thread_id) == "interrupted"
+    after: Any = await client.runs.wait(
+        thread_id, graph, command={"resume": {interrupt["id"]: answer}}, raise_error=False
+    )
+    assert "__error__" not in after
+    decided = await inbox.aget(request.id)
+    assert (decided.state, decided.decision and decided.decision.type) == ("delivered", answer["type"])
+    if request.kind == "approval":
+        assert request.origin is not None
+        assert (await status(client, thread_id), request.origin.graph) == ("idle", graph)
 
 
 def _refused(request: Request) -> list[tuple[str, Any, str]]:

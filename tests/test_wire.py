@@ -150,7 +150,7 @@ def test_every_interrupt_is_recognised_as_something_that_can_be_stored(value: An
         {"hitl": {"request": value, "digest": value}},
         {"action_requests": value, "review_configs": value},
     ):
-        request = recognise("t", INTERRUPT, shape, value)
+        [request] = recognise("t", INTERRUPT, shape, value)
         assert (request.id, request.thread_id, request.interrupt_id) == (REQUEST.id, "t", INTERRUPT)
         assert len(request.digest) == 64
         assert request.allowed
@@ -160,7 +160,7 @@ def test_every_interrupt_is_recognised_as_something_that_can_be_stored(value: An
 
 
 def test_our_own_question_is_recognised_whole() -> None:
-    assert recognise("t", INTERRUPT, payload(REQUEST)) == REQUEST
+    assert recognise("t", INTERRUPT, payload(REQUEST)) == [REQUEST]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_copy_in_another_place_or_with_other_contents_is_not_taken_for_ours(
 ) -> None:
     shown = payload(REQUEST)
     shown["hitl"] |= change
-    found = recognise(thread, interrupt, shown)
+    [found] = recognise(thread, interrupt, shown)
     assert found.answer_shape == "middleware"
     assert found.action_key is None
     assert found.id == request_id(thread, interrupt)

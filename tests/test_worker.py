@@ -3,10 +3,14 @@
 from collections.abc import Generator
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph import START, StateGraph
+from langchain_core.tools import StructuredTool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import tools_condition
 from langgraph.pregel import Pregel
 from langgraph.types import interrupt
 from pydantic import BaseModel, field_validator
@@ -14,7 +18,8 @@ from typing_extensions import TypedDict
 
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.inbox import Inbox
-from hitl_graph.model import respond
+from hitl_graph.model import approve, respond
+from hitl_graph.nodes import ApprovalNode
 from hitl_graph.worker import Resumed, Worker
 from tests.databases import open_checkpointer
 
@@ -126,3 +131,38 @@ def test_a_decision_wakes_the_worker(saver: Checkpointer, engine: str) -> None:
     finally:
         worker.stop()
         serving.join()
+
+
+def test_a_worker_leaves_the_threads_of_other_graphs_to_theirs(saver: Checkpointer, tmp_path: Path) -> None:
+    """Their nodes are called the same, so that each could resume the other's threads, and find no such tool."""
+    did = list[str]()
+
+    def agent_of(name: str) -> Pregel[MessagesState, None, MessagesState, MessagesState]:
+        def act(what: str) -> str:
+            """Do something."""
+            did.append(f"{name}: {what}")
+            return "done"
+
+        def model(state: MessagesState) -> dict[str, Any]:
+            asked = isinstance(state["messages"][-1], ToolMessage)
+            calls = [] if asked else [{"name": f"act_{name}", "args": {"what": "it"}, "id": "1"}]
+            return {"messages": [AIMessage("", tool_calls=calls)]}
+
+        builder = StateGraph(MessagesState)
+        builder.add_node("agent", model)
+        tool = StructuredTool.from_function(act, name=f"act_{name}")
+        builder.add_node("tools", ApprovalNode([tool], graph=name))
+        builder.add_edge(START, "agent")
+        builder.add_conditional_edges("agent", tools_condition)
+        builder.add_edge("tools", "agent")
+        return builder.compile(checkpointer=saver)
+
+    graphs = {name: agent_of(name) for name in ("travel", "buying")}
+    inbox = Inbox(saver.ledger)
+    for name, graph in graphs.items():
+        graph.invoke({"messages": [HumanMessage("go")]}, thread(name))
+    for request in inbox.pending():
+        inbox.decide(request.id, approve(), reviewer="alice")
+    for name, graph in reversed(graphs.items()):
+        assert [(one.thread_id, one.status) for one in Worker(graph, saver.ledger).run_once()] == [(name, "finished")]
+    assert did == ["buying: it", "travel: it"]

@@ -6,16 +6,17 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
 
+from hitl_graph.adapters.resolved import Resolved
 from hitl_graph.deadlines import Sweeper
 from hitl_graph.ledger import Ledger, claims, owner, requests
-from hitl_graph.model import Decision, Request
+from hitl_graph.model import Request
 from hitl_graph.steps import arun
-from hitl_graph.wire import resume_value
+from hitl_graph.wire import resume_values
 
 __all__ = ["Handed", "ServerWorker"]
 
@@ -55,14 +56,21 @@ class ServerWorker:
         self, client: LangGraphClient, ledger: Ledger, *, on_handed: Callable[[Handed], object] | None = None
     ) -> None:
         self.client, self.ledger, self.on_handed = client, ledger, on_handed
-        self._sweeper = Sweeper(ledger)
+        self._sweeper, self._resolved = Sweeper(ledger), Resolved(client, ledger)
         self._stopping = asyncio.Event()
         self._again: dict[str, tuple[float, float]] = {}  # thread: not before, and how long the pause was
         self._name = f"{owner.current()}|{os.urandom(4).hex()}"
 
     async def arun_once(self) -> list[Handed]:
-        """Take what is due, and hand over what is decided; returns what was handed over."""
+        """Take what is due, and hand over what is decided; returns what was handed over.
+
+        What is asked in threads that were marked as resolved is cancelled.
+        """
         await arun(self._sweeper.tried())
+        try:
+            await self._resolved.tidied()
+        except Exception as exc:
+            log.warning("it could not be looked for threads that were marked as resolved: %s", exc)
         decided = await asyncio.to_thread(self.ledger.read, requests.decided_threads)
         self._again = {thread_id: pause for thread_id, pause in self._again.items() if thread_id in decided}
         handed = list[Handed]()
@@ -121,7 +129,7 @@ class ServerWorker:
         run = await self.client.runs.create(
             thread_id,
             runs[0]["assistant_id"] if runs else thread["metadata"]["graph_id"],
-            command={"resume": {r.interrupt_id: resume_value(r, cast(Decision, r.decision)) for r in decided}},
+            command={"resume": resume_values(decided)},
             config={"configurable": configurable},
             multitask_strategy="reject",
             durability="sync",

@@ -99,7 +99,7 @@ def _response(request: Request, says: str, means: str) -> Answer:
     if isinstance(facts, Inquiry) and facts.options:
         free: Need = "may" if facts.free_text else "no"
         return Answer("respond", says, means, text=free, text_label="Another answer", options=facts.options)
-    if _is_text(schema) or (schema is None and request.answer_shape == "hitl"):
+    if _is_text(schema) or (schema is None and request.is_ours):
         return Answer("respond", says, means, text="must", text_label="Answer")
     form = Form.of(schema, MISSING)
     text: Need = "may" if schema is None else "no"

@@ -77,7 +77,7 @@ def what(request: Request, changed: dict[str, Any] | None = None) -> str:
         text = call(request.action.name, arguments(request, changed))
         return f"did {text} happen?" if request.kind == "question" else text
     if (facts := facts_of(request)) is not None:
-        return visible(facts.sentence if isinstance(facts, Situation) else facts.question)
+        return visible(facts.sentence)
     if request.kind == "review" and request.draft is not None:
         return _draft_in_short(request)
     question = request.question

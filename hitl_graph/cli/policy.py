@@ -85,7 +85,8 @@ def explain(
 ) -> None:
     """What the policy says of a call and why, who would have to decide, and by when.
 
-    CALL.json is a tool call as a message has it, or a message with some.
+    CALL.json is a tool call as a message has it, or a message with some. What the tool says of itself goes beside it:
+    "metadata": {"readOnlyHint": true}.
     """
     names = Names(python)
     try:
@@ -197,8 +198,10 @@ def _call(data: Any) -> Call | None:
             args = json.loads(args)
         except ValueError:
             return None
-    name = inner.get("name")
-    return Call(name, args) if isinstance(name, str) and isinstance(args, dict) else None
+    name, metadata = inner.get("name"), data.get("metadata") or {}
+    if not isinstance(name, str) or not isinstance(args, dict) or not isinstance(metadata, dict):
+        return None
+    return Call(name, args, metadata=metadata)
 
 
 def _told(call: Call, verdict: Verdict, found: list[Considered], read: Policy, every: bool) -> Iterator[Text | str]:

@@ -30,6 +30,9 @@ _Graph = Annotated[
     str | None,
     typer.Option("--graph", metavar="NAME", help="Every call of ApprovalNode(..., graph=NAME)."),
 ]
+_Thread = Annotated[
+    str | None, typer.Option("--thread", metavar="ID", help="Every call of this thread; a conversation ends, too.")
+]
 _Tool = Annotated[str | None, typer.Option("--tool", metavar="GLOB", help="Every call of these tools.")]
 _Why = Annotated[str, typer.Option("-m", "--message", help="Why. Agents and people are told.")]
 
@@ -60,20 +63,20 @@ def list_switches(db: Db = "agent.db", as_json: Json = False) -> None:
 
 @group.command("deny", cls=Command)
 def deny(
-    message: _Why, everything: _All = False, graph: _Graph = None, tool: _Tool = None, reviewer: As = None,
-    db: Db = "agent.db",
+    message: _Why, everything: _All = False, graph: _Graph = None, thread: _Thread = None, tool: _Tool = None,
+    reviewer: As = None, db: Db = "agent.db",
 ) -> None:  # fmt: skip
     """Stop it: nothing that this is about starts any more, also where people approved it."""
-    _put("deny", _scope(everything, graph, tool), message, reviewer, db)
+    _put("deny", _scope(everything, graph, thread, tool), message, reviewer, db)
 
 
 @group.command("ask", cls=Command)
 def ask(
-    message: _Why, everything: _All = False, graph: _Graph = None, tool: _Tool = None, reviewer: As = None,
-    db: Db = "agent.db",
+    message: _Why, everything: _All = False, graph: _Graph = None, thread: _Thread = None, tool: _Tool = None,
+    reviewer: As = None, db: Db = "agent.db",
 ) -> None:  # fmt: skip
     """Make it ask: what a policy or a standing permission allows. What people approved runs."""
-    _put("ask", _scope(everything, graph, tool), message, reviewer, db)
+    _put("ask", _scope(everything, graph, thread, tool), message, reviewer, db)
 
 
 @group.command("off", cls=Command)
@@ -81,12 +84,13 @@ def off(
     message: Annotated[str, typer.Option("-m", "--message", help="Why.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="The switch for everything; others stay on.")] = False,
     graph: _Graph = None,
+    thread: _Thread = None,
     tool: _Tool = None,
     reviewer: As = None,
     db: Db = "agent.db",
 ) -> None:
     """Turn a switch off."""
-    scope, who = _scope(everything, graph, tool), reviewer_name(reviewer)
+    scope, who = _scope(everything, graph, thread, tool), reviewer_name(reviewer)
     with open_ledger(db) as ledger:
         Inbox(ledger).lift(scope, reviewer=who, reason=message)
         left = Inbox(ledger).switches()
@@ -95,10 +99,13 @@ def off(
         note(f"Still on: {', '.join(views.visible(one.scope) for one in left)}.")
 
 
-def _scope(everything: bool, graph: str | None, tool: str | None) -> str:
-    if everything + (graph is not None) + (tool is not None) != 1:
-        raise Failure(USAGE, "say what it is about: one of --all, --graph NAME and --tool GLOB; nothing was changed")
-    return "all" if everything else f"graph:{graph}" if graph is not None else f"tool:{tool}"
+def _scope(everything: bool, graph: str | None, thread: str | None, tool: str | None) -> str:
+    named = {"graph": graph, "thread": thread, "tool": tool}
+    scopes = ["all"] * everything + [f"{kind}:{name}" for kind, name in named.items() if name is not None]
+    if len(scopes) != 1:
+        options = "one of --all, --graph NAME, --thread ID and --tool GLOB"
+        raise Failure(USAGE, f"say what it is about: {options}; nothing was changed")
+    return scopes[0]
 
 
 def _put(outcome: Setting, scope: str, message: str, reviewer: str | None, db: str) -> None:
@@ -106,7 +113,8 @@ def _put(outcome: Setting, scope: str, message: str, reviewer: str | None, db: s
     with open_ledger(db) as ledger:
         Inbox(ledger).switch(scope, outcome, reviewer=who, reason=message)
     kind, _, name = scope.partition(":")
-    what = {"all": "", "graph": f" in graph {views.visible(name)}", "tool": f" of {views.visible(name)}"}[kind]
+    seen = views.visible(name)
+    what = {"all": "", "graph": f" in graph {seen}", "thread": f" in thread {seen}", "tool": f" of {seen}"}[kind]
     if outcome == "deny":
         print(f"As {views.visible(who)}: no call{what} starts any more.")
     else:

@@ -56,6 +56,8 @@ class Field:
         locked: It may not be changed, and what is submitted for it does not count.
         hint: Which keyboard a phone should show: `numeric`, `decimal`, `email`, `url` or nothing.
         limits: Keywords of the schema that limit the value.
+        options: Of a choice: its values. Of a list: those that it takes, if it takes no others.
+        suggested: Of a text or a list: values that the schema suggests (`examples`); others are welcome.
     """
 
     key: str
@@ -76,6 +78,7 @@ class Field:
     limits: tuple[tuple[str, Any], ...] = ()
     item: str = ""
     """Of a list: the JSON type of its items."""
+    suggested: tuple[str, ...] = ()
 
     @property
     def presence_key(self) -> str:
@@ -146,6 +149,8 @@ def _field(schema: dict[str, Any], value: Any, path: tuple[str, ...], required: 
     options = _options(schema, kind, value)
     widget = _widget(schema, kind, value, options)
     item = _item(schema, value) if widget == "list" else ""
+    if item == "string":
+        options = _options(cast("dict[str, Any]", schema.get("items") or {}), "string", MISSING)
     presence: Presence = "null" if value is None else "given"
     if value is MISSING and not required:
         presence = "missing"
@@ -170,6 +175,7 @@ def _field(schema: dict[str, Any], value: Any, path: tuple[str, ...], required: 
         hint=hint if widget in ("text", "number") else "",
         limits=limits,
         item=item,
+        suggested=() if options else _suggested(schema, widget, item),
     )
 
 
@@ -218,6 +224,12 @@ def _options(schema: dict[str, Any], kind: str, value: Any) -> tuple[Option, ...
     if value is not MISSING and value is not None and not any(not differ(value, one) for one in values):
         values = [*values, value]  # what the agent proposes stays to be seen, even if it is none of them
     return tuple(Option(_json(one), _named(one)) for one in values)
+
+
+def _suggested(schema: dict[str, Any], widget: Widget, item: str) -> tuple[str, ...]:
+    told = schema if widget == "text" else cast("dict[str, Any]", schema.get("items") or {}) if item == "string" else {}
+    examples = told.get("examples")
+    return tuple(one for one in examples if isinstance(one, str) and one) if isinstance(examples, list) else ()
 
 
 def _named(value: Any) -> str:

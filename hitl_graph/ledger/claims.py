@@ -1,4 +1,4 @@
-"""Leases on threads: one worker at a time resumes a thread."""
+"""Leases on threads: one worker at a time resumes a thread; `awaited:KEY`: one asker at a time waits for an answer."""
 
 from hitl_graph.ledger import owner
 from hitl_graph.storage import Transaction
@@ -37,7 +37,8 @@ def left(tx: Transaction, now_ms: int) -> list[str]:
     """The threads that a worker left, or in the middle of which it died."""
     found = []
     for thread_id, holder, until_ms in tx.execute(
-        "SELECT thread_id, owner, until_ms FROM hitl_thread_claims ORDER BY thread_id"
+        "SELECT thread_id, owner, until_ms FROM hitl_thread_claims WHERE thread_id NOT LIKE 'awaited:%'"
+        " ORDER BY thread_id"
     ):
         dead = owner.is_dead(holder.partition("|")[0])
         if dead or (dead is None and now_ms >= until_ms):

@@ -29,6 +29,7 @@ __all__ = [
     "begun",
     "ended",
     "executed",
+    "is_done",
     "redact",
     "resolve",
     "settle",
@@ -146,7 +147,7 @@ def start(
                 return Asked(permit_id)
             if digest != signature:
                 raise PermitError(f"{action.name} was permitted with other arguments than these; it did not run")
-            if (switch := switches.strictest(tx, action.name, graph)) and switch.outcome == "deny":
+            if (switch := switches.strictest(tx, action.name, graph, thread_id)) and switch.outcome == "deny":
                 return Stopped(permit_id, switch)
             tx.execute(
                 "UPDATE hitl_effects SET state = 'reserved', owner = ? WHERE permit_id = ?",
@@ -165,7 +166,7 @@ def start(
     was_asked, is_switched = tx.execute(_LOOK, (key,)).fetchone()
     if authority.request_id is None and was_asked:
         return Asked(permit_id)
-    switch = switches.strictest(tx, action.name, graph) if is_switched else None
+    switch = switches.strictest(tx, action.name, graph, thread_id) if is_switched else None
     if switch is not None and switch.outcome == "deny":
         return Stopped(permit_id, switch)
     if switch is not None and authority.request_id is None:
@@ -312,6 +313,15 @@ def ended(tx: Transaction, key: str) -> int | None:
         (key,),
     ).fetchone()
     return None if row is None else int(row[0])
+
+
+def is_done(tx: Transaction, key: str, digest: str) -> bool:
+    """Whether this action ran to its end with exactly these arguments."""
+    done = (
+        "SELECT 1 FROM hitl_permits p JOIN hitl_effects e ON e.permit_id = p.id"
+        " WHERE p.action_key = ? AND p.digest = ? AND e.state = 'done' LIMIT 1"
+    )
+    return tx.execute(done, (key, digest)).fetchone() is not None
 
 
 def _log_end(

@@ -15,7 +15,7 @@ from hitl_graph.model import Request
 from hitl_graph.storage import Rows, Transaction
 from hitl_graph.wire import recognise
 
-__all__ = ["advanced", "finished", "forgotten", "hailed", "interrupted", "unfinished", "waiting"]
+__all__ = ["advanced", "closed", "finished", "forgotten", "hailed", "interrupted", "unfinished", "waiting"]
 
 CALLED = -1
 _HEAD = (
@@ -42,7 +42,11 @@ def interrupted(
     now, called = _now(), task_path.count("~") > 1  # a path within a path: a node called this task
     heads = tx.execute(_HEAD, (thread_id,))
     before = _asked_by(tx, thread_id, checkpoint_id, task_id)
-    asked = [recognise(thread_id, interrupt.id, interrupt.value, interrupt.response_schema) for interrupt in interrupts]
+    asked = [
+        request
+        for interrupt in interrupts
+        for request in recognise(thread_id, interrupt.id, interrupt.value, interrupt.response_schema)
+    ]
     known = requests.known(tx, [request.id for request in asked])
     head = heads.fetchone()[0]
     opened = {row[0] for row in known.fetchall()}
@@ -98,6 +102,14 @@ def hailed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
     """An answer came that names no question."""
     audit.lock(tx)
     requests.hail(tx, _now(), thread_id, checkpoint_id)
+
+
+def closed(tx: Transaction, thread_id: str, checkpoint_id: str) -> None:
+    """Somebody sent the thread to its end while it waited; LangGraph itself goes on waiting."""
+    audit.lock(tx)
+    for request in unfinished(tx, thread_id):
+        if request.checkpoint_id == checkpoint_id:
+            requests.close(tx, _now(), request, "cancelled", "the thread was marked as resolved, without an answer")
 
 
 def forgotten(tx: Transaction, thread_id: str, checkpoint_ids: Collection[str] | None = None) -> None:

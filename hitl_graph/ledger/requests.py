@@ -19,6 +19,7 @@ from hitl_graph.storage import Rows, Transaction
 from hitl_graph.voting import who
 
 __all__ = [
+    "FETCHED",
     "asked",
     "asked_of",
     "check_waiting",
@@ -45,6 +46,8 @@ __all__ = [
     "settle",
 ]
 
+FETCHED = 2
+"""In place of 1 (parked), once it is decided: no worker carries it out, as whoever asked fetches the decision."""
 _STRINGS: TypeAdapter[list[str]] = TypeAdapter(list[str])
 _COLUMNS = (
     "shown, state, checkpoint_id, created_ms, decided_ms, decision, reviewer, channel, note, id, thread_id, kind,"
@@ -288,9 +291,9 @@ def settle(
     """
     text = decision_text(decision)
     changed = tx.execute(
-        "UPDATE hitl_requests SET state = 'decided', decided_ms = ?, decision = ?, reviewer = ?, channel = ?"
-        " WHERE id = ? AND state = 'pending' AND parked = 1",
-        (now_ms, text, reviewer, channel, request.id),
+        "UPDATE hitl_requests SET state = 'decided', decided_ms = ?, decision = ?, reviewer = ?, channel = ?,"
+        " parked = ? WHERE id = ? AND state = 'pending' AND parked = 1",
+        (now_ms, text, reviewer, channel, FETCHED if request.answer_shape == "awaited" else 1, request.id),
     )
     body = {"state": "decided", "digest": request.digest, "decision": text, "reviewer": reviewer, "channel": channel}
     audit.append(tx, now_ms, "request.decided", request.id, body, thread_id=request.thread_id, actor=reviewer)
@@ -357,7 +360,7 @@ def reopen(tx: Transaction, now_ms: int, request: Request, note: str) -> None:
     kept = request.handling and request.handling.model_copy(update={"claims": ()})
     again = request.model_copy(update={"stage": 0, "handling": kept})
     changed = tx.execute(
-        "UPDATE hitl_requests SET state = 'pending', decided_ms = NULL, decision = NULL, reviewer ="
+        "UPDATE hitl_requests SET state = 'pending', parked = 1, decided_ms = NULL, decision = NULL, reviewer ="
         " NULL, channel = NULL, stage = CASE WHEN stage IS NULL THEN NULL ELSE 0 END, reviewers = ?, handling = ?,"
         " note = ? WHERE id = ? AND state = 'decided'",
         (_waits_for(again)[0], again.handling and again.handling.model_dump_json(), note, request.id),

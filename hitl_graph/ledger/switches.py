@@ -13,7 +13,7 @@ from hitl_graph.ledger import audit
 from hitl_graph.model import from_ms
 from hitl_graph.storage import Transaction
 
-__all__ = ["Setting", "Switch", "lift", "listed", "put", "strictest"]
+__all__ = ["Setting", "Switch", "lift", "listed", "put", "stopping", "strictest"]
 
 Setting = Literal["ask", "deny"]
 
@@ -23,7 +23,7 @@ class Switch:
     """A switch that is on.
 
     Attributes:
-        scope: `all`, `graph:NAME` or `tool:GLOB`.
+        scope: `all`, `graph:NAME`, `thread:ID` or `tool:GLOB`.
         outcome: `deny`: nothing that it concerns starts, whoever approved it. `ask`: what a policy or a standing
             permission lets run is asked about.
     """
@@ -34,10 +34,18 @@ class Switch:
     by: str
     at: datetime
 
-    def concerns(self, tool: str, graph: str | None) -> bool:
-        """Whether it is about a call of this tool in the graph of this name."""
+    def concerns(self, tool: str | None, graph: str | None, thread: str | None = None) -> bool:
+        """Whether it is about a call of this tool in this thread of the graph of this name."""
         kind, _, name = self.scope.partition(":")
-        return kind == "all" or (kind == "tool" and fnmatchcase(tool, name)) or (kind == "graph" and graph == name)
+        match kind:
+            case "graph":
+                return graph == name
+            case "thread":
+                return thread == name
+            case "tool":
+                return tool is not None and fnmatchcase(tool, name)
+            case _:
+                return kind == "all"
 
     @property
     def told(self) -> str:
@@ -53,8 +61,9 @@ def put(tx: Transaction, now_ms: int, scope: str, outcome: Setting, *, reason: s
         SwitchError: Scope, outcome or reason make no sense.
     """
     kind, colon, name = scope.partition(":")
-    if scope != "all" and (kind not in ("graph", "tool") or not colon or not name):
-        raise SwitchError(f"a switch is for 'all', 'graph:NAME' or 'tool:GLOB', not for {scope!r}; nothing was set")
+    if scope != "all" and (kind not in ("graph", "thread", "tool") or not colon or not name):
+        known = "'all', 'graph:NAME', 'thread:ID' or 'tool:GLOB'"
+        raise SwitchError(f"a switch is for {known}, not for {scope!r}; nothing was set")
     if outcome not in get_args(Setting):
         raise SwitchError(f"a switch is set to 'ask' or 'deny', not to {outcome!r}; nothing was set")
     if not reason.strip():
@@ -87,9 +96,14 @@ def listed(tx: Transaction) -> list[Switch]:
     return [_switch(row) for row in rows]
 
 
-def strictest(tx: Transaction, tool: str, graph: str | None) -> Switch | None:
+def stopping(tx: Transaction, graph: str | None, thread: str) -> Switch | None:
+    """What stops a thread, whatever it wants to call."""
+    return next((one for one in listed(tx) if one.outcome == "deny" and one.concerns(None, graph, thread)), None)
+
+
+def strictest(tx: Transaction, tool: str, graph: str | None, thread: str) -> Switch | None:
     """What is set for a call, if anything is: deny before ask."""
-    found = [switch for switch in listed(tx) if switch.concerns(tool, graph)]
+    found = [switch for switch in listed(tx) if switch.concerns(tool, graph, thread)]
     return min(found, key=lambda switch: switch.outcome != "deny") if found else None
 
 

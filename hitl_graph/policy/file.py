@@ -167,11 +167,14 @@ class _Loading:
 
     def _rule(self, table: form.RuleTable, place: Place) -> Rule | None:
         given: dict[str, Any] = {
-            name: getattr(table, name) for name in table.model_fields_set - {"when", "stages", "deadline", "facts"}
+            name: getattr(table, name)
+            for name in table.model_fields_set - {"when", "hints", "stages", "deadline", "facts"}
         }
         before = len(self.problems)
         if table.when is not None:
             given["when"] = self._when(table.when, (*place, "when"))
+        if table.hints is not None:
+            given["hints"] = table.hints.model_dump(exclude_none=True)
         if table.stages is not None:
             given["stages"] = [_stage(stage) for stage in table.stages]
         if isinstance(table.deadline, form.DeadlineTable):
@@ -284,7 +287,7 @@ def _table(place: Place) -> type[BaseModel]:
     names = [step for step in place if isinstance(step, str)]
     tables: dict[str, type[BaseModel]] = {
         "rules": form.RuleTable, "permissions": form.PermissionsTable, "stages": form.StageTable,
-        "deadline": form.DeadlineTable, "escalate": form.EscalateTable,
+        "deadline": form.DeadlineTable, "escalate": form.EscalateTable, "hints": form.HintsTable,
     }  # fmt: skip
     return tables.get(names[-1], form.PolicyDocument) if names else form.PolicyDocument
 

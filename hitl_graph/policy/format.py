@@ -15,6 +15,7 @@ from hitl_graph.reviewers import check_selector
 __all__ = [
     "DeadlineTable",
     "EscalateTable",
+    "HintsTable",
     "PermissionsTable",
     "PolicyDocument",
     "RuleTable",
@@ -113,6 +114,19 @@ Waiting = Annotated[
 ]
 
 
+class HintsTable(_Table):
+    """What a tool says of itself, in MCP's terms. To allow, it has to be said; else it is enough that it may be so."""
+
+    readOnlyHint: bool | None = None
+    """It changes nothing. Not said: it does."""
+    destructiveHint: bool | None = None
+    """It may take something away. Not said: it may."""
+    idempotentHint: bool | None = None
+    """Twice is no more than once. Not said: it is more."""
+    openWorldHint: bool | None = None
+    """It deals with what is outside. Not said: it does."""
+
+
 class RuleTable(_Table):
     """One rule."""
 
@@ -123,6 +137,8 @@ class RuleTable(_Table):
     when: Annotated[str, Field(min_length=1)] | None = None
     """Only for calls of which this is true: a condition in CEL over `args`, `name` and `metadata`, or the name of a
     predicate that Python gives."""
+    hints: HintsTable | None = None
+    """Only for tools that say this of themselves."""
     reason: str | None = None
     """Shown to the reviewer, or to the model when denied."""
     allowed: Annotated[list[Word], Field(min_length=1)] | None = None

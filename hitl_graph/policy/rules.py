@@ -16,6 +16,7 @@ from hitl_graph.errors import PolicyError
 from hitl_graph.model import WORDS, Risk, Word
 from hitl_graph.policy.conditions import Condition
 from hitl_graph.policy.deadline import Deadline, End
+from hitl_graph.policy.hints import Hint, Hinted, check_hints
 from hitl_graph.policy.verdict import Call, Fact, Layer, Outcome, Party, Predicate, Verdict
 from hitl_graph.steps import Steps, calling
 from hitl_graph.terms import Stage, Terms
@@ -54,6 +55,8 @@ class Rule:
         source: Where the rule stands, such as `policy.toml:12`; told with the reason.
         layer: Whose rule it is; see `Policy.layered`.
         optional: It may name a tool that there is not; `Policy.check` passes it over.
+        hints: Only for tools that say this of themselves, in MCP's terms: `{"readOnlyHint": True}`. To allow, it has to
+            be said; to ask or deny it is enough that it may be so (see `hitl_graph.policy.hints`).
 
     Raises:
         PolicyError: The rule makes no sense.
@@ -81,6 +84,7 @@ class Rule:
     source: str | None = None
     layer: Layer | None = None
     optional: bool = False
+    hints: Mapping[Hint, bool] | None = None
     terms: Terms | None = field(init=False, default=None)
     """What the above comes to; None: one answer of anybody."""
 
@@ -99,6 +103,12 @@ class Rule:
                 raise wrong(f"when= {exc}") from exc
         if self.when is not None and not callable(self.when):
             raise wrong("when= takes a function of the call, or a condition as text")
+        if self.hints is not None:
+            then = self.when.then if isinstance(self.when, Hinted) else self.when  # a rule that is copied has both
+            try:
+                object.__setattr__(self, "when", Hinted(check_hints(self.hints), self.outcome == "allow", then))
+            except ValueError as exc:
+                raise wrong(str(exc)) from exc
         if self.layer is not None and self.layer not in get_args(Layer):
             raise wrong(f"layer= is managed, project or user, not {self.layer!r}")
         for name in ("allowed", "editable", "reviewers", "stages", "exclude", "veto", "delegates"):

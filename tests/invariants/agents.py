@@ -64,8 +64,8 @@ def build(
         tools: In place of `pay(eur, to)` and `search(q)`.
     """
     if tools is None:
-        tools = [_pay(effects_file, delay, idempotent), _search(effects_file)]
-    policy = policy or Policy([Rule("search", "allow")] if any(tool.name == "search" for tool in tools) else [])
+        tools = default_tools(effects_file, delay, idempotent)
+    policy = policy or default_policy(tools)
     builder = StateGraph(MessagesState)
     builder.add_node("agent", _model)
     builder.add_node("tools", ApprovalNode(tools, policy=policy, ledger=ledger))
@@ -73,6 +73,16 @@ def build(
     builder.add_conditional_edges("agent", tools_condition)
     builder.add_edge("tools", "agent")
     return builder.compile(checkpointer=checkpointer)
+
+
+def default_tools(effects_file: str | os.PathLike[str], delay: float = 0.0, idempotent: bool = False) -> list[BaseTool]:
+    """`pay(eur, to)` and `search(q)`."""
+    return [_pay(effects_file, delay, idempotent), _search(effects_file)]
+
+
+def default_policy(tools: Sequence[BaseTool]) -> Policy:
+    """`search` is allowed, everything else is asked about."""
+    return Policy([Rule("search", "allow")] if any(tool.name == "search" for tool in tools) else [])
 
 
 def start(graph: Graph, thread_id: str, calls: Calls | Sequence[Calls], durability: Durability = "sync") -> Any:

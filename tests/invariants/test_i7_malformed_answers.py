@@ -63,9 +63,9 @@ def test_every_shape_that_clients_send_is_understood(
 MALFORMED: list[tuple[Any, str]] = [
     (True, "this is no answer: True; send"),
     ("approve", 'send {"type": "approve"}'),
-    ([], "this is no answer"),
-    ([{"type": "accept", "args": None}] * 2, "this is no answer"),
-    ({"decisions": []}, "asks about one action, the answer has 0 decisions"),
+    ([], "the answer has no decisions"),
+    ([{"type": "accept", "args": None}] * 2, "the answer has 2 decisions"),
+    ({"decisions": []}, "asks about one action, the answer has no decisions"),
     ({"decisions": [APPROVE, APPROVE]}, "asks about one action, the answer has 2 decisions"),
     ({"decisions": "approve"}, "the answer has no decisions"),
     ({"decisions": [[APPROVE]]}, "this is no answer"),

@@ -6,9 +6,10 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from langgraph.graph import END
 from langgraph.types import Command
 
 from hitl_graph.checkpointers.base import Checkpointer
@@ -29,7 +30,7 @@ from hitl_graph.steps import blocking, run
 from hitl_graph.worker import Worker
 from tests.databases import open_checkpointer
 from tests.invariants.processes import Barrier, Report, child, race
-from tests.invariants.review_agent import build, crash, delivered
+from tests.invariants.review_agent import Way, build, crash, delivered
 from tests.reviews import Colour, Desk
 
 
@@ -41,9 +42,10 @@ class Place:
     effects: Path
     checkpointer: Checkpointer
     colour: Colour
+    way: Way
 
     def desk(self, thread: str = "t", **options: Any) -> Desk:
-        graph = build(self.checkpointer, self.effects, colour=self.colour, **options)
+        graph = build(self.checkpointer, self.effects, colour=self.colour, way=self.way, **options)
         desk = Desk(graph.builder, self.checkpointer, self.colour, thread)
         desk.graph = graph
         return desk
@@ -53,10 +55,15 @@ class Place:
         return delivered(self.effects)
 
 
+@pytest.fixture(params=["node", "middleware"])
+def way(request: pytest.FixtureRequest) -> Way:
+    return cast(Way, request.param)
+
+
 @pytest.fixture
-def place(tmp_path: Path, colour: Colour) -> Iterator[Place]:
+def place(tmp_path: Path, colour: Colour, way: Way) -> Iterator[Place]:
     with open_checkpointer(tmp_path / "agent.db") as checkpointer:
-        yield Place(tmp_path / "agent.db", tmp_path / "effects", checkpointer, colour)
+        yield Place(tmp_path / "agent.db", tmp_path / "effects", checkpointer, colour, way)
         assert checkpointer.ledger.verify_audit().ok
 
 
@@ -67,7 +74,7 @@ def test_i1_a_draft_that_changed_while_somebody_thought_is_asked_about_anew(plac
     desk = place.desk()
     desk.start()
     before = desk.asked
-    desk.graph.update_state(desk.config, {"draft": "smuggled"})
+    desk.graph.update_state(desk.config, desk.other("smuggled"))
     desk.go()
     with pytest.raises(StaleRequestError):
         desk.inbox.decide(before.id, approve(), reviewer="alice")
@@ -80,7 +87,7 @@ def test_i1_a_draft_that_changes_after_the_decision_is_not_delivered(place: Plac
     desk = place.desk()
     desk.start()
     desk.decide(approve())
-    desk.graph.update_state(desk.config, {"draft": "smuggled"})
+    desk.graph.update_state(desk.config, desk.other("smuggled"))
     desk.work()
     desk.go()
     assert place.delivered == []
@@ -92,7 +99,7 @@ def test_i1_an_answer_that_brings_another_draft_along_approves_nothing(place: Pl
     desk = place.desk()
     desk.start()
     answer: Any = {"type": "approve"}
-    desk.go(Command(resume={desk.asked.interrupt_id: answer} if named else answer, update={"draft": "smuggled"}))
+    desk.go(Command(resume={desk.asked.interrupt_id: answer} if named else answer, update=desk.other("smuggled")))
     assert place.delivered == []
     assert desk.asked.draft == "smuggled"
     assert desk.answer(approve()) == "finished"  # now somebody has seen it
@@ -126,9 +133,9 @@ def test_i1_the_answer_to_one_revision_is_none_to_the_next(place: Place) -> None
 # --- I2: of several answers one counts -------------------------------------------------------------------------------
 
 
-def resume(index: int, barrier: Barrier, path: str, effects: str, interrupt_id: str) -> str:
+def resume(index: int, barrier: Barrier, path: str, effects: str, interrupt_id: str, way: Way) -> str:
     with open_checkpointer(path) as checkpointer:
-        graph = build(checkpointer, effects)
+        graph = build(checkpointer, effects, way=way)
         answer: Any = {"type": "edit", "draft": f"mine-{index}"} if index % 2 else {"type": "reject"}
         barrier.wait(60)
         try:
@@ -142,7 +149,7 @@ def resume(index: int, barrier: Barrier, path: str, effects: str, interrupt_id: 
 def test_i2_four_processes_answer_at_once(place: Place) -> None:
     desk = place.desk()
     desk.start()
-    race(4, resume, str(place.path), str(place.effects), desk.asked.interrupt_id)
+    race(4, resume, str(place.path), str(place.effects), desk.asked.interrupt_id, place.way)
     [request] = desk.ledger.history("t")
     assert request.decision is not None
     assert place.delivered == ([request.decision.draft] if request.decision.type == "edit" else [])
@@ -185,7 +192,7 @@ def test_i3_checks_look_once_and_their_findings_are_kept(place: Place) -> None:
     findings = desk.asked.review.findings
     desk.answer(approve())
     assert looked == ["draft-1"]
-    assert desk.state["reviews"][0]["findings"] == [findings[0].model_dump(mode="json", exclude_none=True)]
+    assert desk.reviews[0]["findings"] == [findings[0].model_dump(mode="json", exclude_none=True)]
 
 
 def test_i3_a_sample_is_drawn_once_and_is_on_record(place: Place) -> None:
@@ -240,12 +247,15 @@ def test_i4_the_ledger_gives_no_permit_for_what_nobody_approved(place: Place) ->
 
 
 def test_i4_walking_around_the_node_delivers_nothing(place: Place) -> None:
-    desk = place.desk(deliver="publish")
+    after, onward = {"node": ("review", "publish"), "middleware": ("OutputReviewMiddleware.after_agent", END)}[
+        place.way
+    ]
+    desk = place.desk(**({"deliver": "publish"} if place.way == "node" else {}))
     desk.start()
-    desk.graph.update_state(desk.config, {"draft": "forged"}, as_node="review")
+    desk.graph.update_state(desk.config, desk.other("forged"), as_node=after)
     desk.go()
     desk.start()
-    desk.go(Command(goto="publish"))
+    desk.go(Command(goto=onward))
     assert place.delivered == []
 
 
@@ -258,7 +268,7 @@ def test_i5_a_process_that_is_killed_while_it_delivers(place: Place, word: str, 
     desk = place.desk(deaths=1)
     desk.start()
     desk.decide(first)
-    crash(place.path, place.effects, place.colour)
+    crash(place.path, place.effects, place.colour, way=place.way)
     text = first.draft or "draft-1"
     assert place.delivered == [text]
     for _ in range(2):
@@ -272,11 +282,11 @@ def test_i5_a_process_that_is_killed_while_it_delivers(place: Place, word: str, 
     assert desk.inbox.pending() == []
     assert place.delivered == [text, text] if word == "approve" else [text]
     assert len(set(place.effects.read_text().splitlines())) == 1  # with the same idempotency key
-    [entry] = desk.state["reviews"]
+    [entry] = desk.reviews
     if word == "reject":
-        assert (entry["outcome"], entry["message"], desk.state["delivered"]) == ("rejected", "I looked", None)
+        assert (entry["outcome"], entry["message"], desk.delivered) == ("rejected", "I looked", None)
     else:
-        assert (entry["outcome"], entry["delivered"], desk.state["delivered"]) == ("delivered", text, text)
+        assert (entry["outcome"], entry["delivered"], desk.delivered) == ("delivered", text, text)
         assert entry["result"] == {"approve": f"sent {text}", "respond": "it is out"}[word]
     assert all(request.state == "delivered" for request in desk.ledger.history("t"))
 
@@ -285,13 +295,13 @@ def test_i5_an_idempotent_delivery_is_tried_again(place: Place) -> None:
     desk = place.desk(deaths=1, idempotent=True)
     desk.start()
     desk.decide(approve())
-    crash(place.path, place.effects, place.colour, idempotent=True)
+    crash(place.path, place.effects, place.colour, idempotent=True, way=place.way)
     assert [result.status for result in desk.work()] == ["finished"]
     assert place.delivered == ["draft-1", "draft-1"]
     assert len(set(place.effects.read_text().splitlines())) == 1
 
 
-def die_after_the_delivery(report: Report, path: str, effects: str, colour: Colour) -> None:
+def die_after_the_delivery(report: Report, path: str, effects: str, colour: Colour, way: Way) -> None:
     """Deliver, and die before the graph has stored that it did."""
     with open_checkpointer(path) as checkpointer:
 
@@ -303,7 +313,7 @@ def die_after_the_delivery(report: Report, path: str, effects: str, colour: Colo
             die()
 
         checkpointer.put_writes, checkpointer.aput_writes = die, adie  # type: ignore[method-assign]
-        worker = Worker(build(checkpointer, effects, colour=colour), checkpointer.ledger)
+        worker = Worker(build(checkpointer, effects, colour=colour, way=way), checkpointer.ledger)
         _ = asyncio.run(worker.arun_once()) if colour == "async" else worker.run_once()
         report("survived")
 
@@ -314,7 +324,7 @@ def test_i5_a_delivery_that_is_on_record_is_not_repeated(place: Place, first: De
     desk = place.desk()
     desk.start()
     desk.decide(first)
-    with child(die_after_the_delivery, str(place.path), str(place.effects), place.colour) as process:
+    with child(die_after_the_delivery, str(place.path), str(place.effects), place.colour, place.way) as process:
         assert process.end() == []
     assert len(place.delivered) == 1
     if way == "worker":
@@ -322,9 +332,9 @@ def test_i5_a_delivery_that_is_on_record_is_not_repeated(place: Place, first: De
     else:
         desk.go()
     assert len(place.delivered) == 1
-    [entry] = desk.state["reviews"]
+    [entry] = desk.reviews
     assert (entry["outcome"], entry["by"], entry["delivered"]) == ("delivered", "alice", first.draft or "draft-1")
-    assert (desk.state["delivered"], entry["result"]) == (first.draft or "draft-1", f"sent {first.draft or 'draft-1'}")
+    assert (desk.delivered, entry["result"]) == (first.draft or "draft-1", f"sent {first.draft or 'draft-1'}")
 
 
 def test_i5_a_delivery_that_fails_is_a_question(place: Place) -> None:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import Finding, Request
-from hitl_graph.nodes import ApprovalNode, EscalationNode, OutputReviewNode, ask_human
+from hitl_graph.nodes import ApprovalNode, EscalationNode, OutputReviewNode, ask_human, ask_human_questions
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.reviewers import Reviewer, StaticDirectory
 from hitl_graph.testing import ScriptedChatModel
@@ -161,8 +161,9 @@ class Paused:
         builder = StateGraph(State)
         human = ask_human()
         choice = ask_human(answer=Options, name="ask_options", description="Ask for options.")
+        several = ask_human_questions()
         builder.add_node("plan", plan)
-        builder.add_node("tools", ApprovalNode([send_email, wire_transfer, human, choice], policy=policy))
+        builder.add_node("tools", ApprovalNode([send_email, wire_transfer, human, choice, several], policy=policy))
         builder.add_node("writer", write)
         builder.add_node("review", review, destinations=review.destinations)
         builder.add_node("search", search)

@@ -232,6 +232,31 @@ def test_questions_are_answered_by_choice_by_text_with_fields_and_as_json(desk: 
     assert desk.paused.said(number.thread_id)[-1] == "the answer is 12"
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_several_questions_are_one_form_with_boxes_to_tick(desk: Desk, visit: Visit, scripts: bool) -> None:
+    offers = [{"label": "export", "description": "as CSV"}, {"label": "search"}]
+    several = {"question": "Which features?", "header": "Features", "multiSelect": True, "options": offers}
+    one = {"question": "Which name?", "header": "Name", "options": [{"label": "orders"}, {"label": "sales"}]}
+    request = desk.start(calls=[{"name": "ask_human_questions", "args": {"questions": [several, one]}}])
+    page = visit(desk.page(request), "alice", java_script_enabled=scripts)
+    expect(page.locator("main")).to_contain_text("export: as CSV")
+    expect(page.locator("datalist option")).to_have_count(2)
+    page.get_by_label("export", exact=True).check()
+    answer(page, "respond").get_by_role("button").click()
+    expect(page.locator(".field .error")).to_have_count(1)  # no name: nothing is recorded, what was ticked stays
+    expect(page.get_by_label("export", exact=True)).to_be_checked()
+    page.get_by_label("search", exact=True).check()
+    page.get_by_label("Features: others, one a line").fill("a calendar")
+    page.get_by_label("Name", exact=True).fill("bills")
+    if scripts:
+        assert not found(page)
+    answer(page, "respond").get_by_role("button").click()
+    expect(page.locator("#said" if scripts else "main")).to_contain_text("You answered it")
+    desk.paused.work()
+    told = json.loads(desk.paused.said(request.thread_id)[2])
+    assert told == {"Features": ["export", "search", "a calendar"], "Name": "bills"}
+
+
 def test_langchain_s_middleware_is_answered_too(desk: Desk, visit: Visit) -> None:
     one = desk.start(lc=[{"name": "send_email", "args": {**MAIL, "subject": "007"}}])
     page = visit(desk.page(one), "alice")

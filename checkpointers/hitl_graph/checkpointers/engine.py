@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME, SCHEDULED
+from langgraph.constants import END
 
 from hitl_graph.checkpointers import rows, runs, segments, upkeep
 from hitl_graph.checkpointers.codec import Codec
@@ -42,6 +43,7 @@ _ID_BLOCK = 1000
 _LARGEST = 200  # rows of one statement
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"  # input and update_state write as this task
 _BY_LOOP = ("input", "loop")  # the sources of checkpoints that a run makes
+_TO_END = f"branch:to:{END}"  # `Command(goto=END)` from outside: Agent Chat UI's "Mark as Resolved"
 _CONTROL = {ERROR, "__error_source_node__", INTERRUPT, RESUME, SCHEDULED}
 
 
@@ -198,7 +200,8 @@ class Engine:
         interrupts = [i for channel, value in writes if channel == INTERRUPT for i in _interrupts(value)]
         is_output = task_id != _NULL_TASK and not channels <= _CONTROL
         hails = task_id == _NULL_TASK and RESUME in channels
-        tells = not checkpoint_ns and (interrupts or hails or (is_output and self._recent.is_paused(key)))
+        closes = task_id == _NULL_TASK and _TO_END in channels and not hails
+        tells = not checkpoint_ns and (interrupts or hails or closes or (is_output and self._recent.is_paused(key)))
         if interrupts:
             self._recent.note_pause(key)
         place = (thread_id, checkpoint_ns)
@@ -216,6 +219,8 @@ class Engine:
                     parking.interrupted(tx, thread_id, checkpoint_id, task_id, task_path, interrupts)
                 if hails:
                     parking.hailed(tx, thread_id, checkpoint_id)
+                if closes:
+                    parking.closed(tx, thread_id, checkpoint_id)
                 if is_output:
                     parking.finished(tx, thread_id, checkpoint_id, task_id)
 

@@ -85,6 +85,9 @@ def _edited(answer: Answer, given: Mapping[str, str], errors: dict[str, str]) ->
 def _filled(answer: Answer, given: Mapping[str, str], errors: dict[str, str]) -> Filled:
     assert answer.form is not None
     sent = {name.removeprefix(VALUE): text for name, text in given.items() if name.startswith(VALUE)}
+    for name in [name for name in sent if name.endswith("[]")]:
+        key, ticked = name.removesuffix("[]"), sent.pop(name)
+        sent[key] = "\n".join(filter(None, (ticked, sent.get(key, ""))))
     filled = answer.form.read(sent)
     errors.update({f"{VALUE}{key}" if key else "": message for key, message in filled.errors.items()})
     if not answer.form.fields[0].path and "" in errors:  # a form of one value: the message is at its field

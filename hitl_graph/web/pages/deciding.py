@@ -304,7 +304,11 @@ def _may_act(visitor: Visitor) -> None:
 
 async def _given(visit: Visit) -> dict[str, str]:
     async with visit.form(max_files=0, max_fields=_FIELDS) as form:
-        return {name: value for name, value in form.items() if isinstance(value, str)}
+        given: dict[str, str] = {}
+        for name, value in form.multi_items():
+            if isinstance(value, str):  # what was ticked is a line each
+                given[name] = f"{given[name]}\n{value}" if name in given and name.endswith("[]") else value
+        return given
 
 
 routes = [

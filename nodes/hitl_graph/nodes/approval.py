@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_executor_for_config
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
+from langgraph.errors import GraphInterrupt
 from langgraph.func import task
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
@@ -27,7 +28,8 @@ from hitl_graph.nodes.calls import InputType, Item, Refusing, items_of, part_of,
 from hitl_graph.nodes.gate import Gate, Output
 from hitl_graph.nodes.wrapping import abound, bound
 from hitl_graph.policy import Policy
-from hitl_graph.steps import Step, arun, run
+from hitl_graph.steps import Step, Steps, arun, run
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["ApprovalNode"]
 
@@ -43,12 +45,15 @@ class ApprovalNode(ToolNode):
         tools: Tools or plain functions, as for `ToolNode`.
         policy: Which calls are allowed, asked about or denied. Without one, every call is asked about.
         ledger: Where to record it. Not needed with a checkpointer of this library.
+        client: With what people answer, if not by the inbox: `agent-inbox`, `agent-chat-ui`, `studio`, `ag-ui`,
+            `copilotkit` (see the page on clients).
         graph, version: Of the graph, as grants and switches name it. The server's name of the graph, unless given.
         name, tags, handle_tool_errors, messages_key: As for `ToolNode`.
         wrap_tool_call, awrap_tool_call: As for `ToolNode`; they can run the call as it was permitted, or not at all.
 
     Raises:
         PolicyError: A rule of the policy names none of the tools.
+        ValueError: There is no such client.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class ApprovalNode(ToolNode):
         *,
         policy: Policy | None = None,
         ledger: Ledger | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
         name: str = "tools",
@@ -71,7 +77,8 @@ class ApprovalNode(ToolNode):
         super().__init__(tools, name=name, tags=tags, messages_key=messages_key, **options)
         self.policy = policy or Policy()
         self.policy.check(self.tools_by_name)
-        self._gate = Gate(self.policy, ledger, self, type(self).__name__, graph, version, messages_key)
+        self.graph, shown = graph, client_of(client)
+        self._gate = Gate(self.policy, ledger, self, type(self).__name__, graph, version, messages_key, client=shown)
         named: Any = task(name=f"{name}_call")
         self._sync_task, self._async_task = named(self._run_task), named(self._arun_task)
 
@@ -84,9 +91,7 @@ class ApprovalNode(ToolNode):
         if _is_quiet(items):
             outputs = together.at_once(self._run_together(items, config))
         if outputs is None:
-            items = run(self._gate.remembered(items, config))
-            tasks = [self._sync_task(item) for item in items]
-            outputs = together.all_of([together.outcome(t.result) for t in tasks])
+            outputs = run(self._in_tasks(items, config))
         return self._combine_tool_outputs([*self._invalid(input), *outputs], input_type)
 
     async def _afunc(self, input: Any, config: RunnableConfig, runtime: Runtime[Any]) -> Any:
@@ -97,9 +102,7 @@ class ApprovalNode(ToolNode):
             runs = [arun(self._gate.allowed(item, config, len(items) == 1)) for item in items]
             outputs = together.at_once(await asyncio.gather(*runs, return_exceptions=True))
         if outputs is None:
-            items = await arun(self._gate.remembered(items, config))
-            tasks = [self._async_task(item) for item in items]
-            outputs = together.all_of(await asyncio.gather(*tasks, return_exceptions=True))
+            outputs = await arun(self._in_tasks(items, config))
         return self._combine_tool_outputs([*self._invalid(input), *outputs], input_type)
 
     def _run_together(self, items: list[Item], config: RunnableConfig) -> list[Any]:
@@ -111,11 +114,46 @@ class ApprovalNode(ToolNode):
         with get_executor_for_config(config) as executor:
             return list(executor.map(ended, items))
 
-    def _run_task(self, item: Item) -> Output:
+    def _run_task(self, item: Item, held: bool) -> Output:
+        if held:
+            raise GraphInterrupt
         return run(self._gate.gated(item, get_config()))
 
-    async def _arun_task(self, item: Item) -> Output:
+    async def _arun_task(self, item: Item, held: bool) -> Output:
+        if held:
+            raise GraphInterrupt
         return await arun(self._gate.gated(item, get_config()))
+
+    # --- in tasks of their own -----------------------------------------------------------------------------------
+
+    def _in_tasks(self, items: list[Item], config: RunnableConfig) -> Steps[list[Output]]:
+        """Each call in a task of its own; to a client that does not name what it answers, one pause is shown.
+
+        LangGraph tells the tasks of a node apart by the order in which they are called, so each is called, in the same
+        order each time; one that is held pauses without asking anything.
+        """
+        items = yield from self._gate.remembered(items, config)
+        in_turn, pauses, tasks = not self._gate.client.names_interrupt, list[GraphInterrupt](), list[Any]()
+        if in_turn:
+            try:
+                yield from self._gate.ask_together(items, config)
+                items = yield from self._gate.remembered(items, config)
+            except GraphInterrupt as pause:
+                pauses.append(pause)
+        is_paused = bool(pauses)
+        for item in items:
+            waits = in_turn and _may_ask(item)
+            tasks.append((yield self._started(item, waits and is_paused)))
+            if waits and not is_paused:
+                [ended] = yield _ended(tasks[-1:])
+                is_paused = isinstance(ended, GraphInterrupt)
+        return together.all_of([*(yield _ended(tasks)), *pauses])
+
+    def _started(self, item: Item, held: bool) -> Step:
+        async def start() -> list[Any]:  # awaiting it alone would be awaiting its end
+            return [self._async_task(item, held)]
+
+        return Step(lambda: [self._sync_task(item, held)], start)
 
     # --- the calls -----------------------------------------------------------------------------------------------
 
@@ -155,3 +193,17 @@ class ApprovalNode(ToolNode):
 def _is_quiet(items: list[Item]) -> bool:
     """Whether no person has to be asked, so that all may run at once."""
     return not any(item.verdict and item.verdict.asking for item in items)
+
+
+def _may_ask(item: Item) -> bool:
+    """Whether its task can be expected to pause."""
+    return item.answered is None and item.refused is None and (item.verdict is None or item.verdict.outcome != "allow")
+
+
+def _ended(tasks: Sequence[list[Any]]) -> Step:
+    """What became of tasks, or how they failed."""
+
+    async def awaited() -> list[Any]:
+        return await asyncio.gather(*(task for [task] in tasks), return_exceptions=True)
+
+    return Step(lambda: [together.outcome(task.result) for [task] in tasks], awaited)

@@ -6,17 +6,18 @@ around, is refused or asked for again.
 """
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Any, NoReturn
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Interrupt, interrupt
-from pydantic import PlainValidator, ValidationError, WithJsonSchema
 
 from hitl_graph.errors import (
+    AlreadyDecidedError,
     HitlError,
     InvalidDecisionError,
     LedgerMissingError,
@@ -24,17 +25,24 @@ from hitl_graph.errors import (
     StaleRequestError,
 )
 from hitl_graph.ledger import Ledger, deciding, requests
-from hitl_graph.model import Comment, Decision, Request, digest, request_id
+from hitl_graph.model import Decision, Request, digest, request_id
 from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.reviewers import Reviewer, authenticated
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import missing
-from hitl_graph.wire import parse, payload
+from hitl_graph.wire import BRIDGE, Client, answer_schema, named_in, parse, parse_all, payload
 
-__all__ = ["Asker"]
+__all__ = ["Asker", "NotAloneError"]
 
 _CHECKPOINTER, _SCRATCHPAD = "__pregel_checkpointer", "__pregel_scratchpad"  # langgraph._internal._constants
 _INVALID_RESUME = "_langgraph_invalid_resume"
+
+
+_together = threading.Lock()
+
+
+class NotAloneError(Exception):
+    """A question that needs a task of its own came up in one that runs other calls, too. Nothing was asked."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,10 @@ class Asker:
     config: RunnableConfig
     loop: asyncio.AbstractEventLoop | None = None
     """Of an async run, for checkpointers that are only async."""
+    client: Client = BRIDGE
+    """For which the questions are shown."""
+    alone: bool = True
+    """Nothing else asks in the running task, so that LangGraph's answers cannot go astray."""
 
     @property
     def reviewer(self) -> str:
@@ -58,7 +70,7 @@ class Asker:
         return self.person.name
 
     @classmethod
-    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str) -> "Asker":
+    def of(cls, config: RunnableConfig, ledger: Ledger | None, node: str, client: Client = BRIDGE) -> "Asker":
         """Find the ledger: the node's own, else the run's checkpointer's.
 
         Raises:
@@ -88,11 +100,16 @@ class Asker:
             person=_authenticated(configurable, found),
             config=config,
             loop=_running_loop(),
+            client=client,
         )
 
     def own(self, number: int = 0) -> str:
         """The id of the request that this task asks as its question of this number."""
         return request_id(self.thread_id, self._interrupt_id(number))
+
+    def asks_with(self, request: Request) -> bool:
+        """Whether this task asked it, in one go with others."""
+        return request.position is not None and request.interrupt_id == self._interrupt_id(0)
 
     def ask(
         self,
@@ -112,7 +129,10 @@ class Asker:
             GraphInterrupt: Nobody decided yet.
             AlreadyDecidedError: The answer that came in lost against another one.
             StaleRequestError: The answer was made for something else.
+            NotAloneError: The task runs other calls, too.
         """
+        if not self.alone:
+            raise NotAloneError
         interrupt_id, *others = (self._interrupt_id(n) for n in (number, *range(number)))
         own = request_id(self.thread_id, interrupt_id)
         earlier = [request_id(self.thread_id, other) for other in others]  # no set: what names them is a stranger's
@@ -120,44 +140,120 @@ class Asker:
         if request is None:
             request = describe(own, interrupt_id).model_copy(update={"ignored": self._unbound_answer()})
             if not self.reports:
-                self.ledger.write(_open, self.ledger.now_ms(), request)
+                self.opened(request, earlier)
             self._pause(request)
         asked = request
-        scratchpad = self.config.get("configurable", {}).get(_SCRATCHPAD)
-        addressed = scratchpad is not None and number < len(scratchpad.resume)  # it names this interrupt
-        if scratchpad is not None and not addressed and scratchpad.get_null_resume(False) is None:
-            self._pause(asked)  # here, for LangGraph would have pydantic read a schema that is not pydantic's
 
-        def accept(raw: Any) -> Decision:
-            try:
-                named = raw.get("request_id") if isinstance(raw, dict) else None
-                if named in earlier:  # LangGraph gives a task's answer to its first question to a later one, too
-                    self._pause(asked)
-                if number and named != own:
-                    raise StaleRequestError(own, "this question takes only an answer with its request_id")
-                if not addressed and asked.terms is not None and asked.terms.names_people:
-                    self._heed(asked)
-                elif (
-                    not addressed
-                    and _mark(raw) == asked.ignored
-                    and asked.decision is None
-                    and not self._sent_since(own)
-                ):
-                    self._pause(asked)
-                return self._decision(asked, raw, check)
-            except HitlError as exc:
-                setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
-                past_handlers(exc)
-                raise
+        def accept(raw: Any, addressed: bool) -> Decision:
+            named = named_in(raw)
+            if named in earlier:  # LangGraph gives a task's answer to its first question to a later one, too
+                self._pause(asked)
+            if number and named != own:
+                raise StaleRequestError(own, "this question takes only an answer with its request_id")
+            if not addressed:
+                self._beware(asked, raw)
+            return self._decision(asked, raw, check)
 
-        schema: Any = Annotated[Any, PlainValidator(accept), WithJsonSchema(_answer_schema(asked))]
+        decision: Decision = self._resumed(number, [asked], accept)
+        if asked.decision is None:  # by whom, too
+            asked = self.ledger.read(requests.get, own) or asked
+        return asked, decision
+
+    def ask_all(self, describe: Sequence[Callable[[str, str], Request]]) -> list[Request]:
+        """Pause with one interrupt until several questions are decided; each is a request and decided by itself.
+
+        They are this task's first questions, and in every execution the same, whichever of its calls asks them. An
+        answer may be about all that are left, in their order, or about some, each by its `request_id`; it counts as a
+        whole or not at all, unless somebody else decides one of them in that moment: then the others count.
+
+        Returns:
+            The requests, decided, in the order of the questions.
+
+        Raises:
+            As `ask`.
+        """
+        with _together:  # of the calls of one task, the first takes the answer for all
+            return self._asked_all(describe)
+
+    def _asked_all(self, describe: Sequence[Callable[[str, str], Request]]) -> list[Request]:
+        interrupt_id, asked, is_new = self._interrupt_id(0), list[Request](), False
+        for position, one in enumerate(describe):
+            own = request_id(self.thread_id, interrupt_id, position)
+            request = self.ledger.read(requests.get, own)
+            if request is None:
+                update = {"position": position, "ignored": self._unbound_answer()}
+                request, is_new = one(own, interrupt_id).model_copy(update=update), True
+                if not self.reports:
+                    self.ledger.write(_open, self.ledger.now_ms(), request)
+            asked.append(request)
+        left = [request for request in asked if request.state != "delivered"]
+        if is_new:
+            self._pause(*left)
+        all_decided = all(request.state == "decided" for request in left)
+        if all_decided and self._given(0)[0] is None:
+            return asked
+
+        def accept(raw: Any, addressed: bool) -> None:
+            given = parse_all(raw, left, self.client)
+            answered = [request for request in left if request.id in given]
+            for request in answered:
+                if not addressed:
+                    self._beware(request, raw)
+            late = list[HitlError]()
+            for request in answered:
+                try:
+                    self._record(request, given[request.id], None)
+                except (AlreadyDecidedError, QuorumMissingError) as exc:
+                    late.append(exc)
+            if late:
+                raise late[0]
+            now = self._again(left)
+            if pending := [request for request in now if request.decision is None]:
+                for request in now:
+                    if request.decision is not None:  # not shown any more
+                        self.delivered(request.id)
+                self._pause(*pending)
+
+        self._resumed(0, left, accept, takes=not all_decided)
+        return self._again(asked)
+
+    def _again(self, asked: Sequence[Request]) -> list[Request]:
+        return [self.ledger.read(requests.get, request.id) or request for request in asked]
+
+    def _given(self, number: int) -> tuple[Any, bool]:
+        """The answer that the run came with for the question of this number, and whether it names its interrupt."""
+        scratchpad: Any = self.config.get("configurable", {}).get(_SCRATCHPAD)
+        addressed = scratchpad is not None and number < len(scratchpad.resume)
+        return scratchpad.resume[number] if addressed else scratchpad and scratchpad.get_null_resume(False), addressed
+
+    def _resumed(
+        self, number: int, asked: Sequence[Request], accept: Callable[[Any, bool], Any], *, takes: bool = True
+    ) -> Any:
+        """What `accept` makes of the answer that the run came with; it pauses again if it came without one.
+
+        Args:
+            accept: Takes the answer, and whether it names this interrupt.
+            takes: The answer is needed, so LangGraph shall keep it; else it is only looked at.
+        """
+        raw, addressed = self._given(number)
+        if raw is None and not addressed:
+            self._pause(*asked)
         try:
-            decision = cast(Decision, interrupt(payload(asked), response_schema=schema))
-            if asked.decision is None:  # by whom, too
-                asked = self.ledger.read(requests.get, own) or asked
-            return asked, decision
-        except ValidationError as exc:  # pydantic wraps what is a ValueError; our own error says more
-            raise exc.errors()[0].get("ctx", {}).get("error", exc) from None
+            accepted = accept(raw, addressed)
+        except HitlError as exc:
+            setattr(exc, _INVALID_RESUME, True)  # so that siblings are not cut off in the middle of an effect
+            past_handlers(exc)
+            raise
+        if takes:  # and LangGraph stores it
+            interrupt(payload(asked, self.client), response_schema=answer_schema(asked))
+        return accepted
+
+    def _beware(self, asked: Request, raw: Any) -> None:
+        """An answer that names no interrupt may have lain there before the question, or be somebody else's."""
+        if asked.terms is not None and asked.terms.names_people:
+            self._heed(asked)
+        elif _mark(raw) == asked.ignored and asked.decision is None and not self._sent_since(asked.id):
+            self._pause(asked)
 
     def _heed(self, asked: Request) -> None:
         """Where it matters whose answer it is, one that names no interrupt counts once, for the run that it came with.
@@ -182,7 +278,12 @@ class Asker:
     def _decision(
         self, asked: Request, raw: Any, check: Callable[[Request, Decision], object] | None = None
     ) -> Decision:
-        given = parse(raw, asked)
+        return self._record(asked, parse(raw, asked, self.client), check)
+
+    def _record(
+        self, asked: Request, given: Decision | None, check: Callable[[Request, Decision], object] | None
+    ) -> Decision:
+        """The decision of a request: the one on record, or this one, which is then."""
         recorded = self.ledger.read(requests.get, asked.id) or asked
         if recorded.state not in ("pending", "decided", "delivered"):
             raise StaleRequestError(asked.id, f"it is {recorded.state} ({recorded.note or 'no longer asked'})")
@@ -210,9 +311,9 @@ class Asker:
             self.ledger.write(requests.reopen, self.ledger.now_ms(), recorded, f"the answer was refused: {exc.args[1]}")
             self._pause(recorded)
 
-    def _pause(self, request: Request) -> None:
+    def _pause(self, *asked: Request) -> NoReturn:
         raise GraphInterrupt(
-            (Interrupt(payload(request), id=request.interrupt_id, response_schema=_answer_schema(request)),)
+            (Interrupt(payload(asked, self.client), id=asked[0].interrupt_id, response_schema=answer_schema(asked)),)
         )
 
     def _unbound_answer(self) -> str | None:
@@ -232,6 +333,10 @@ class Asker:
             time.sleep(0.02)
         return False
 
+    def opened(self, request: Request, earlier: Collection[str] = ()) -> None:
+        """Tell a ledger that hears nothing from the checkpointer that a question is asked (see `_open`)."""
+        self.ledger.write(_open, self.ledger.now_ms(), request, earlier)
+
     def dropped(self, action_key: str) -> None:
         """Tell such a ledger, too, that a call came to its end whatever people say."""
         if not self.reports:
@@ -249,20 +354,31 @@ def _drop(tx: Transaction, now_ms: int, action_key: str) -> None:
         requests.close(tx, now_ms, request, "superseded", "the call was refused without an answer")
 
 
-def _open(tx: Transaction, now_ms: int, request: Request) -> None:
+def _open(tx: Transaction, now_ms: int, request: Request, earlier: Collection[str] = ()) -> None:
+    """Store a question.
+
+    Args:
+        tx, now_ms, request: What, and when.
+        earlier: What the same task asked before; it stays, for the task goes through these questions again.
+    """
     for older in requests.select(
         tx,
         "action_key = ? AND kind = ? AND state IN ('pending', 'decided') AND id <> ?",
         (request.action_key, request.kind, request.id),
     ):
-        requests.close(tx, now_ms, older, "superseded", "it is asked anew")
+        if older.id not in earlier:
+            requests.close(tx, now_ms, older, "superseded", "it is asked anew")
     requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=1)
 
 
 def _delivered(tx: Transaction, now_ms: int, own: str) -> None:
     request = requests.get(tx, own)
-    if request is not None and request.state == "decided":
-        requests.close(tx, now_ms, request, "delivered", "the graph went on")
+    if request is None:
+        return
+    about_it = requests.select(tx, "action_key = ? AND state = 'decided'", (request.action_key,))
+    for done in about_it if request.action_key else [request]:  # what was asked about it before, too
+        if done.state == "decided":
+            requests.close(tx, now_ms, done, "delivered", "the graph went on")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -283,20 +399,3 @@ def _authenticated(configurable: dict[str, Any], ledger: Ledger) -> Reviewer:
     """Who resumed the run, as LangGraph Server authenticated them; never from the payload."""
     user = configurable.get("langgraph_auth_user")
     return authenticated(user, ledger.directory, otherwise=configurable.get("langgraph_auth_user_id"))
-
-
-def _answer_schema(request: Request) -> dict[str, Any]:
-    """JSON Schema of an answer, for clients that draw a form from it."""
-    name = {"question": "value", "review": "draft"}.get(request.kind, "args")
-    schema = dict(request.answer_schema or ({"type": "object"} if name == "args" else {}))
-    shared = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}  # what it refers to is looked up at the root
-    properties: dict[str, Any] = {
-        "type": {"type": "string", "enum": list(request.allowed), "description": str(request.labels or "")},
-        name: schema,
-        "message": {"type": "string"},
-        "request_id": {"const": request.id},
-        "digest": {"const": request.digest},
-    }
-    if request.kind == "review":
-        properties["comments"] = {"type": "array", "items": Comment.model_json_schema()}
-    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"], **shared}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -13,7 +14,7 @@ from langgraph.prebuilt.tool_node import ToolInvocationError
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, ValidationError
 
-from hitl_graph.model import Action
+from hitl_graph.model import Action, Request
 from hitl_graph.nodes import replies
 from hitl_graph.policy import Verdict
 
@@ -21,6 +22,7 @@ __all__ = [
     "InputType",
     "Item",
     "Refusing",
+    "item_of",
     "items_of",
     "key_of",
     "message_of",
@@ -28,6 +30,7 @@ __all__ = [
     "part_of",
     "runs_in_a_thread",
     "schema_of",
+    "tool_runtime",
 ]
 
 InputType = Literal["list", "dict", "tool_calls"]
@@ -44,6 +47,7 @@ class Item:
         refused: The answer to a call that never gets as far as being judged.
         verdict: What the policy says of it.
         asked: People were asked whether it may run.
+        answered: The request, if they were asked in one go with other calls, and have decided.
         escalated: People were asked what now, as it was denied.
     """
 
@@ -56,6 +60,7 @@ class Item:
     refused: ToolMessage | None = None
     verdict: Verdict | None = None
     asked: bool = False
+    answered: Request | None = None
     escalated: bool = False
 
 
@@ -72,30 +77,53 @@ def items_of(
     message = message_of(state, messages_key, calls)
     items = list[Item]()
     for position, call in enumerate(calls):
-        index: Any = position
-        tool_runtime = ToolRuntime(
-            state=state,
-            tool_call_id=call["id"],
-            config=config,
-            context=runtime.context,
-            store=runtime.store,
-            stream_writer=runtime.stream_writer,
-            tools=list(tools),
-            execution_info=runtime.execution_info,
-            server_info=runtime.server_info,
-        )
-        try:
-            action = Action(name=call["name"], args=call["args"])
-            signature = action.digest
-        except (ValidationError, TypeError):
-            action, signature = None, repr(call["args"])
-        if input_type == "tool_calls" and message and [c["id"] for c in message.tool_calls].count(call["id"]) > 1:
-            index = config.get("metadata", {}).get("langgraph_path")  # which of the Sends this is
-        key = key_of(config, message, index, call, signature)
-        refused = replies.not_plain(call) if action is None else None
+        given = tool_runtime(call, state, config, runtime, tools)
         tool = next((tool for tool in tools if tool.name == call["name"]), None)
-        items.append(Item(call, action, key, tool_runtime, input_type, tool, refused))
+        items.append(item_of(call, position, message, given, input_type, tool))
     return items
+
+
+def tool_runtime(
+    call: ToolCall, state: Any, config: RunnableConfig, runtime: Runtime[Any], tools: Sequence[BaseTool]
+) -> ToolRuntime[Any, Any]:
+    """What a tool is given beside the arguments."""
+    return ToolRuntime(
+        state=state,
+        tool_call_id=call["id"],
+        config=config,
+        context=runtime.context,
+        store=runtime.store,
+        stream_writer=runtime.stream_writer,
+        tools=list(tools),
+        execution_info=runtime.execution_info,
+        server_info=runtime.server_info,
+    )
+
+
+def item_of(
+    call: ToolCall,
+    position: int,
+    message: AIMessage | None,
+    runtime: ToolRuntime[Any, Any],
+    input_type: InputType,
+    tool: BaseTool | None,
+) -> Item:
+    """One call of a message.
+
+    Args:
+        position: Its place among those that run in one task, from 0.
+        message: The message that makes it.
+    """
+    index: Any = position
+    try:
+        action = Action(name=call["name"], args=call["args"])
+        signature = action.digest
+    except (ValidationError, TypeError):
+        action, signature = None, repr(call["args"])
+    if input_type == "tool_calls" and message and [c["id"] for c in message.tool_calls].count(call["id"]) > 1:
+        index = runtime.config.get("metadata", {}).get("langgraph_path")  # which of the Sends this is
+    key = key_of(runtime.config, message, index, call, signature)
+    return Item(call, action, key, runtime, input_type, tool, replies.not_plain(call) if action is None else None)
 
 
 def key_of(config: RunnableConfig, message: AIMessage | None, index: Any, call: ToolCall, signature: str) -> str:

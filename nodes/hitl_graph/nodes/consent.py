@@ -24,7 +24,7 @@ from hitl_graph.steps import Steps, blocking, calling
 from hitl_graph.terms import Fresh, Origin, Terms
 from hitl_graph.voting import satisfied, supporting
 
-__all__ = ["Answer", "ask"]
+__all__ = ["Answer", "ask", "looked_up"]
 
 UNREADABLE = "could not be read"
 
@@ -57,6 +57,7 @@ def ask(
     judge: Callable[[Action], Steps[Verdict]],
     begun: bool,
     kind: Kind = "approval",
+    first: Request | None = None,
 ) -> Steps[Answer]:
     """Ask whether an action may run, and again while the answer does not cover it.
 
@@ -67,16 +68,20 @@ def ask(
         judge: The policy's verdict as it is now.
         begun: It was started before, so that the answers of then are what counts.
         kind: `review`: the action is the delivery of a draft, and a question about another draft is asked anew.
+        first: The first question, if it was asked before and elsewhere, with its decision.
     """
     changed: str | None = None
     least: Terms | None = None
-    for number in count():
-        fresh = None
-        if verdict.facts and not (yield blocking(_stored, asker, number, kind)):
-            facts = yield from _read(verdict.facts, call(action))
-            fresh = Fresh(facts=facts, changed=changed)
-        question = on_terms(describe(action, verdict), asker, verdict, origin, fresh, least)
-        request, decision = yield blocking(asker.ask, number, question)
+    for number in count(-1 if first else 0):  # of the questions of this task
+        if number < 0:
+            request = cast(Request, first)
+            decision = cast(Decision, request.decision)
+        else:
+            fresh = None
+            if verdict.facts and not (yield blocking(_stored, asker, number, kind)):
+                fresh = yield from looked_up(verdict, call(action), changed)
+            question = on_terms(describe(action, verdict), asker, verdict, origin, fresh, least)
+            request, decision = yield blocking(asker.ask, number, question)
         if (shown := request.delivery or request.action or action).digest != action.digest:  # another one by now
             yield blocking(asker.delivered, request.id)
             if kind == "approval":
@@ -113,6 +118,17 @@ def ask(
     raise AssertionError("unreachable")
 
 
+def looked_up(verdict: Verdict, call: Call, changed: str | None = None) -> Steps[Fresh | None]:
+    """The facts that go with a new question; None if it has none.
+
+    Args:
+        changed: How they differ from what people were shown before.
+    """
+    if not verdict.facts:
+        return None
+    return Fresh(facts=(yield from _read(verdict.facts, call)), changed=changed)
+
+
 def _wanted(request: Request, decision: Decision) -> Action:
     if decision.draft is not None:
         return delivery(decision.draft)
@@ -123,7 +139,7 @@ def _wanted(request: Request, decision: Decision) -> Action:
 def _stored(asker: Asker, number: int, kind: Kind) -> bool:
     """Whether this was asked before. A tool's own questions and what became of it have numbers, too."""
     request = asker.ledger.read(requests.get, asker.own(number))
-    return request is not None and request.kind == kind
+    return request is not None and request.kind == kind and request.position is None
 
 
 def _covers(asker: Asker, request: Request, now: Verdict) -> bool:

@@ -1,19 +1,22 @@
 """The draft in a graph's state: a key of it, or the last message of the model. Found, shown as JSON, and put back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
 from pydantic import BaseModel, JsonValue, PydanticSchemaGenerationError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from hitl_graph.errors import DraftError
 from hitl_graph.model import canonical, digest
-from hitl_graph.nodes.revisions import MARK, on_messages
+from hitl_graph.nodes.revisions import MARK, Revision, feedback_message, on_messages
 
-__all__ = ["Draft", "Place"]
+__all__ = ["NOT_RELEASED", "Draft", "Place", "said"]
+
+NOT_RELEASED = "(This answer was not released.)"
+"""Stands in place of a draft that was rejected or blocked."""
 
 _MISSING = object()
 
@@ -56,12 +59,16 @@ class Place:
         draft: Key of the state; None: the last message of the model.
         messages, reviews: Keys of the state.
         type_: Of the draft, for pydantic; None: the type of the value, if that is a pydantic model.
+        delivered: Key of the state that gets what was delivered, or None if nothing is.
+
+    Where `reviews` or `delivered` is None, the state has no such key.
     """
 
     draft: str | None
     messages: str
-    reviews: str
+    reviews: str | None
     type_: Any = None
+    delivered: str | None = "delivered"
 
     def read(self, state: Any) -> Draft:
         """The draft.
@@ -69,7 +76,7 @@ class Place:
         Raises:
             DraftError: There is none, or nowhere to keep what becomes of it.
         """
-        entries = _get(state, self.reviews)
+        entries = _get(state, self.reviews) if self.reviews is not None else _MISSING
         if self.draft is None:
             messages = _get(state, self.messages) if not isinstance(state, list) else state
             return self._message(messages if isinstance(messages, list) else [], entries)
@@ -81,8 +88,8 @@ class Place:
                 f"the state has no list {self.reviews!r} for the feedback on {self.draft!r}; declare it:"
                 f" {self.reviews}: Annotated[list[Revision], operator.add]"
             )
-        plain = self._plain(value)
-        return Draft(value, plain, self._schema(value), None, entries)
+        plain = self.plain(value)
+        return Draft(value, plain, self.schema(value), None, entries)
 
     def _message(self, messages: Sequence[BaseMessage], entries: Any) -> Draft:
         last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
@@ -92,15 +99,16 @@ class Place:
             raise DraftError("the last message of the model calls tools, so it is no draft; review it when they ran")
         if last.id is None:
             raise DraftError(f"the messages have no ids; give {self.messages!r} the reducer add_messages")
-        only_text = isinstance(last.content, str) or all(
-            isinstance(block, str) or (set(block) <= {"type", "text", "index", "id"} and block.get("type") == "text")
-            for block in last.content
-        )
-        value = last.text if only_text else last.content  # what a person does not see they do not approve
+        value = said(last)
         kept = entries if isinstance(entries, list) else on_messages(messages)
-        return Draft(str(value) if only_text else value, self._plain(value), None, last, kept)
+        return Draft(value, self.plain(value), None, last, kept)
 
-    def _plain(self, value: Any) -> JsonValue:
+    def plain(self, value: Any) -> JsonValue:
+        """A draft as JSON.
+
+        Raises:
+            DraftError: It is none.
+        """
         try:
             plain = to_jsonable_python(str(value) if isinstance(value, str) else value)
             canonical(plain)
@@ -111,10 +119,11 @@ class Place:
         return cast(JsonValue, plain)
 
     def _adapter(self, value: Any) -> TypeAdapter[Any] | None:
-        type_ = self.type_ or (type(value) if isinstance(value, BaseModel) else None)
+        type_ = self.type_ or (type(value) if isinstance(value, BaseModel) or is_dataclass(value) else None)
         return TypeAdapter(type_) if type_ is not None else None
 
-    def _schema(self, value: Any) -> dict[str, JsonValue] | None:
+    def schema(self, value: Any) -> dict[str, JsonValue] | None:
+        """JSON Schema of a draft; None where its type is not known."""
         try:
             adapter = self._adapter(value)
             return adapter.json_schema() if adapter is not None else None
@@ -131,6 +140,54 @@ class Place:
             return draft.value
         adapter = self._adapter(draft.value)
         return adapter.validate_python(plain) if adapter is not None else plain
+
+    def changes(self, draft: Draft, entry: Revision, typed: Any) -> tuple[dict[str, Any], Sequence[AnyMessage]]:
+        """The update of the state when it is known what becomes of a draft.
+
+        Args:
+            entry: What becomes of it.
+            typed: What is delivered, as the state has it.
+
+        Returns:
+            The update, and the messages that the end user's stream has to be given, as it has not seen them.
+        """
+        outcome = entry["outcome"]
+        changes: dict[str, Any] = {}
+        if self.reviews is not None:
+            changes[self.reviews] = [entry]  # LangGraph drops what a state does not have
+        if self.delivered is not None and outcome != "revise":
+            changes[self.delivered] = typed if outcome == "delivered" else None
+        edited = outcome == "delivered" and entry.get("delivered") != draft.plain
+        if draft.message is None:
+            return (changes | {str(self.draft): typed} if edited else changes), ()
+        message = draft.message
+        content = message.content
+        if edited:
+            content = typed
+        elif outcome in ("rejected", "blocked"):
+            content = NOT_RELEASED
+        kept = message.model_copy(
+            update={"content": content, "additional_kwargs": {**message.additional_kwargs, MARK: entry}}
+        )
+        changes[self.messages] = [kept]
+        if outcome == "revise":
+            changes[self.messages] = [kept, feedback_message(entry.get("feedback", ""))]
+        shown = draft.unreviewed or content is not message.content
+        if outcome == "revise" or not shown:
+            return changes, ()
+        more = {name: value for name, value in message.additional_kwargs.items() if name != MARK}  # not for end users
+        return changes, [message.model_copy(update={"content": content, "additional_kwargs": more})]
+
+
+def said(message: BaseMessage) -> Any:
+    """What a message says: its text; its blocks, if there is more. What a person does not see they do not approve."""
+    content = message.content
+    if isinstance(content, str) or all(
+        isinstance(block, str) or (set(block) <= {"type", "text", "index", "id"} and block.get("type") == "text")
+        for block in content
+    ):
+        return str(message.text)
+    return content
 
 
 def _get(state: Any, key: str) -> Any:

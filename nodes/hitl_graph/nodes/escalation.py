@@ -1,48 +1,36 @@
 """`EscalationNode`: asks a person when the agent is stuck, or when a node failed.
 
-While all is well it passes through: one look into the ledger, and the messages that are new since the last time. What
-was answered is read from the ledger each time, so that every process comes to the same; the watches kept in this
-process only save the reading of old messages.
+While all is well it passes through: one look into the ledger, and the messages that are new since the last time.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from types import MethodType
-from typing import Any, Literal, cast
+from typing import Any
 
 from langchain_core.messages import AnyMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import RunnableConfig
 from langgraph.constants import END
 from langgraph.errors import is_invalid_resume
 from langgraph.types import Command
 
-from hitl_graph.errors import EscalationError, InvalidDecisionError
-from hitl_graph.facts import Memory, Situation, as_text, facts_of
-from hitl_graph.ledger import Ledger, requests
-from hitl_graph.model import WORDS, Decision, Request, Word
+from hitl_graph.errors import EscalationError
+from hitl_graph.ledger import Ledger
+from hitl_graph.model import WORDS, Word
 from hitl_graph.nodes import guidance
-from hitl_graph.nodes.asking import Asker
-from hitl_graph.nodes.patching import Patchable, channels_of
-from hitl_graph.nodes.scene import Scene, began
-from hitl_graph.nodes.terms import on_terms, origin_of, verdict_of
-from hitl_graph.nodes.watching import Watches
+from hitl_graph.nodes.escalating import CARRY_ON, Answered, Escalation
+from hitl_graph.nodes.routing import Routed, unknown_nodes
+from hitl_graph.nodes.scene import Scene
 from hitl_graph.policy import Rule
-from hitl_graph.steps import Steps, arun, blocking, run
-from hitl_graph.stuck import Alarm, Detector, Patience, Spent, Watch
-from hitl_graph.terms import Origin
+from hitl_graph.steps import Steps
+from hitl_graph.stuck import Detector, Patience, Spent
+from hitl_graph.wire import BRIDGE, Client, ClientName
 
 __all__ = ["EscalationNode"]
 
 log = logging.getLogger(__name__)
 
-_ANSWERED = (
-    "thread_id = ? AND kind = 'escalation' AND state IN ('pending', 'decided', 'delivered') ORDER BY created_ms, id"
-)
 
-
-class EscalationNode(Runnable[Any, "Command[Any]"]):
+class EscalationNode(Routed):
     """Ask a person when the agent gets nowhere; else pass through.
 
     Put it where the run comes by after each step (`tools -> watch -> agent`), or give it to a node as `error_handler`:
@@ -71,6 +59,7 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         messages_key: Where in the state the messages are.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=["group:oncall"], deadline=timedelta(hours=1))`. A
             deadline that ends in `reject` stops the run; one that ends in `approve` carries on.
+        client: With what people answer, as for `ApprovalNode`.
         graph, version: Of the graph, for the record. The server's name of the graph, unless given.
 
     Raises:
@@ -93,151 +82,46 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         name: str = "escalation",
         messages_key: str = "messages",
         rule: Rule | None = None,
+        client: ClientName | Client = BRIDGE,
         graph: str | None = None,
         version: str | None = None,
     ) -> None:
         for option, value in (("resume", resume), ("stop", stop), ("onward", onward or resume)):
             if not isinstance(value, str) or not value:
                 raise EscalationError(f"EscalationNode({option}=...) takes the name of a node, not {value!r:.80}")
-        if isinstance(allowed, str) or not allowed or set(allowed) - set(WORDS):
-            raise EscalationError(f"allowed= takes some of {', '.join(WORDS)}, not {allowed!r:.80}")
-        if isinstance(editable, str):
-            raise EscalationError("editable= takes keys of the state, as a list")
-        self.verdict = verdict_of(rule, "people are asked", EscalationError)
-        self.graph, self.version = graph, version
-        self.resume, self.stop, self.onward = resume, stop, onward or resume
-        self.allowed: tuple[Word, ...] = tuple(word for word in WORDS if word in allowed)
-        self.editable = None if editable is None else tuple(editable)
-        self.spent, self.ledger, self.name, self.messages_key = spent, ledger, name, messages_key
-        kept = None if detectors is None else tuple(detectors)
-        self._watches = Watches(lambda memory: Watch(patience, detectors=kept, memory=memory))
-        self._watches.make(())  # refuses wrong options now
-        vars(self)["__call__"] = _routed(self, dict.fromkeys((resume, stop, self.onward)))
-
-    def __call__(self, state: Any) -> Any:
-        """Only here so that LangGraph looks at the annotation of the one that each node has."""
-        raise TypeError(f"{self.name} is a node; add it to a graph")
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Command[Any]:
-        """Called by LangGraph."""
-        return run(self._steps(input, config or {}))
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Command[Any]:
-        """Called by LangGraph."""
-        return await arun(self._steps(input, config or {}))
+        self.escalation = Escalation(
+            owner=type(self).__name__, patience=patience, detectors=detectors, allowed=allowed, editable=editable,
+            spent=spent, ledger=ledger, messages_key=messages_key, rule=rule, client=client, graph=graph,
+            version=version,
+        )  # fmt: skip
+        self.graph, self.resume, self.stop, self.onward = graph, resume, stop, onward or resume
+        self.name, self.messages_key = name, messages_key
+        self._goes_to((resume, stop, self.onward))
 
     def _steps(self, state: Any, config: RunnableConfig) -> Steps[Command[Any]]:
-        asker = Asker.of(config, self.ledger, type(self).__name__)
-        for name in {self.resume, self.stop, self.onward} - {END}:
-            if (known := channels_of(config)) and f"branch:to:{name}" not in known:
-                raise EscalationError(f"{self.name} cannot go to {name!r}: the graph has no node of that name")
+        asker = self.escalation.asker(config)
+        for name in unknown_nodes(config, (self.resume, self.stop, self.onward)):
+            raise EscalationError(f"{self.name} cannot go to {name!r}: the graph has no node of that name")
         scene = Scene.of(state, asker, self.messages_key)
         if scene.failed is not None and is_invalid_resume(scene.failed.error):
             log.warning("an answer to a question of %s was refused: %s", scene.failed.node, scene.failed.error)
             return Command(goto=scene.again)  # no failure; it asks again
-        asked: list[Request] = yield blocking(asker.ledger.read, requests.select, _ANSWERED, (asker.thread_id,))
-        own = asker.own()
-        situation: Situation | None = None
-        if all(request.id != own for request in asked):  # what this task asked once is asked to its end
-            alarm, memory = self._watched(scene, asked)
-            if alarm is None:
-                return Command(goto=self.onward)
-            since = yield from began(asker, self.messages_key, alarm.since, scene.failed is not None)
-            situation = scene.situation(alarm, memory, since, self._spent(scene))
-        patchable = Patchable.of(config, self.editable if "edit" in self.allowed else ())
-        if self._runs_calls(scene):
-            patchable = patchable.without(self.messages_key)
-
-        def describe(request_id: str, interrupt_id: str) -> Request:
-            assert situation is not None
-            return self._request(request_id, interrupt_id, scene, situation, patchable)
-
-        def check(request: Request, decision: Decision) -> None:
-            try:
-                patchable.update(decision.args or {})
-            except ValueError as exc:
-                raise InvalidDecisionError(request.id, f"the edit does not fit: {exc}") from exc
-
-        def origin() -> Origin | None:
-            return origin_of(asker, graph=self.graph, version=self.version)
-
-        question = on_terms(describe, asker, self.verdict, origin)
-        request, decision = yield blocking(asker.ask, 0, question, check)
-        yield blocking(asker.delivered, request.id)
-        return self._answered(scene, request, decision, patchable)
-
-    # --- looking -------------------------------------------------------------------------------------------------
-
-    def _watched(self, scene: Scene, asked: list[Request]) -> tuple[Alarm | None, Memory | None]:
-        memory = [
-            facts.memory.answer
-            for facts in (facts_of(request) for request in asked if request.state != "pending")
-            if isinstance(facts, Situation) and facts.memory is not None and facts.memory.graph == scene.graph
-        ]  # of a redacted request nothing is left, and what it answered may be asked again
-        key = (scene.asker.thread_id, scene.graph, json.dumps(memory))
-        watch = self._watches.take(key, memory)
-        alarm = watch.see(scene.messages, now=self._spent(scene))
-        if scene.error is not None:  # asked about each time, however often the same was answered
-            failed = cast(Alarm, Watch(detectors=()).see(scene.messages, error=scene.error))
-            update = {"evidence": (*failed.evidence, *(alarm.evidence if alarm else ()))}
-            alarm = (alarm or failed).model_copy(update=update)
-        if alarm is None:
-            self._watches.keep(key, watch)
-            return None, None
-        answer = watch.answered(alarm).model_dump(mode="json")  # once somebody has answered; this watch is not kept
-        return alarm, Memory(graph=scene.graph, answer=answer)
-
-    def _spent(self, scene: Scene) -> Spent | None:
-        return self.spent(scene.input) if self.spent is not None and not scene.sent else None
-
-    # --- asking --------------------------------------------------------------------------------------------------
-
-    def _request(
-        self, request_id: str, interrupt_id: str, scene: Scene, situation: Situation, patchable: Patchable
-    ) -> Request:
-        allowed: list[Word] = [word for word in self.allowed if word != "edit" or patchable.types]
-        if self._runs_calls(scene):
-            allowed = [word for word in allowed if word != "respond"] or ["reject"]
-        if "edit" in allowed:
-            update = {"state": patchable.values(scene.asker.config), "adds": patchable.adds}
-            situation = situation.model_copy(update=update)
-        again = f"run {scene.failed.node} again" if scene.failed else "carry on as it is; patience is restored"
+        again = f"run {scene.failed.node} again" if scene.failed else CARRY_ON
         if scene.failed and scene.amid:
             again = "the model is told to make the call again"
-        labels: dict[Word, str] = {
-            "approve": again,
-            "edit": "change keys of the state, and go on",
-            "reject": "stop the run with a last message",
-            "respond": "the model gets your text as guidance, and goes on",
-        }
-        identity = json.dumps([scene.asker.thread_id, "escalation", scene.graph, scene.path])
-        return Request(
-            id=request_id,
-            kind="escalation",
-            thread_id=scene.asker.thread_id,
-            interrupt_id=interrupt_id,
-            question=situation.model_dump(mode="json"),
-            allowed=tuple(allowed),
-            labels={word: labels[word] for word in allowed},
-            answer_schema=patchable.schema() if "edit" in allowed else None,
-            description=as_text(situation),
-            reason=f"{situation.failure.type} in {situation.failure.node}"
-            if situation.failure
-            else situation.findings[0].kind.replace("_", " "),
-            action_key=hashlib.sha256(identity.encode()).hexdigest()[:32],
-        )
+        answered = yield from self.escalation.steps(scene, again=again, runs_calls=self._runs_calls(scene))
+        return Command(goto=self.onward) if answered is None else self._answered(scene, answered)
 
     def _runs_calls(self, scene: Scene) -> bool:
         """Whether `resume` runs the calls that are open, so that no message may come between."""
         at_resume = scene.failed.node == self.resume if scene.failed else self.onward == self.resume
         return at_resume and bool(scene.calls)
 
-    # --- answering -----------------------------------------------------------------------------------------------
-
-    def _answered(self, scene: Scene, request: Request, decision: Decision, patchable: Patchable) -> Command[Any]:
+    def _answered(self, scene: Scene, answered: Answered) -> Command[Any]:
+        request, decision = answered.request, answered.decision
         if decision.type == "approve" and not (scene.failed and scene.amid):
             return Command(goto=scene.again if scene.failed else self.onward)
-        update, calls, goto = patchable.update(decision.args or {}), scene.calls, self.resume
+        update, calls, goto = answered.patch, scene.calls, self.resume
         said: list[AnyMessage] = []
         if decision.type == "approve":  # by the time the call had run again, the model would have gone on without it
             said.append(guidance.again())
@@ -257,16 +141,3 @@ class EscalationNode(Runnable[Any, "Command[Any]"]):
         else:
             said = [*guidance.settled(request, calls, scene.failure), *said]
         return Command(update={**update, self.messages_key: said} if said else update, goto=goto)
-
-
-def _routed(node: EscalationNode, names: Iterable[str]) -> Any:
-    """In place of `__call__`: LangGraph reads from its annotation where the node may go.
-
-    It then draws the edges, and refuses to compile a graph in which one of these nodes is missing.
-    """
-
-    def routed(self: EscalationNode, state: Any) -> Any:
-        return EscalationNode.__call__(self, state)
-
-    routed.__annotations__ = {"return": Command[Literal[tuple(names)]]}  # type: ignore[misc]
-    return MethodType(routed, node)

@@ -26,12 +26,13 @@ from hitl_graph.nodes import consent, denying, permitting, questions, replies
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.calls import Item, schema_of
 from hitl_graph.nodes.human import AskHuman
-from hitl_graph.nodes.terms import graph_of, origin_of
+from hitl_graph.nodes.terms import graph_of, on_terms, origin_of
 from hitl_graph.policy import Call, Mode, Policy, Verdict
 from hitl_graph.policy.modes import under
 from hitl_graph.schema import alike
 from hitl_graph.steps import Step, Steps, blocking
 from hitl_graph.terms import Origin, Terms
+from hitl_graph.wire import BRIDGE, Client
 
 __all__ = ["Gate", "Output", "Runner"]
 
@@ -60,6 +61,7 @@ class Gate:
         graph, version: Of the graph, as grants and switches name it. The server's name of the graph, unless given.
         edited: Told to the model with the result of a call that people changed.
         described: What people are told of a call, if not what its tool says of itself.
+        client: For which questions are shown.
     """
 
     policy: Policy
@@ -71,6 +73,9 @@ class Gate:
     messages_key: str = "messages"
     edited: Callable[[Action], str | None] = replies.edited
     described: Callable[[Item, Action], str] | None = None
+    client: Client = BRIDGE
+    alone: bool = True
+    """Its calls have a LangGraph task each. Where they have not, only `ask_together` can ask about them."""
 
     def judged(self, items: list[Item], config: RunnableConfig) -> Steps[list[Item]]:
         """The items with what the policy says of them now."""
@@ -88,7 +93,7 @@ class Gate:
         Raises:
             LedgerMissingError: There is no ledger, or the run has no thread.
         """
-        return Asker.of(config, self.ledger, self.owner)
+        return replace(Asker.of(config, self.ledger, self.owner, self.client), alone=self.alone)
 
     def _verdict(self, item: Item, action: Action, config: RunnableConfig) -> Steps[Verdict]:
         call, mode = self._call(item, action), config.get("configurable", {}).get("hitl_mode")
@@ -117,7 +122,7 @@ class Gate:
             if item.verdict is not None and before:
                 first = Verdict("ask", before[0].reason, before[0].allowed, before[0].editable, risk=before[0].risk)
                 now = item.verdict.asking or item.verdict
-                item = replace(item, verdict=first.stricter(now), asked=True)
+                item = replace(item, verdict=first.stricter(now), asked=True, answered=_answered(before))
             escalated = any(request.kind == "escalation" for request in asked[item.key])
             final.append(replace(item, escalated=escalated))
         return final
@@ -142,6 +147,41 @@ class Gate:
             told = replies.stopped(item.call, ended.switch.told)
             return (yield from denying.at_once(asker, item, ended.switch.told, told, limit=self._denials(config)))
         return cast(Output, ended.result) if isinstance(ended, Outcome) else None
+
+    def ask_together(self, items: list[Item], config: RunnableConfig) -> Steps[None]:
+        """Ask with one interrupt about all calls of a message that need it, and pause until all are decided.
+
+        Args:
+            items: With their final verdicts. Of those without a tool, only what was asked before is asked.
+        """
+        asker = self.asker(config)
+        known = yield blocking(asker.ledger.read, requests.for_actions, [item.key for item in items])
+        before = [request for found in known.values() for request in found if asker.asks_with(request)]
+        questions = [_stored(request) for request in sorted(before, key=lambda request: request.position or 0)]
+        for item in items if not questions else ():
+            if verdict := (yield from self._asks(item, asker)):
+                where = self._origin(asker, item.tool)
+                action = cast(Action, item.action)
+                fresh = yield from consent.looked_up(verdict, self._call(item, action))
+                questions.append(on_terms(self._question(item, asker, action, verdict), asker, verdict, where, fresh))
+        if questions:
+            yield blocking(asker.ask_all, questions)
+
+    def _asks(self, item: Item, asker: Asker) -> Steps[Verdict | None]:
+        """Why people are asked about a call before it runs; None if they are not, or not about its approval."""
+        action, verdict = item.action, item.verdict
+        asking = verdict and verdict.asking
+        if action is None or asking is None or item.refused or item.escalated:
+            return None
+        if item.tool is None or isinstance(item.tool, AskHuman):
+            return None
+        if (yield blocking(asker.ledger.read, effects.begun, item.key)) or self._misfit(item, asker.config):
+            return None
+        if item.asked:
+            return asking
+        where = self._origin(asker, item.tool)
+        authority, _ = yield blocking(permitting.look, asker, asking, action, item.key, where)
+        return None if authority is not None or self._is_unattended(asker.config) else asking
 
     def gated(self, item: Item, config: RunnableConfig) -> Steps[Output]:
         """A call in a task of its own: ask if need be, run if it may, ask again if its end is not known."""
@@ -190,8 +230,7 @@ class Gate:
     def _origin(self, asker: Asker, tool: BaseTool | None) -> Callable[[], Origin | None]:
         return partial(origin_of, asker, graph=self.graph, version=self.version, tool=tool)
 
-    def question(self, item: Item, asker: Asker, action: Action, verdict: Verdict) -> Callable[[str, str], Request]:
-        """The question whether a call may run, without its terms, origin and facts."""
+    def _question(self, item: Item, asker: Asker, action: Action, verdict: Verdict) -> Callable[[str, str], Request]:
         described = self.described(item, action) if self.described else item.tool.description if item.tool else ""
         return questions.may_it_run(item, asker.thread_id, action, verdict, described, self.messages_key)
 
@@ -205,10 +244,11 @@ class Gate:
 
         answer = yield from consent.ask(
             asker, verdict, action, self._origin(asker, tool),
-            describe=lambda action, verdict: self.question(item, asker, action, verdict),
+            describe=lambda action, verdict: self._question(item, asker, action, verdict),
             call=lambda action: self._call(item, action),
             judge=judge,
             begun=(yield blocking(asker.ledger.read, effects.begun, item.key)),
+            first=item.answered,
         )  # fmt: skip
         request, decision = answer.request, answer.decision
         if answer.action is None:
@@ -302,6 +342,17 @@ class Gate:
         """The step that runs the tool; a notice for the model is recorded with the result."""
         step = self.runner.running(item, action, config)
         return step if notice is None else step.then(lambda output: replies.with_notice(output, notice))
+
+
+def _stored(request: Request) -> Callable[[str, str], Request]:
+    return lambda *_: request
+
+
+def _answered(before: list[Request]) -> Request | None:
+    """The last question about a call that was asked in one go with those about others, if it is decided."""
+    together = [request for request in before if request.position is not None]
+    last = together[-1] if together else None
+    return last if last and last.decision and last.state in ("decided", "delivered") else None
 
 
 def _unanswered(action: Action) -> PermitError:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Self, cast
 
 from langchain_core.messages import AIMessage, ToolCall, ToolMessage
 from langchain_core.tools import StructuredTool
@@ -26,6 +26,7 @@ from hitl_graph.nodes.terms import on_terms, origin_of, verdict_of
 from hitl_graph.policy import Rule, Verdict
 from hitl_graph.steps import Steps, arun, blocking, run
 from hitl_graph.terms import Origin
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["AskHuman", "ask_human"]
 
@@ -46,7 +47,19 @@ class AskHuman(StructuredTool):
 
     _answer: TypeAdapter[Any] | None = PrivateAttr(default=None)
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _client: Client = PrivateAttr(default=BRIDGE)
     _verdict: Verdict = PrivateAttr(default=Verdict("ask", "the agent asks"))
+
+    def bound(self, ledger: Ledger | None, rule: Rule | None, client: ClientName | Client) -> Self:
+        """The tool, with where to record, who answers, and with what.
+
+        Raises:
+            PolicyError: The rule says something else.
+            ValueError: There is no such client.
+        """
+        self._ledger, self._verdict = ledger, verdict_of(rule, "the agent asks", PolicyError)
+        self._client = client_of(client)
+        return self
 
     def judged(self, verdict: Verdict) -> Verdict:
         """Who answers, and by when, if a policy says this of the call."""
@@ -87,7 +100,8 @@ class AskHuman(StructuredTool):
         return request, decision
 
     def _describe(self, asker: Asker, call: ToolCall, action_key: str) -> Callable[[str, str], Request]:
-        inquiry = _inquiry(call)
+        inquiry = self._inquiry(call)
+        shown = inquiry.model_dump(mode="json", exclude=None if inquiry.parts else {"parts"})
 
         def describe(request_id: str, interrupt_id: str) -> Request:
             return Request(
@@ -95,7 +109,7 @@ class AskHuman(StructuredTool):
                 kind="question",
                 thread_id=asker.thread_id,
                 interrupt_id=interrupt_id,
-                question=inquiry.model_dump(mode="json"),
+                question=shown,
                 allowed=("reject", "respond"),
                 labels={"reject": "the agent goes on without an answer", "respond": "the agent gets your answer"},
                 answer_schema=self._schema(inquiry),
@@ -106,6 +120,15 @@ class AskHuman(StructuredTool):
             )
 
         return describe
+
+    def _inquiry(self, call: ToolCall) -> Inquiry:
+        args = call["args"]
+        return Inquiry(
+            question=args["question"],
+            why=args.get("why") or "",
+            options=tuple(dict.fromkeys(args.get("options") or ())),
+            free_text=bool(args.get("free_text")),
+        )
 
     def _schema(self, inquiry: Inquiry) -> dict[str, JsonValue]:
         if self._answer is not None:
@@ -134,13 +157,13 @@ class AskHuman(StructuredTool):
         status: Any = "error" if failed else "success"
         return ToolMessage(text, name=self.name, tool_call_id=call["id"] or "", status=status)
 
-    def _elsewhere(self, args: dict[str, Any], runtime: ToolRuntime[Any, Any]) -> Steps[ToolMessage]:
-        """In a node that runs tools as any other."""
+    def elsewhere(self, args: dict[str, Any], runtime: ToolRuntime[Any, Any]) -> Steps[ToolMessage]:
+        """Ask in a node that runs tools as any other; what the model is told."""
         args = {name: value for name, value in args.items() if value is not None}
         call = ToolCall(name=self.name, args=args, id=runtime.tool_call_id, type="tool_call")
         if not _has_a_task(runtime):
             return self._told(call, _ALONE.format(name=self.name))
-        asker = Asker.of(runtime.config, self._ledger, self.name)
+        asker = Asker.of(runtime.config, self._ledger, self.name, self._client)
         identity = json.dumps([asker.thread_id, "question", asker.namespace.split(":")[0], call["id"], canonical(args)])
         key = hashlib.sha256(identity.encode()).hexdigest()[:32]
         origin = partial(origin_of, asker, graph=None, version=None)
@@ -149,7 +172,7 @@ class AskHuman(StructuredTool):
 
 def ask_human(
     *, answer: Any = None, name: str = "ask_human", description: str | None = None, ledger: Ledger | None = None,
-    rule: Rule | None = None,
+    rule: Rule | None = None, client: ClientName | Client = BRIDGE,
 ) -> AskHuman:  # fmt: skip
     """A tool by which the agent asks a person; put it among the tools of an `ApprovalNode`.
 
@@ -164,6 +187,7 @@ def ask_human(
         ledger: Where to record it outside of an `ApprovalNode`. Not needed with a checkpointer of this library.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=["role:support"], deadline=timedelta(hours=4))`. A
             policy may say so, too. If nobody answers in time, the agent goes on without an answer.
+        client: With what people answer outside of an `ApprovalNode`, as for that.
 
     Raises:
         PolicyError: The rule says something else.
@@ -179,7 +203,7 @@ def ask_human(
         runtime: ToolRuntime[Any, Any],
     ) -> ToolMessage:
         args = {"question": question, "why": why, "options": options, "free_text": free_text}
-        return run(tool._elsewhere(args, runtime))
+        return run(tool.elsewhere(args, runtime))
 
     async def aask(
         question: _Question,
@@ -190,13 +214,13 @@ def ask_human(
         runtime: ToolRuntime[Any, Any],
     ) -> ToolMessage:
         args = {"question": question, "why": why, "options": options, "free_text": free_text}
-        return await arun(tool._elsewhere(args, runtime))
+        return await arun(tool.elsewhere(args, runtime))
 
     def ask_typed(question: _Question, why: _Why = "", *, runtime: ToolRuntime[Any, Any]) -> ToolMessage:
-        return run(tool._elsewhere({"question": question, "why": why}, runtime))
+        return run(tool.elsewhere({"question": question, "why": why}, runtime))
 
     async def aask_typed(question: _Question, why: _Why = "", *, runtime: ToolRuntime[Any, Any]) -> ToolMessage:
-        return await arun(tool._elsewhere({"question": question, "why": why}, runtime))
+        return await arun(tool.elsewhere({"question": question, "why": why}, runtime))
 
     adapter: TypeAdapter[Any] | None = None
     if answer is not None:
@@ -207,19 +231,8 @@ def ask_human(
         AskHuman,
         AskHuman.from_function(sync, awaited, name=name, description=description or _DESCRIPTION),
     )
-    tool._answer, tool._ledger = adapter, ledger
-    tool._verdict = verdict_of(rule, "the agent asks", PolicyError)
-    return tool
-
-
-def _inquiry(call: ToolCall) -> Inquiry:
-    args = call["args"]
-    return Inquiry(
-        question=args["question"],
-        why=args.get("why") or "",
-        options=tuple(dict.fromkeys(args.get("options") or ())),
-        free_text=bool(args.get("free_text")),
-    )
+    tool._answer = adapter
+    return tool.bound(ledger, rule, client)
 
 
 def _as_text(inquiry: Inquiry) -> str:

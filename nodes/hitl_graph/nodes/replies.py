@@ -15,10 +15,12 @@ __all__ = [
     "found_out",
     "guidance",
     "instead",
+    "not_alone",
     "not_json",
     "not_plain",
     "stopped",
     "text",
+    "unfit",
     "with_notice",
 ]
 
@@ -99,6 +101,20 @@ def not_plain(call: ToolCall) -> ToolMessage:
     return _message(
         call, f"The arguments of {call['name']} are not plain JSON; it did not run. Call it again with JSON."
     )
+
+
+def not_alone(call: ToolCall) -> ToolMessage:
+    """People have to be asked about it, and LangGraph runs it in one task with other calls, where they cannot be."""
+    return _message(
+        call,
+        f"{call['name']} did not run: a person has to be asked about it, and that cannot be done beside the other calls"
+        " of this message. Make this call again, alone.",
+    )
+
+
+def unfit(call: ToolCall, problem: str) -> ToolMessage:
+    """It does not fit the tool, or there is no such tool."""
+    return _message(call, problem)
 
 
 def not_json(call: InvalidToolCall) -> ToolMessage:

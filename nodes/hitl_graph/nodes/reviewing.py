@@ -13,7 +13,7 @@ from hitl_graph.ledger.effects import Lost
 from hitl_graph.model import WORDS, Comment, Finding, Request, Review, Word, delivery, digest
 from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.drafting import Draft, Place
-from hitl_graph.nodes.revisions import MARK, Past, Revision, feedback_message
+from hitl_graph.nodes.revisions import Past, Revision
 from hitl_graph.nodes.verdicts import Judged
 from hitl_graph.terms import Terms
 
@@ -159,34 +159,10 @@ def what_became(item: Item, end: End, lost: Lost) -> Callable[[str, str], Reques
 
 
 def update(
-    item: Item, end: End, found: tuple[Finding, ...], where: Place, delivered: str
-) -> tuple[dict[str, Any], AnyMessage | None]:
-    """The update of the state, and the message to stream, if the end user has not seen it yet."""
-    entry, message = _entry(item, end, found), item.draft.message
-    changes: dict[str, Any] = {where.reviews: [entry]}  # LangGraph drops what a state does not have
-    if end.outcome != "revise":
-        changes[delivered] = end.typed if end.outcome == "delivered" else None
-    if where.draft is not None:
-        if end.outcome == "delivered" and end.draft != item.draft.plain:
-            changes[where.draft] = end.typed
-        return changes, None
-    assert message is not None
-    content = message.content
-    if end.outcome == "delivered" and end.draft != item.draft.plain:
-        content = end.typed
-    elif end.outcome in ("rejected", "blocked"):
-        content = "(This answer was not released.)"
-    kept = message.model_copy(
-        update={"content": content, "additional_kwargs": {**message.additional_kwargs, MARK: entry}}
-    )
-    changes[where.messages] = [kept]
-    if end.outcome == "revise":
-        changes[where.messages] = [kept, feedback_message(entry.get("feedback", ""))]
-    shown = item.draft.unreviewed or content is not message.content
-    if end.outcome == "revise" or not shown:
-        return changes, None
-    more = {name: value for name, value in message.additional_kwargs.items() if name != MARK}  # not for end users
-    return changes, message.model_copy(update={"content": content, "additional_kwargs": more})
+    item: Item, end: End, found: tuple[Finding, ...], where: Place
+) -> tuple[dict[str, Any], Sequence[AnyMessage]]:
+    """The update of the state, and what to stream of it, if the end user has not seen it yet."""
+    return where.changes(item.draft, _entry(item, end, found), end.typed)
 
 
 def _entry(item: Item, end: End, found: tuple[Finding, ...]) -> Revision:

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from hitl_graph.model import Comment
 
-__all__ = ["MARK", "Past", "Revision", "feedback_message", "on_messages", "past", "released"]
+__all__ = ["MARK", "Past", "Revision", "feedback_message", "on_messages", "past", "released", "revision"]
 
 MARK = "hitl_review"
 """In `additional_kwargs`: of a draft what became of it, of a feedback message that it is one."""
@@ -73,7 +73,7 @@ def past(entries: Sequence[Any]) -> Past:
     before = Past()
     for entry in entries:
         try:
-            read = _revision.validate_python(entry)
+            read = revision(entry)
             comments = tuple(map(_comment, read.get("comments", ())))
         except ValidationError:
             continue
@@ -88,6 +88,15 @@ def past(entries: Sequence[Any]) -> Past:
 
 def _comment(raw: dict[str, Any]) -> Comment:
     return Comment.model_validate({name: value for name, value in raw.items() if name in Comment.model_fields})
+
+
+def revision(raw: Any) -> Revision:
+    """An entry.
+
+    Raises:
+        ValidationError: It is none.
+    """
+    return _revision.validate_python(raw)
 
 
 def on_messages(messages: Iterable[BaseMessage]) -> list[Any]:

@@ -38,6 +38,8 @@ class Scene:
     Attributes:
         input: What the node was given: the state; or, as error handler, what the failed node was given.
         path: Which task of the step this is; for a Send, its number.
+        depth: How many parts of the namespace are this task's own: an error handler runs inside the failed one.
+        failing: The calls that failed, where that is known already.
     """
 
     asker: Asker
@@ -45,6 +47,8 @@ class Scene:
     messages: Sequence[AnyMessage]
     failed: NodeError | None
     path: tuple[Any, ...]
+    depth: int = 1
+    failing: tuple[ToolCall, ...] | None = None
 
     @classmethod
     def of(cls, state: Any, asker: Asker, messages_key: str) -> "Scene":
@@ -54,19 +58,25 @@ class Scene:
         if not isinstance(messages, list) and messages_key in channels_of(config):  # the input of a Send is no state
             messages = read(config, messages_key)
         failed = config.get("configurable", {}).get(_FAILED)
+        is_handler = isinstance(failed, NodeError)
         return cls(
             asker=asker,
             input=state,
             messages=messages if isinstance(messages, list) else [],
-            failed=failed if isinstance(failed, NodeError) else None,
+            failed=failed if is_handler else None,
             path=tuple(config.get("metadata", {}).get("langgraph_path") or ()),
+            depth=2 if is_handler else 1,
         )
 
     @property
     def graph(self) -> str:
         """The namespace of the (sub)graph, without the ids of its tasks."""
-        parts = self.asker.namespace.split("|")
-        return "|".join(part.partition(":")[0] for part in parts[: -2 if self.failed else -1])
+        return "|".join(part.partition(":")[0] for part in self.namespace.split("|"))
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the (sub)graph."""
+        return "|".join(self.asker.namespace.split("|")[: -self.depth])
 
     @property
     def again(self) -> str | Send:
@@ -82,6 +92,8 @@ class Scene:
     @cached_property
     def calls(self) -> list[ToolCall]:
         """The tool calls that nothing came back for; of a failed Send, its own."""
+        if self.failing is not None:
+            return list(self.failing)
         own = self.input
         if self.failed is not None and self.sent:
             if isinstance(own, dict) and "tool_call" in own:
@@ -144,12 +156,11 @@ def _shown(call: ToolCall) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]} …"
 
 
-def began(asker: Asker, messages_key: str, message: int, failed: bool) -> Steps[datetime | None]:
-    """When the message of this index was stored, as far as the checkpoints tell."""
+def began(asker: Asker, namespace: str, messages_key: str, message: int) -> Steps[datetime | None]:
+    """When the message of this index was stored in a (sub)graph, as far as the checkpoints tell."""
     saver = asker.config.get("configurable", {}).get(_CHECKPOINTER)
     if not isinstance(saver, BaseCheckpointSaver):
         return None
-    namespace = "|".join(asker.namespace.split("|")[: -2 if failed else -1])
     where: RunnableConfig = {"configurable": {"thread_id": asker.thread_id, "checkpoint_ns": namespace}}
     found: list[datetime] = []
 

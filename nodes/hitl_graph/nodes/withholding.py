@@ -7,9 +7,9 @@ returns one. The writer runs without that handler; the second leaves out message
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, Callbacks
@@ -29,7 +29,9 @@ try:  # tells a chat model to stream; LangGraph's own handler has the same base
 except ImportError:  # pragma: no cover
     _Streaming = object  # type: ignore[assignment, misc]
 
-__all__ = ["conceal", "withheld"]
+__all__ = ["aquietly", "conceal", "keep_back", "quietly", "withheld"]
+
+T = TypeVar("T")
 
 
 def withheld(writer: Any, *, to_reviewers: bool = False) -> Any:
@@ -67,16 +69,25 @@ def withheld(writer: Any, *, to_reviewers: bool = False) -> Any:
 
 
 def _run(to_reviewers: bool, state: Any, writer: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    quiet = _quiet(get_config(), to_reviewers)
-    with set_config_context(quiet) as context:
-        return _concealed(state, context.run(functools.partial(writer, *args, **_with(kwargs, quiet))))
+    return _concealed(state, quietly(to_reviewers, lambda quiet: writer(*args, **_with(kwargs, quiet))))
 
 
 async def _arun(to_reviewers: bool, state: Any, writer: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    return _concealed(state, await aquietly(to_reviewers, lambda quiet: writer(*args, **_with(kwargs, quiet))))
+
+
+def quietly(to_reviewers: bool, call: Callable[[RunnableConfig], T]) -> T:
+    """Call something inside a node, so that streams of messages do not hear of it. It gets the config for that."""
     quiet = _quiet(get_config(), to_reviewers)
     with set_config_context(quiet) as context:
-        running = asyncio.get_running_loop().create_task(writer(*args, **_with(kwargs, quiet)), context=context)
-        return _concealed(state, await running)
+        return context.run(call, quiet)
+
+
+async def aquietly(to_reviewers: bool, call: Callable[[RunnableConfig], Coroutine[Any, Any, T]]) -> T:
+    """As `quietly`."""
+    quiet = _quiet(get_config(), to_reviewers)
+    with set_config_context(quiet) as context:
+        return await asyncio.get_running_loop().create_task(call(quiet), context=context)
 
 
 def _with(kwargs: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
@@ -134,13 +145,17 @@ def _concealed(state: Any, output: Any) -> Any:
     updates = output.update if isinstance(output, Command) else output
     before = {message.id for message in _messages(state if isinstance(state, dict | list) else vars(state))}
     before.discard(None)
-    said = [message for message in _messages(updates) if message.id not in before]
-    drafts = [message for message in said if isinstance(message, AIMessage)]
+    keep_back(message for message in _messages(updates) if message.id not in before)
+    return output
+
+
+def keep_back(messages: Iterable[BaseMessage]) -> None:
+    """Mark what a model says as unreviewed, and hide it from the message streams that are open."""
+    drafts = [message for message in messages if isinstance(message, AIMessage)]
     for message in drafts:
         if not message.tool_calls:
             message.additional_kwargs.setdefault(MARK, {"outcome": "unreviewed"})
     conceal(get_config().get("callbacks"), drafts)
-    return output
 
 
 def conceal(callbacks: Callbacks, messages: Iterable[BaseMessage]) -> None:
