@@ -12,7 +12,8 @@ calls of their own, none were left for these.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import CancelledError as _Cancelled
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
@@ -183,14 +184,15 @@ def _settle(future: AnyFuture, work: Callable[[], Any]) -> None:
     def settle() -> None:
         if future.done():
             return
-        try:
-            value = work()
-        except (asyncio.CancelledError, _Cancelled):
-            future.cancel()
-        except BaseException as exc:
-            future.set_exception(exc)
-        else:
-            future.set_result(value)
+        with suppress(InvalidStateError):  # it was cancelled meanwhile; what ran is in the ledger
+            try:
+                value = work()
+            except (asyncio.CancelledError, _Cancelled):
+                future.cancel()
+            except BaseException as exc:
+                future.set_exception(exc)
+            else:
+                future.set_result(value)
 
     if isinstance(future, asyncio.Future):
         future.get_loop().call_soon_threadsafe(settle)
