@@ -11,6 +11,7 @@ yet, in the order of their `position`; `parse_all` reads one answer to all of th
 from hitl_graph.wire.answers import parse, parse_all
 from hitl_graph.wire.clients import BRIDGE, Client, ClientName, client_of, payload
 from hitl_graph.wire.dialects import named_in
+from hitl_graph.wire.expecting import answer_schema
 from hitl_graph.wire.fitting import validate
 from hitl_graph.wire.recognising import recognise
 from hitl_graph.wire.resuming import resume_value, resume_values
@@ -19,6 +20,7 @@ __all__ = [
     "BRIDGE",
     "Client",
     "ClientName",
+    "answer_schema",
     "client_of",
     "named_in",
     "parse",

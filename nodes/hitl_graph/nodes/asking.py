@@ -25,12 +25,12 @@ from hitl_graph.errors import (
     StaleRequestError,
 )
 from hitl_graph.ledger import Ledger, deciding, requests
-from hitl_graph.model import Comment, Decision, Request, digest, request_id
+from hitl_graph.model import Decision, Request, digest, request_id
 from hitl_graph.nodes.refusing import past_handlers
 from hitl_graph.reviewers import Reviewer, authenticated
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import missing
-from hitl_graph.wire import BRIDGE, Client, named_in, parse, parse_all, payload
+from hitl_graph.wire import BRIDGE, Client, answer_schema, named_in, parse, parse_all, payload
 
 __all__ = ["Asker", "NotAloneError"]
 
@@ -245,7 +245,7 @@ class Asker:
             past_handlers(exc)
             raise
         if takes:  # and LangGraph stores it
-            interrupt(payload(asked, self.client), response_schema=_answer_schema(asked))
+            interrupt(payload(asked, self.client), response_schema=answer_schema(asked))
         return accepted
 
     def _beware(self, asked: Request, raw: Any) -> None:
@@ -313,7 +313,7 @@ class Asker:
 
     def _pause(self, *asked: Request) -> NoReturn:
         raise GraphInterrupt(
-            (Interrupt(payload(asked, self.client), id=asked[0].interrupt_id, response_schema=_answer_schema(asked)),)
+            (Interrupt(payload(asked, self.client), id=asked[0].interrupt_id, response_schema=answer_schema(asked)),)
         )
 
     def _unbound_answer(self) -> str | None:
@@ -399,31 +399,3 @@ def _authenticated(configurable: dict[str, Any], ledger: Ledger) -> Reviewer:
     """Who resumed the run, as LangGraph Server authenticated them; never from the payload."""
     user = configurable.get("langgraph_auth_user")
     return authenticated(user, ledger.directory, otherwise=configurable.get("langgraph_auth_user_id"))
-
-
-def _answer_schema(asked: Sequence[Request]) -> dict[str, Any]:
-    """JSON Schema of an answer, for clients that draw a form from it."""
-    if len(asked) == 1 and asked[0].position is None:
-        return _decision_schema(asked[0])
-    decisions = [_decision_schema(request) for request in asked]
-    shared = {name: part for decision in decisions for name, part in decision.pop("$defs", {}).items()}
-    count = len(decisions)
-    array = {"type": "array", "prefixItems": decisions, "items": False, "minItems": count, "maxItems": count}
-    schema = {"title": "Decisions", "type": "object", "properties": {"decisions": array}, "required": ["decisions"]}
-    return {**schema, "$defs": shared} if shared else schema
-
-
-def _decision_schema(request: Request) -> dict[str, Any]:
-    name = {"question": "value", "review": "draft"}.get(request.kind, "args")
-    schema = dict(request.answer_schema or ({"type": "object"} if name == "args" else {}))
-    shared = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}  # what it refers to is looked up at the root
-    properties: dict[str, Any] = {
-        "type": {"type": "string", "enum": list(request.allowed), "description": str(request.labels or "")},
-        name: schema,
-        "message": {"type": "string"},
-        "request_id": {"const": request.id},
-        "digest": {"const": request.digest},
-    }
-    if request.kind == "review":
-        properties["comments"] = {"type": "array", "items": Comment.model_json_schema()}
-    return {"title": "Decision", "type": "object", "properties": properties, "required": ["type"], **shared}
