@@ -190,7 +190,7 @@ class Asker:
         if is_new:
             self._pause(*left)
         all_decided = all(request.state == "decided" for request in left)
-        if all_decided and self._given(0)[0] is None:
+        if not left or (all_decided and self._given(0)[0] is None):
             return asked
 
         def accept(raw: Any, addressed: bool) -> None:
