@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +124,7 @@ def paying(room: Room, way: str, policy: Policy | None = None, **options: Any) -
     @entrypoint(checkpointer=room.saver)
     def agent(amounts: list[int]) -> list[Any]:
         if way == "plain":
-            return [told(lambda eur=eur: call(eur)) for eur in amounts]
+            return [told(partial(call, eur)) for eur in amounts]
         futures = [call(eur) for eur in amounts]
         return [told(future.result) for future in futures]
 
@@ -189,7 +190,7 @@ def test_a_policy_lets_some_run_denies_others_and_asks_about_the_rest(room: Room
     room.decide(approve())
     assert work(room, graph).status == "finished"
     assert room.ran == [(1, "bob"), (50, "bob")]
-    given = graph.get_state(THREAD).values
+    given: Any = graph.get_state(THREAD).values
     assert given[0::2] == ["paid 1 to bob", "paid 50 to bob"]
     assert "far too much" in given[1][0]
     assert given[1][1] is False  # nobody was asked
@@ -220,7 +221,7 @@ def test_the_decorator_goes_without_and_with_arguments(room: Room) -> None:
     assert three.__name__ == "three"
     assert three.__doc__ == "Three."
     with pytest.raises(PolicyError, match="is no Policy"):
-        requires_approval("pay")  # type: ignore[type-var]
+        requires_approval("pay")  # type: ignore[call-overload]
 
 
 def test_what_has_come_to_its_end_does_not_run_again_when_the_body_does(room: Room) -> None:
@@ -461,7 +462,7 @@ def test_what_cannot_be_put_to_people_is_refused_when_it_is_decorated(room: Room
         (Invoice, "functions and tasks"),
     ]:
         with pytest.raises(PolicyError, match=why):
-            requires_approval(thing)  # type: ignore[type-var]
+            requires_approval(thing)  # type: ignore[call-overload]
 
 
 # --- where it is called ----------------------------------------------------------------------------------------------
@@ -754,7 +755,8 @@ def test_a_deadline_refuses_in_the_name_of_nobody(room: Room) -> None:
     worker = Worker(graph, room.saver.ledger)
     assert [resumed.status for resumed in worker.run_once()] == ["finished"]
     assert room.ran == []
-    [[message, _]] = graph.get_state(THREAD).values
+    values: Any = graph.get_state(THREAD).values
+    [[message, _]] = values
     assert "Nobody decided" in message
 
 
