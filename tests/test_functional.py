@@ -253,7 +253,7 @@ def test_the_same_call_made_twice_is_two_actions(room: Room) -> None:
     @entrypoint(checkpointer=room.saver)
     def agent(_: str) -> list[Any]:
         answers = list[Any]()
-        for _ in range(2):
+        for _turn in range(2):
             try:
                 answers.append(pay(5))
             except RejectedError as exc:
@@ -447,9 +447,7 @@ def test_what_cannot_be_put_to_people_is_refused_when_it_is_decorated(room: Room
 
     def strange(what: Callable[[], int]) -> None: ...
 
-    @task(cache_policy=CachePolicy())
-    def cached(a: int) -> int:
-        return a
+    cached: Any = task(cache_policy=CachePolicy())(many)  # type: ignore[arg-type]
 
     for thing, why in [
         (search, "ApprovalNode"),
@@ -710,16 +708,18 @@ def crashing_again(report: Report, folder: str) -> None:
 
 
 def test_what_failed_is_not_tried_again_without_a_person(room: Room) -> None:
-    @requires_approval
-    @task(retry_policy=RetryPolicy(max_attempts=3, initial_interval=0.01, jitter=False, retry_on=OSError))
-    def pay(eur: int) -> str:
+    retry = RetryPolicy(max_attempts=3, initial_interval=0.01, jitter=False, retry_on=OSError)
+
+    def failing(eur: int) -> str:
         room.ran.append(eur)
         if len(room.ran) == 1:
             raise OSError("no line")
         return f"paid {eur}"
 
+    pay: Any = requires_approval(name="pay")(task(retry_policy=retry)(failing))  # type: ignore[arg-type]
+
     @entrypoint(checkpointer=room.saver)
-    def agent(_: str) -> str:
+    def agent(_: str) -> Any:
         return pay(1).result()
 
     agent.invoke("", THREAD)

@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import tools_condition
+from langgraph.pregel import Pregel
 
 from hitl_graph.effects import idempotent as declare_idempotent
 from hitl_graph.ledger import Ledger
@@ -26,6 +27,7 @@ from hitl_graph.policy import Policy, Rule
 
 Durability = Literal["sync", "async", "exit"]
 Graph = CompiledStateGraph[Any, Any, Any, Any]
+AnyGraph = Pregel[Any, Any, Any, Any]
 Calls = Sequence[dict[str, Any]]
 
 

@@ -9,7 +9,6 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.pregel import Pregel
 
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.inbox import Inbox
@@ -18,14 +17,13 @@ from hitl_graph.nodes import ApprovalNode
 from hitl_graph.policy import Policy
 from hitl_graph.worker import Resumed, Worker
 from tests.databases import open_checkpointer, open_ledger
-from tests.invariants.agents import Calls, Graph, build, ran, said
+from tests.invariants.agents import AnyGraph, Calls, Graph, build, ran, said
 
 __all__ = ["ALICE", "APPROVE", "AnyGraph", "Mode", "Scene"]
 
 ALICE = "alice"
 APPROVE = {"type": "approve"}
 Mode = Literal["sync", "async"]
-AnyGraph = Pregel[Any, Any, Any, Any]
 
 
 class Scene:

@@ -20,8 +20,9 @@ from hitl_graph.worker import Worker
 from tests.databases import open_checkpointer, open_ledger
 from tests.invariants.agents import config_of, ran
 from tests.invariants.processes import Report, child
-from tests.peers.autogen_agents import always, pay_tool, waiting
+from tests.peers.autogen_agents import pay_tool
 from tests.peers.autogen_teams import build
+from tests.peers.waiting import always, waiting
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.slow]
 

@@ -22,8 +22,7 @@ from langgraph.types import Send
 from hitl_graph.ledger import Ledger
 from hitl_graph.nodes import ApprovalNode
 from hitl_graph.policy import Policy
-from tests.invariants.agents import default_policy, default_tools
-from tests.invariants.scenes import AnyGraph
+from tests.invariants.agents import AnyGraph, default_policy, default_tools
 from tests.ways.scripted import chat_model, model_node, turns_of
 
 __all__ = ["WAYS", "Parts", "Way", "way_named"]
