@@ -205,6 +205,7 @@ async def test_a_loop_of_denied_calls_is_put_to_a_person(ledger: Ledger, effects
 def ask(report: Report, path: str) -> None:
     with open_ledger(path) as ledger:
         agent, heard = asking(People(ledger, "42"))
+        report("ready")  # importing ag2 takes its time
         asyncio.run(agent.ask("Go"))
         report("heard", *heard)
 
@@ -215,9 +216,10 @@ def test_what_ag2_holds_in_the_process_outlives_it(db_path: str) -> None:
     """Its AG-UI interrupts wait in one process; a question in the ledger is answered whoever lives."""
     with open_ledger(db_path) as ledger:
         with child(ask, db_path) as first:
+            first.hear("ready")
             [request] = waiting(ledger)
             first.kill()
         Inbox(ledger).decide(request.id, respond("red"), reviewer="alice")
         with child(ask, db_path) as second:
-            assert second.hear() == ("heard", "red")
+            assert second.hear("heard") == ("heard", "red")
         assert len(ledger.history("42")) == 1
