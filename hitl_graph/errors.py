@@ -230,20 +230,12 @@ class RejectedError(HitlError):
     Attributes:
         message: What the person said, or why it is not permitted. Empty if nothing was said.
         action: What did not run; None for a question.
-        request_id: Of the request that was answered; None if nobody was asked.
-        reviewer: Who answered; None if nobody was asked.
+        request_id: Of the request that was answered, by which the ledger knows who did; None if nobody was asked.
     """
 
-    def __init__(
-        self,
-        told: str,
-        message: str = "",
-        action: str | None = None,
-        request_id: str | None = None,
-        reviewer: str | None = None,
-    ) -> None:
-        self.message, self.action, self.request_id, self.reviewer = message, action, request_id, reviewer
-        super().__init__(told, message, action, request_id, reviewer)
+    def __init__(self, told: str, message: str = "", action: str | None = None, request_id: str | None = None) -> None:
+        self.message, self.action, self.request_id = message, action, request_id
+        super().__init__(told, message, action, request_id)
 
     def __str__(self) -> str:
         return str(self.args[0])

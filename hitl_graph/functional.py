@@ -25,7 +25,7 @@ from langgraph.runtime import get_runtime
 from pydantic import TypeAdapter
 
 from hitl_graph.effects import idempotent as declared_idempotent
-from hitl_graph.errors import ArgumentsError, PermitError, PolicyError, RejectedError
+from hitl_graph.errors import ArgumentsError, PolicyError, RejectedError
 from hitl_graph.ledger import Ledger, requests
 from hitl_graph.ledger.schedule import CHANNEL
 from hitl_graph.model import Action, Request, canonical
@@ -34,7 +34,7 @@ from hitl_graph.nodes.asking import Asker
 from hitl_graph.nodes.calls import Item
 from hitl_graph.nodes.gate import Gate
 from hitl_graph.nodes.human import AskHuman, ask_human
-from hitl_graph.nodes.siblings import started
+from hitl_graph.nodes.siblings import started, waited
 from hitl_graph.nodes.terms import origin_of
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.steps import Step, Steps, arun, blocking, calling, run
@@ -45,6 +45,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 P = ParamSpec("P")
 _NOTHING: Any = object()
+_REJECTED = "hitl_rejected"
+"""In place of a result, where LangGraph keeps and streams what a task gave: no name of a reviewer is in it."""
 
 
 # --- calls that people approve ---------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ def requires_approval(policy: Any = None, **options: Any) -> Any:
     """
     if policy is None or isinstance(policy, Policy):
         return partial(_gated, policy=policy or Policy(), **options)
-    if options or not (callable(policy) or isinstance(policy, BaseTool)):
+    if options or not (callable(policy) or isinstance(policy, BaseTool | Pregel)):
         raise PolicyError(f"requires_approval(policy): {policy!r:.80} is no Policy")
     return _gated(policy, policy=Policy())
 
@@ -147,10 +149,10 @@ class _Gated:
     def callable(self, of_task: bool, options: dict[str, Any]) -> Any:
         """What takes the place of the function."""
 
-        def sync(**args: Any) -> dict[str, Any]:
+        def sync(**args: Any) -> Any:
             return run(self._passed(args, get_config()))
 
-        async def awaited(**args: Any) -> dict[str, Any]:
+        async def awaited(**args: Any) -> Any:
             return await arun(self._passed(args, get_config()))
 
         named: Any = task(name=self.name, **options)
@@ -160,15 +162,15 @@ class _Gated:
             return started(passed, self.name, self.arguments.plain(args, kwargs), _result)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            _not_in_a_loop(self.name, "make it a coroutine, or put @task above it and await what that gives")
-            return start(*args, **kwargs).result()
+            plain = self.arguments.plain(args, kwargs)
+            return waited(passed, self.name, plain, _result, instead="make it a coroutine")
 
         async def acall(*args: Any, **kwargs: Any) -> Any:
             return await start(*args, **kwargs)
 
         return update_wrapper(start if of_task else acall if self.is_async else call, self.function)
 
-    def _passed(self, args: dict[str, Any], config: RunnableConfig) -> Steps[dict[str, Any]]:
+    def _passed(self, args: dict[str, Any], config: RunnableConfig) -> Steps[Any]:
         asker, action = self.gate.asker(config), Action(name=self.name, args=args)
         item = Item(
             call=ToolCall(name=self.name, args=args, id=None),
@@ -182,17 +184,17 @@ class _Gated:
         [item] = yield from self.gate.remembered([item], config)
         output = yield from self.gate.gated(item, config)
         if isinstance(output, dict):
-            return output
+            return output["result"]
         told = cast(ToolMessage, output)
         asked: dict[str, list[Request]] = yield blocking(asker.ledger.read, requests.for_actions, [item.key])
         last = next((request for request in reversed(asked[item.key]) if request.decision is not None), None)
         decision = last.decision if last else None
         if told.status == "success" and decision is not None:
-            return {"result": decision.message if decision.value is None else decision.value}
+            return decision.message if decision.value is None else decision.value
         error = _refused(self.name, told, last)
         if self.on_reject is None:
-            return {"rejected": list(error.args)}
-        return {"result": (yield calling(self.on_reject, error))}
+            return {_REJECTED: list(error.args)}
+        return (yield calling(self.on_reject, error))
 
     def running(self, item: Item, action: Action, config: RunnableConfig) -> Step:
         """The step that runs the function; for the gate."""
@@ -245,8 +247,8 @@ def ask(question: str, **how: Any) -> Any:
         PermitError: No graph runs here.
         LedgerMissingError: There is nowhere to record it.
     """
-    _not_in_a_loop("ask()", "await aask() instead")
-    return _Question(question, **how).start(wait=False).result()
+    asked = _Question(question, **how)
+    return waited(asked.task(wait=False), "ask", asked.shown, asked.typed, instead="await aask()")
 
 
 @overload
@@ -261,7 +263,8 @@ async def aask(
 ) -> Any: ...  # fmt: skip
 async def aask(question: str, **how: Any) -> Any:
     """As `ask`, in a coroutine; with `asyncio.gather` several are asked at once."""
-    return await _Question(question, **how).start(wait=True)
+    asked = _Question(question, **how)
+    return await cast("asyncio.Future[Any]", started(asked.task(wait=True), "ask", asked.shown, asked.typed))
 
 
 class _Question:
@@ -279,19 +282,19 @@ class _Question:
         self.shown = {"question": question, "why": why, "options": options, "free_text": free_text}
         self.ledger = ledger
 
-    def start(self, *, wait: bool) -> Any:
-        """Ask in a task of its own; gives a future."""
+    def task(self, *, wait: bool) -> Any:
+        """What asks, as a task."""
 
-        def asked(**_: Any) -> dict[str, Any]:
+        def asked(**_: Any) -> Any:
             return run(self._answered(get_config()))
 
-        async def aasked(**_: Any) -> dict[str, Any]:
+        async def aasked(**_: Any) -> Any:
             return await arun(self._answered(get_config()))
 
         named: Any = task(name="ask")
-        return started(named(aasked if wait else asked), "ask()", self.shown, self._typed)
+        return named(aasked if wait else asked)
 
-    def _answered(self, config: RunnableConfig) -> Steps[dict[str, Any]]:
+    def _answered(self, config: RunnableConfig) -> Steps[Any]:
         asker = Asker.of(config, self.ledger, "ask()")
         call = ToolCall(name="ask", args=self.shown, id=None)
         key, origin = (
@@ -305,13 +308,13 @@ class _Question:
             if request.action_key == key:  # else the function asked something else here before
                 break
         if decision.type == "respond":
-            return {"result": decision.message if decision.value is None else decision.value}
-        how = "was not answered in time" if request.channel == CHANNEL else f"was declined by {request.reviewer}"
+            return decision.message if decision.value is None else decision.value
+        how = "was not answered in time" if request.channel == CHANNEL else "was declined"
         told = f"the question {self.shown['question']!r} {how}" + (f": {decision.message}" if decision.message else "")
-        return {"rejected": [told, decision.message or "", None, request.id, request.reviewer]}
+        return {_REJECTED: [told, decision.message or "", None, request.id]}
 
-    def _typed(self, outcome: dict[str, Any]) -> Any:
-        if "rejected" in outcome and self.default is not _NOTHING:
+    def typed(self, outcome: Any) -> Any:
+        if _is_rejected(outcome) and self.default is not _NOTHING:
             return self.default
         answer = _result(outcome)
         return answer if self.adapter is None else self.adapter.validate_python(answer)
@@ -330,16 +333,20 @@ def _refused(name: str, told: ToolMessage, last: Request | None) -> RejectedErro
     if last is None or last.decision is None or last.decision.type != "reject":
         return RejectedError(told.text, told.text, name)
     said = last.decision.message or ""
-    how = f"{last.reviewer} rejected this call of {name}; it did not run" + (f": {said}" if said else "")
+    how = f"a person rejected this call of {name}; it did not run" + (f": {said}" if said else "")
     if last.kind != "approval" or last.channel == CHANNEL:
         how = told.text
-    return RejectedError(how, said, name, last.id, last.reviewer)
+    return RejectedError(how, said, name, last.id)
 
 
-def _result(outcome: dict[str, Any]) -> Any:
-    if "rejected" in outcome:
-        raise RejectedError(*outcome["rejected"])
-    return outcome["result"]
+def _result(outcome: Any) -> Any:
+    if _is_rejected(outcome):
+        raise RejectedError(*outcome[_REJECTED])
+    return outcome
+
+
+def _is_rejected(outcome: Any) -> bool:
+    return isinstance(outcome, dict) and outcome.keys() == {_REJECTED}
 
 
 def _key(asker: Asker, kind: Literal["call", "question"], signature: str) -> str:
@@ -357,14 +364,4 @@ def _runtime(config: RunnableConfig) -> ToolRuntime[Any, Any]:
         stream_writer=runtime.stream_writer,
         tool_call_id=None,
         store=runtime.store,
-    )
-
-
-def _not_in_a_loop(name: str, instead: str) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise PermitError(
-        f"{name} would block the event loop in which it shall wait; nothing ran and nobody was asked: {instead}"
     )

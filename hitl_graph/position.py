@@ -7,6 +7,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.pregel import Pregel
+from langgraph.pregel.remote import RemoteGraph
 from langgraph.types import StateSnapshot
 
 from hitl_graph import turns
@@ -17,7 +18,7 @@ from hitl_graph.model import Request
 from hitl_graph.nodes import ApprovalNode, EscalationNode, OutputReviewNode
 from hitl_graph.steps import Step, Steps, blocking
 
-__all__ = ["Position", "has_begun", "is_of", "look", "names_of", "reports", "waiting"]
+__all__ = ["Position", "asked_from_afar", "has_begun", "is_of", "look", "names_of", "reports", "waiting"]
 
 _NO_OUTPUT = ("__error__", "__error_source_node__", "__interrupt__", "__resume__")  # a task with others has ended
 _OVER = ("cancelled", "expired", "superseded")
@@ -154,6 +155,12 @@ def waiting(graph: Pregel[Any, Any, Any, Any], state: StateSnapshot) -> Steps[se
                 ended.add(task_id)
         asking |= set[str]().union(*(ids for task_id, ids in asked.items() if task_id not in ended))
     return asking
+
+
+def asked_from_afar(graph: Pregel[Any, Any, Any, Any], state: StateSnapshot) -> set[str]:
+    """The interrupts of nodes that are remote graphs."""
+    nodes = {name for name, node in graph.nodes.items() if isinstance(node.bound, RemoteGraph)}
+    return {interrupt.id for task in state.tasks if task.name in nodes for interrupt in task.interrupts}
 
 
 def has_begun(

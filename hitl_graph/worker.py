@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event, Thread
@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import UnknownInterruptError, is_invalid_resume
 from langgraph.pregel import Pregel
+from langgraph.pregel.remote import RemoteGraph
 from langgraph.types import Command
 from pydantic import ValidationError
 
@@ -82,6 +83,11 @@ class Worker:
         on_resumed: Callable[[Resumed], object] | None = None,
         on_turn: Callable[[Came], object] | None = None,
     ) -> None:
+        if isinstance(graph, RemoteGraph):
+            raise DeliveryError(
+                "the threads of a RemoteGraph are run by its server: hand decisions over with"
+                " hitl_graph.adapters.server.ServerWorker(client, ledger), and the ledger of the server's database"
+            )
         if not graph.checkpointer:
             raise DeliveryError("the graph has no checkpointer, so nothing of it can be resumed; compile it with one")
         self.graph = graph
@@ -287,7 +293,7 @@ class Worker:
                     f"thread {thread_id} does not wait for {', '.join(names)} in this graph; was a node renamed or"
                     " removed, or the wrong graph given? Run the worker with the graph that asked; the decision is kept"
                 )
-            yield from self._deliver(deliverable, config)
+            yield from self._deliver(deliverable, config, position.asked_from_afar(self.graph, state))
             after = yield Step(lambda: self.graph.get_state(config), lambda: self.graph.aget_state(config))
             paused = yield from position.waiting(self.graph, after)
         except Exception as exc:
@@ -302,9 +308,13 @@ class Worker:
         handed = tuple(request.id for request in deliverable)
         return Resumed(thread_id, handed, "paused" if paused else "finished")
 
-    def _deliver(self, decided: list[Request], config: RunnableConfig) -> Steps[None]:
-        """Run the graph with these answers; one that the graph itself refuses is asked again."""
-        command: Command[Any] | None = Command(resume=resume_values(decided)) if decided else None
+    def _deliver(self, decided: list[Request], config: RunnableConfig, afar: Set[str]) -> Steps[None]:
+        """Run the graph with these answers; one that the graph itself refuses is asked again.
+
+        Args:
+            afar: Interrupts of remote graphs.
+        """
+        command: Command[Any] | None = Command(resume=resume_values(decided, afar)) if decided else None
         try:
             yield from self._invoke(command, config)
         except ValidationError as exc:  # how LangGraph refuses an answer; it has not kept it, nor run anything on it
@@ -317,7 +327,7 @@ class Worker:
                 return
             for request in decided:  # which one was refused is not told
                 if (yield blocking(self._is_open, request)):
-                    yield from self._deliver([request], config)
+                    yield from self._deliver([request], config, afar)
 
     def _invoke(self, given: Any, config: RunnableConfig) -> Steps[Any]:
         output = yield Step(

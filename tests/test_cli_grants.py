@@ -91,6 +91,8 @@ def test_a_switch_stops_everything(agent: Path, capsys: pytest.CaptureFixture[st
     assert hitl(capsys, "switch", "off", "--all")[0] == 0
     assert (pay("v", 1), ran("effects")) == (1, [])
     assert hitl(capsys, "switch", "off", "--tool", "p*")[0] == 0
+    assert "no call in thread 42 starts" in hitl(capsys, "switch", "deny", "--thread", "42", "-m", "enough")[1]
+    assert hitl(capsys, "switch", "off", "--thread", "42")[0] == 0
     assert hitl(capsys, "switch", "off", "--graph", "g")[0] == 4
     assert (pay("w", 1), len(ran("effects"))) == (0, 1)
     assert hitl(capsys, "audit", "verify")[0] == 0

@@ -1,6 +1,7 @@
 """The functional API: what the person decided is exactly what happens to a call of a function, once."""
 
 import asyncio
+import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -117,7 +118,7 @@ def paying(room: Room, way: str, policy: Policy | None = None, **options: Any) -
         try:
             return get()
         except RejectedError as exc:
-            return [exc.message, exc.reviewer]
+            return [exc.message, exc.request_id is not None]
 
     @entrypoint(checkpointer=room.saver)
     def agent(amounts: list[int]) -> list[Any]:
@@ -128,11 +129,11 @@ def paying(room: Room, way: str, policy: Policy | None = None, **options: Any) -
 
     @entrypoint(checkpointer=room.saver)
     async def aagent(amounts: list[int]) -> list[Any]:
-        given = await asyncio.gather(*map(call, amounts), return_exceptions=way != "never")
+        given = await asyncio.gather(*map(call, amounts), return_exceptions=True)
         for one in given:
             if isinstance(one, BaseException) and not isinstance(one, RejectedError):
                 raise one
-        return [[one.message, one.reviewer] if isinstance(one, RejectedError) else one for one in given]
+        return [[one.message, one.request_id is not None] if isinstance(one, RejectedError) else one for one in given]
 
     return aagent if "coroutine" in way or "async" in way else agent
 
@@ -161,15 +162,15 @@ def test_each_call_has_its_own_question_its_own_answer_and_runs_once(room: Room,
         3: reject("no"),
         4: respond("later"),
     }
-    if way != "plain":  # that one asks one after the other
-        assert len(output["__interrupt__"] if isinstance(output, dict) else []) == 4
-        assert len(graph.get_state(THREAD).interrupts) == 4
+    # A plain function asks one after the other, and of tasks that are not ours LangGraph shows the first question.
+    shown = 1 if way in ("plain", "task of approval", "task of coroutine") else 4
+    assert len(output["__interrupt__"]) == len(graph.get_state(THREAD).interrupts) == shown
     for eur, answer in answers.items():  # one at a time: the others stay asked
         [request] = [r for r in room.asked() if r.action and r.action.args["eur"] == eur]
         room.decide(answer, request)
         assert work(room, graph).status == ("finished" if eur == 4 else "paused")
     assert room.ran == [(1, "bob"), (20, "eve")]
-    assert graph.get_state(THREAD).values == ["paid 1 to bob", "paid 20 to eve", ["no", "alice"], "later"]
+    assert graph.get_state(THREAD).values == ["paid 1 to bob", "paid 20 to eve", ["no", True], "later"]
     assert {request.state for request in room.saver.ledger.history("t")} == {"delivered"}
 
 
@@ -191,7 +192,7 @@ def test_a_policy_lets_some_run_denies_others_and_asks_about_the_rest(room: Room
     given = graph.get_state(THREAD).values
     assert given[0::2] == ["paid 1 to bob", "paid 50 to bob"]
     assert "far too much" in given[1][0]
-    assert given[1][1] is None
+    assert given[1][1] is False  # nobody was asked
 
 
 def test_the_decorator_goes_without_and_with_arguments(room: Room) -> None:
@@ -292,10 +293,10 @@ def test_a_refused_call_raises_what_says_so_or_gives_what_on_reject_says(room: R
     room.answer(agent, reject("four"))
     request = room.the_one()
     room.decide(reject("too much"))
-    with pytest.raises(RejectedError, match="alice rejected this call of pay; it did not run: too much") as caught:
+    with pytest.raises(RejectedError, match="a person rejected this call of pay; it did not run: too much") as caught:
         room.work(agent)
     error = caught.value
-    assert (error.message, error.action, error.request_id, error.reviewer) == ("too much", "pay", request.id, "alice")
+    assert (error.message, error.action, error.request_id) == ("too much", "pay", request.id)
     assert room.ran == []
 
 
@@ -492,7 +493,7 @@ def test_where_nobody_can_be_asked_nothing_runs(room: Room) -> None:
     async def blocking(_: str) -> None:
         pay(1)
 
-    with pytest.raises(PermitError, match="would block the event loop"):
+    with pytest.raises(PermitError, match="would block its event loop"):
         asyncio.run(blocking.ainvoke("", THREAD))
     assert room.ran == []
 
@@ -566,7 +567,7 @@ def test_in_a_task_and_in_another_gated_function(room: Room) -> None:
         return sum(future.result() for future in [outer(1), outer(2)])
 
     agent.invoke("", THREAD)
-    assert [request.action.name for request in room.asked() if request.action] == ["order", "order"]
+    assert room.the_one().action.name == "order"  # type: ignore[union-attr]
     while asked := room.asked():
         for request in asked:
             room.decide(approve(), request)
@@ -653,8 +654,6 @@ def _slow(saver: Checkpointer, folder: str, report: Report | None, idempotent: b
         write_effect(f"{folder}/effects", f"{eur} {idempotency_key()}")
         if report is not None:
             report("paid")
-            import time
-
             time.sleep(60)
         return f"paid {eur}"
 
@@ -751,14 +750,12 @@ def test_a_deadline_refuses_in_the_name_of_nobody(room: Room) -> None:
     policy = Policy([Rule("pay", "ask", deadline=timedelta(milliseconds=1), on_deadline="reject")])
     graph = paying(room, "approval of task", policy)
     graph.invoke([1], THREAD)
-    import time
-
     time.sleep(0.01)
     worker = Worker(graph, room.saver.ledger)
     assert [resumed.status for resumed in worker.run_once()] == ["finished"]
     assert room.ran == []
     [[message, _]] = graph.get_state(THREAD).values
-    assert "deadline" in message or "time" in message
+    assert "Nobody decided" in message
 
 
 # --- a foreign thread, another process -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Too
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 from pydantic import BaseModel
 
@@ -338,6 +339,25 @@ def test_several_results_are_one_answer(checkpointer: Checkpointer) -> None:
         desk.decide(edit(["only one"]))
     desk.answer(edit(["al", "bo"]))
     assert texts(desk)[-2:] == ["al", "bo"]
+
+
+@pytest.mark.parametrize("goto", ["__end__", "model"])
+@pytest.mark.parametrize("end", [True, False], ids=["jumping", "not jumping"])
+def test_no_answer_leaves_by_a_command_of_a_tool(checkpointer: Checkpointer, goto: str, end: bool) -> None:
+    out: list[str] = []
+
+    @tool
+    def leave(runtime: ToolRuntime) -> Command[Any]:
+        """Leave."""
+        said = [ToolMessage("left", tool_call_id=runtime.tool_call_id), AIMessage("smuggled")]
+        return Command(goto=goto, update={"messages": said, **({"jump_to": "end"} if end else {})})
+
+    review = OutputReviewMiddleware(delivery=out.append)
+    desk = agent(checkpointer, [[tool_call("leave")], "unused", "an answer", "an answer"], review, tools=[leave])
+    desk.start()
+    assert (desk.asked.kind, out) == ("review", [])
+    desk.answer(reject())
+    assert (out, texts(desk)[-1]) == ([], NOT_RELEASED)
 
 
 class Rewrites(AgentMiddleware[Any, Any, Any]):

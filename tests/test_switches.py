@@ -181,3 +181,19 @@ def test_nothing_starts_after_the_switch_in_any_process(db_path: str) -> None:
         events = [row[0] for row in log]
         assert events[-1] == "switch.set"
         assert events.count("effect.reserved") == begun >= 3
+
+
+def test_a_switch_for_one_thread_stops_that_one_alone(db_path: str, tmp_path: Path) -> None:
+    with open_checkpointer(db_path) as saver:
+        graph, inbox = build(saver, tmp_path / "effects"), Inbox(saver.ledger)
+        start(graph, "t", [pay_call(1)])
+        start(graph, "u", [pay_call(2)])
+        for request in inbox.pending():
+            inbox.decide(request.id, approve(), reviewer="alice")
+        inbox.switch("thread:t", "deny", reviewer="ops", reason="fire")
+        Worker(graph, saver.ledger).run_once()
+        assert [line.split()[2:] for line in ran(tmp_path / "effects")] == [["pay", "2", "bob"]]
+        assert tool_messages(graph, "t") == [STOPPED.replace("switch all", "switch thread:t")]
+        assert inbox.switches()[0].scope == "thread:t"
+        inbox.lift("thread:t", reviewer="ops", reason="out")
+        assert inbox.switches() == []

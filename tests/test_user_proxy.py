@@ -152,6 +152,24 @@ def test_its_ways_are_drawn(saver: Checkpointer, tmp_path: Path) -> None:
     assert ways == {"assistant", "tools", "code", "__end__"}
 
 
+@pytest.mark.parametrize(
+    ("button", "said"),
+    [
+        ("accept", ["go", "one", "Please go on.", "two"]),
+        ("response", ["go", "one", "blue", "two"]),
+        ("ignore", ["go", "one"]),
+    ],
+)
+def test_agent_inbox_answers_it(saver: Checkpointer, button: str, said: list[str]) -> None:
+    graph = build(saver, ["one", "two"], client="agent-inbox")
+    [pause] = Talk(graph, saver.ledger).say()["__interrupt__"]
+    [drawn] = pause.value
+    args = {"accept": drawn["action_request"], "response": "blue", "ignore": None}[button]
+    step: Command[Any] = Command(resume=[{"type": button, "args": args}])  # it names no interrupt
+    graph.invoke(step, config_of(), durability="sync")
+    assert Talk(graph, saver.ledger).texts() == said
+
+
 # --- what was shown is what happens ----------------------------------------------------------------------------------
 
 

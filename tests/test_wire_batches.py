@@ -212,7 +212,7 @@ def batch_of(saver: Checkpointer, ran: list[int]) -> Pregel[State, None, State, 
 
     def node(state: State, config: RunnableConfig) -> State:
         ran.append(1)
-        configurable = config["configurable"]
+        configurable = config.get("configurable", {})
         interrupt_id = Interrupt.from_ns("", configurable["checkpoint_ns"]).id
         thread_id = str(configurable["thread_id"])
         batch = [asked(n, thread_id, interrupt_id, action=action) for n, action in enumerate(CALLS)]

@@ -233,9 +233,14 @@ def _graph(spec: str, db: str) -> Iterator[Finding]:
                 yield Finding("checkpointer", "note", "none compiled in", f"hitl worker {spec} --db {db} gives it one")
     except (Failure, HitlError) as exc:
         yield Finding("checkpointer", "problem", str(exc))
-    guarded = []
-    for name, node in _nodes(graph):
-        if isinstance(node, ApprovalNode):
+    guarded, nodes = list[str](), list(_nodes(graph))
+    gates = {_folder(name): _middleware(node) for name, node in nodes if _middleware(node) == "ApprovalMiddleware"}
+    for name, node in nodes:
+        if asks := _middleware(node):
+            guarded.append(name)
+            if asks != "ApprovalMiddleware":
+                yield Finding("middleware", "ok", f"{name} asks people")
+        elif isinstance(node, ApprovalNode):
             guarded.append(name)
             rules = len(node.policy.rules)
             yield Finding(
@@ -245,14 +250,27 @@ def _graph(spec: str, db: str) -> Iterator[Finding]:
             guarded.append(name)
             shown = name.replace("__error_handler__", "the error handler of ")
             yield Finding("node", "ok", f"{shown} is an EscalationNode; it goes on at {node.resume}")
+        elif isinstance(node, ToolNode) and (gate := gates.get(_folder(name))):
+            yield Finding("node", "ok", f"{name} has the {gate}: tools {', '.join(node.tools_by_name)}")
         elif isinstance(node, ToolNode):
             yield Finding(
                 "node", "problem", f"{name} is a plain ToolNode: nobody is asked about {', '.join(node.tools_by_name)}",
-                "ApprovalNode(tools, policy=...) takes its place",
+                "ApprovalNode(tools, policy=...) takes its place; in create_agent, ApprovalMiddleware",
             )  # fmt: skip
     if not guarded:
-        without = "no ApprovalNode and no EscalationNode is in it"
+        without = "no node and no middleware of hitl-graph is in it"
         yield Finding("node", "note", without, "only its own interrupts pause it: docs/approval.md")
+
+
+def _folder(name: str) -> str:
+    """The (sub)graph of a node, by the names on the way; hooks of middleware have a dot in their own name."""
+    return name.removesuffix(".after_model").rpartition(".")[0]
+
+
+def _middleware(node: Any) -> str | None:
+    """The name of our middleware of which a node is a hook, if it is of one."""
+    owner = type(getattr(getattr(node, "func", None), "__self__", None))
+    return owner.__name__ if owner.__module__.startswith("hitl_graph.adapters.langchain") else None
 
 
 def _nodes(graph: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

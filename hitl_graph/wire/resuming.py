@@ -1,6 +1,6 @@
 """How a decision goes back into the graph."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, cast
 
 from hitl_graph.model import Decision, Request
@@ -8,17 +8,21 @@ from hitl_graph.model import Decision, Request
 __all__ = ["resume_value", "resume_values"]
 
 
-def resume_values(decided: Iterable[Request]) -> dict[str, Any]:
+def resume_values(decided: Iterable[Request], afar: Container[str] = ()) -> dict[str, Any]:
     """What to resume a thread with, by interrupt id: `Command(resume=resume_values(...))`.
 
     An interrupt that asks several things gets what is decided of them, and asks for the rest again.
 
     Args:
         decided: Requests of one thread, each with its decision.
+        afar: Interrupts of graphs with a ledger of their own, in which these decisions are not: they get all of it.
     """
     by_interrupt: dict[str, list[Any]] = {}
     for request in decided:
-        value = resume_value(request, cast(Decision, request.decision))
+        decision = cast(Decision, request.decision)
+        value = resume_value(request, decision)
+        if request.interrupt_id in afar and request.answer_shape == "hitl":
+            value |= decision.model_dump(mode="json", exclude_defaults=True)
         by_interrupt.setdefault(request.interrupt_id, []).append(value)
     return {
         interrupt: values[0] if len(values) == 1 else {"decisions": values}

@@ -12,6 +12,7 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import tools_condition
 
+from hitl_graph.ledger import Ledger
 from hitl_graph.nodes import ApprovalNode
 from hitl_graph.testing import ScriptedChatModel, tool_call
 from hitl_graph.wire import ClientName
@@ -40,10 +41,10 @@ def call_model(state: MessagesState) -> dict[str, list[AnyMessage]]:
     return {"messages": [model.invoke(state["messages"])]}
 
 
-def agent(client: ClientName) -> StateGraph[Any, Any, Any, Any]:
+def agent(client: ClientName, ledger: Ledger | None = None) -> StateGraph[Any, Any, Any, Any]:
     builder = StateGraph(MessagesState)
     builder.add_node("agent", call_model)
-    builder.add_node("tools", ApprovalNode([book], client=client))
+    builder.add_node("tools", ApprovalNode([book], client=client, ledger=ledger))
     builder.add_edge(START, "agent")
     builder.add_conditional_edges("agent", tools_condition)
     builder.add_edge("tools", "agent")

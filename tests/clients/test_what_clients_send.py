@@ -77,7 +77,7 @@ def test_in_a_graph(saver: Checkpointer, one: Recorded) -> None:
         state = graph.get_state(config)
         if not sent.get("stale"):
             waiting = [{"id": interrupt.id, "value": interrupt.value} for interrupt in state.interrupts]
-            at = state.config["configurable"]["checkpoint_id"]
+            at = state.config.get("configurable", {})["checkpoint_id"]
             known |= {"assistant_id": "x", "checkpoint_id": at} | shown_in(waiting)
             known.setdefault("first", known["shown"])
         body = filled(sent["body"], known)
@@ -95,7 +95,7 @@ def test_in_a_graph(saver: Checkpointer, one: Recorded) -> None:
 def play(graph: Any, config: RunnableConfig, path: str, body: dict[str, Any]) -> str | None:
     """Do what the server does with it; gives the name of the error."""
     at = body.get("checkpoint", {})
-    config = {"configurable": config["configurable"] | at}
+    config = {"configurable": config.get("configurable", {}) | at}
     try:
         if path.endswith("/state"):
             graph.update_state(config, body["values"], as_node=body["as_node"])

@@ -38,7 +38,8 @@ from hitl_graph.model import approve, edit, reject, respond
 from hitl_graph.policy import Policy, Rule
 from tests.databases import open_ledger
 from tests.invariants.agents import ran
-from tests.peers.autogen_agents import always, answering, call, eventually, pay_tool
+from tests.peers.autogen_agents import call, pay_tool
+from tests.peers.waiting import always, answering, eventually
 
 
 @pytest.fixture

@@ -20,25 +20,28 @@ from hitl_graph.worker import Worker
 from tests.databases import open_checkpointer, open_ledger
 from tests.invariants.agents import config_of, ran
 from tests.invariants.processes import Report, child
-from tests.peers.autogen_agents import always, pay_tool, waiting
+from tests.peers.autogen_agents import pay_tool
 from tests.peers.autogen_teams import build
+from tests.peers.waiting import always, waiting
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.slow]
 
 
 def ask(report: Report, path: str, key: str | None) -> None:
     with open_ledger(path) as ledger:
+        report("ready")  # importing AutoGen takes its time
         report("answer", asyncio.run(People(ledger, "42").aask("Which gate?", key=key)))
 
 
 def pay(report: Report, path: str, effects: str, call_id: str, delay: float) -> None:
     with open_ledger(path) as ledger:
+        report("ready")
         [tool] = People(ledger, "42").approved([pay_tool(effects, delay=delay)])
         report("told", asyncio.run(tool.run_json({"eur": 5}, CancellationToken(), call_id=call_id)))
 
 
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -48,14 +51,16 @@ def until(true: Callable[[], bool]) -> None:
 def test_a_question_of_a_process_that_died_is_found_again_with_its_answer(db_path: str, decided: str) -> None:
     with open_ledger(db_path) as ledger:
         with child(ask, db_path, None) as first:
+            first.hear("ready")
             [request] = waiting(ledger)
             first.kill()
         if decided == "before":
             Inbox(ledger).decide(request.id, respond("7"), reviewer="alice")
         with child(ask, db_path, None) as second:
+            second.hear("ready")
             if decided == "after":
                 Inbox(ledger).decide(request.id, respond("7"), reviewer="alice")
-            assert second.hear() == ("answer", "7")
+            assert second.hear("answer") == ("answer", "7")
         assert [(r.id, r.state) for r in ledger.history("42")] == [(request.id, "delivered")]
         with child(ask, db_path, None) as third:  # its answer was given: this is another question
             [again] = waiting(ledger)
@@ -66,21 +71,24 @@ def test_a_question_of_a_process_that_died_is_found_again_with_its_answer(db_pat
 def test_a_question_with_a_key_has_one_answer_for_ever(db_path: str) -> None:
     with open_ledger(db_path) as ledger:
         with child(ask, db_path, "gate") as first:
+            first.hear("ready")
             [request] = waiting(ledger)
             Inbox(ledger).decide(request.id, respond("7"), reviewer="alice")
-            assert first.hear() == ("answer", "7")
+            assert first.hear("answer") == ("answer", "7")
         with child(ask, db_path, "gate") as second:
-            assert second.hear() == ("answer", "7")
+            second.hear("ready")
+            assert second.hear("answer") == ("answer", "7")
         assert len(ledger.history("42")) == 1
 
 
 def test_two_living_processes_that_ask_the_same_ask_twice(db_path: str) -> None:
     with open_ledger(db_path) as ledger:
         with child(ask, db_path, None) as first, child(ask, db_path, None) as second:
+            second.hear("ready")
             one, other = waiting(ledger, 2)
             Inbox(ledger).decide(one.id, respond("7"), reviewer="alice")
             Inbox(ledger).decide(other.id, respond("8"), reviewer="alice")
-            assert sorted([first.hear()[1], second.hear()[1]]) == ["7", "8"]
+            assert sorted([first.hear("answer")[1], second.hear("answer")[1]]) == ["7", "8"]
 
 
 def test_a_call_that_was_approved_while_nobody_lived_runs_once_whatever_the_model_calls_it(
@@ -89,11 +97,13 @@ def test_a_call_that_was_approved_while_nobody_lived_runs_once_whatever_the_mode
     effects = str(tmp_path / "effects")
     with open_ledger(db_path) as ledger:
         with child(pay, db_path, effects, "call-1", 0.0) as first:
+            first.hear("ready")
             [request] = waiting(ledger)
             first.kill()
         Inbox(ledger).decide(request.id, approve(), reviewer="alice")
         with child(pay, db_path, effects, "call-2", 0.0) as second:
-            assert second.hear() == ("told", "paid 5")
+            second.hear("ready")
+            assert second.hear("told") == ("told", "paid 5")
         assert ran(effects) == ["pay 5"]
         assert ledger.verify_audit().ok
 
@@ -104,28 +114,32 @@ def test_a_process_that_died_in_the_middle_of_a_call_has_a_person_asked_what_bec
     effects = str(tmp_path / "effects")
     with open_ledger(db_path) as ledger:
         with child(pay, db_path, effects, "call-1", 60.0) as first:
+            first.hear("ready")
             [request] = waiting(ledger)
             Inbox(ledger).decide(request.id, approve(), reviewer="alice")
             until(lambda: ran(effects) == ["pay 5"])
             first.kill()
         with child(pay, db_path, effects, "call-2", 0.0) as second:
+            second.hear("ready")
             [what] = waiting(ledger)
             assert "Did this happen?" in what.description
             Inbox(ledger).decide(what.id, respond("paid, receipt 77"), reviewer="alice")
-            assert second.hear() == ("told", "paid, receipt 77")
+            assert second.hear("told") == ("told", "paid, receipt 77")
         assert ran(effects) == ["pay 5"]
 
 
 def test_no_worker_takes_up_what_somebody_waits_for(db_path: str) -> None:
     with open_checkpointer(db_path) as checkpointer:
         with child(ask, db_path, None) as dead:
+            dead.hear("ready")
             [request] = waiting(checkpointer.ledger)
             dead.kill()
         Inbox(checkpointer.ledger).decide(request.id, respond("7"), reviewer="alice")
         worker = Worker(build(checkpointer, "unused", "with proxy"), checkpointer.ledger)
         assert worker.run_once() == []
         with child(ask, db_path, None) as second:
-            assert second.hear() == ("answer", "7")
+            second.hear("ready")
+            assert second.hear("answer") == ("answer", "7")
 
 
 # --- a team in a graph ----------------------------------------------------------------------------------------------

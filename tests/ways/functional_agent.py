@@ -67,7 +67,7 @@ def build(
             except RejectedError as exc:
                 said = f' They said: "{exc.message}".' if exc.message else ""
                 how = f"A person rejected this call of {call['name']}; it did not run.{said}"
-                return ToolMessage(how if exc.reviewer else str(exc), **told)
+                return ToolMessage(how if exc.request_id else str(exc), **told)
             if isinstance(given, ToolMessage):
                 return given
             return ToolMessage(given if isinstance(given, str) else canonical(given), **{**told, "status": "success"})

@@ -4,10 +4,10 @@
 themselves. `team_node` runs a team inside a LangGraph graph, which pauses instead of waiting.
 """
 
-try:
-    import autogen_agentchat  # noqa: F401
-except ImportError as exc:
-    raise ImportError("AutoGen is not installed: pip install 'hitl-graph[autogen]'") from exc
+from importlib.util import find_spec
+
+if find_spec("autogen_agentchat") is None:
+    raise ImportError("AutoGen is not installed: pip install 'hitl-graph[autogen]'")
 
 from hitl_graph.adapters.autogen.intervention import ApprovalIntervention
 from hitl_graph.adapters.autogen.people import People

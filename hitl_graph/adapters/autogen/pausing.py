@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from autogen_agentchat.base import TerminatedException, TerminationCondition
@@ -94,7 +95,7 @@ class Pause(TerminationCondition):
         """Run a call that the policy allows; put off one about which people are asked."""
         call: Any = {"name": bridge.name, "args": dict(args), "id": call_id or bridge.name, "type": "tool_call"}
         runtime: Any = Runtime()
-        config = outside.config("", execute=lambda action: running(bridge, action))
+        config = outside.config("", execute=partial(running, bridge))
         [item] = items_of([call], "tool_calls", {}, "messages", config, runtime, [bridge])
         if (action := item.action) is None:
             assert item.refused is not None

@@ -125,7 +125,7 @@ def _given(hint: Any) -> Callable[[], Any] | None:
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     for option in options:
         for kind, given in _GIVEN.items():
-            if option is kind or get_origin(option) is kind:
+            if option == kind or get_origin(option) is kind:
                 return given
     return None
 

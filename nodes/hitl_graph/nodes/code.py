@@ -49,7 +49,6 @@ def code_tool(runner: Runner, *, languages: Sequence[str] = LANGUAGES, name: str
         languages: What it can run.
         name: What policies call it.
     """
-    known: Any = Literal[tuple(languages)]
 
     def told(result: CodeResult, call_id: str) -> ToolMessage:
         if not isinstance(result, CodeResult):
@@ -59,14 +58,16 @@ def code_tool(runner: Runner, *, languages: Sequence[str] = LANGUAGES, name: str
         text = f"It failed with exit code {result.exit_code}.\n{result.output}".strip()
         return ToolMessage(text, name=name, tool_call_id=call_id, status="error")
 
-    def execute(language: known, code: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> ToolMessage:
+    def execute(language: str, code: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> ToolMessage:
         """Run code."""
         return told(cast(CodeResult, runner(language, code)), tool_call_id)
 
-    async def aexecute(language: known, code: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> ToolMessage:
+    async def aexecute(language: str, code: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> ToolMessage:
         """Run code."""
         return told(await cast("Awaitable[CodeResult]", runner(language, code)), tool_call_id)
 
+    known: Any = Literal[tuple(languages)]  # the schema says which they are, to models and to people who edit
+    execute.__annotations__["language"] = aexecute.__annotations__["language"] = known
     if inspect.iscoroutinefunction(runner):
         return StructuredTool.from_function(coroutine=aexecute, name=name, description="Run code.")
     return StructuredTool.from_function(execute, name=name, description="Run code.")

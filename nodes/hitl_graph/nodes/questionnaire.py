@@ -19,7 +19,7 @@ from hitl_graph.policy import Rule
 from hitl_graph.steps import arun, run
 from hitl_graph.wire import BRIDGE, Client, ClientName
 
-__all__ = ["AskHumanQuestions", "ask_human_questions"]
+__all__ = ["AskHumanQuestions", "Offer", "Query", "ask_human_questions"]
 
 _DESCRIPTION = (
     "Ask a person up to four questions that belong together, and wait for the answers. Use it to settle what is open"

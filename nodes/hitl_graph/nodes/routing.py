@@ -18,7 +18,7 @@ __all__ = ["Routed", "unknown_nodes"]
 class Routed(Runnable[Any, "Command[Any]"], ABC):
     """A node that gives a `Command` with the name of the next one."""
 
-    name: str
+    name: str  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __call__(self, state: Any) -> Any:
         """Only here so that LangGraph looks at the annotation of the one that each node has."""

@@ -4,27 +4,38 @@ LangGraph lets a function that waits for several tasks pause with the question o
 shown, and cannot be answered, until that is. Here a call that is paused waits for the calls beside it to come to their
 end or to a question, and then all their questions are asked at once; or whoever gave one of them an answer that does
 not do is told so.
+
+A function that waits for a call at once lends it its thread: LangGraph's threads are few, and if all of them waited for
+calls of their own, none were left for these.
 """
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import CancelledError as _Cancelled
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from threading import Lock
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt, is_invalid_resume
+from langgraph.func import _TaskFunction
 
 from hitl_graph.errors import PermitError
 
-__all__ = ["started"]
+__all__ = ["started", "waited"]
 
-_SCRATCHPAD = "__pregel_scratchpad"  # langgraph._internal._constants
+_SCRATCHPAD, _CALL = "__pregel_scratchpad", "__pregel_call"  # langgraph._internal._constants
 AnyFuture = Future[Any] | asyncio.Future[Any]
+AnyTask = _TaskFunction[..., Any]
+Result = Callable[[Any], Any]
 
 
-def started(task: Callable[..., AnyFuture], name: str, args: dict[str, Any], result: Callable[[Any], Any]) -> AnyFuture:
+def started(task: AnyTask, name: str, args: dict[str, Any], result: Result) -> AnyFuture:
     """Start a task of the function that runs now.
 
     Args:
@@ -38,19 +49,76 @@ def started(task: Callable[..., AnyFuture], name: str, args: dict[str, Any], res
     Raises:
         PermitError: No graph runs here.
     """
+    return _begun(_config(name), lambda: task(**args), result)
+
+
+def waited(task: AnyTask, name: str, args: dict[str, Any], result: Result, *, instead: str) -> Any:
+    """Run a task of the function that runs now, in this thread, and wait for it.
+
+    Args:
+        instead: What to do in a coroutine.
+
+    Raises:
+        PermitError: No graph runs here, or it would block the event loop in which it shall wait.
+    """
+    if _is_in_a_loop():
+        raise PermitError(f"{name} would block its event loop; nothing ran and nobody was asked: {instead}")
+    config = _config(name)
+    call = config["configurable"][_CALL]
+    work: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
+
+    def in_a_loop() -> Any:
+        """LangGraph's task is a coroutine, which hands its work over."""
+
+        async def handed(**args: Any) -> Any:
+            done: Future[Any] = Future()
+            work.put((partial(copy_context().run, task.func, **args), done))
+            return await asyncio.wrap_future(done)
+
+        handed.__name__ = name
+        return call(handed, ((), args), retry_policy=task.retry_policy, callbacks=config["callbacks"])
+
+    def in_a_thread() -> Any:
+        """LangGraph's task runs where it is submitted."""
+
+        def submit(function: Callable[..., Any], *given: Any, configurable: dict[str, Any], **how: Any) -> Future[Any]:
+            inner = {key: partial(value, submit=call.keywords["submit"]) for key, value in configurable.items()}
+            options = {key: value for key, value in how.items() if not key.startswith("__")}
+            done: Future[Any] = Future()
+            _settle(done, lambda: copy_context().run(function, *given, configurable=inner, **options))
+            return done
+
+        return call(
+            task.func, ((), args), retry_policy=task.retry_policy, callbacks=config["callbacks"], submit=lambda: submit
+        )
+
+    outer = _begun(config, in_a_loop if "loop" in call.keywords else in_a_thread, result)
+    outer.add_done_callback(lambda _: work.put(None))
+    while (piece := work.get()) is not None:
+        _settle(piece[1], piece[0])
+    return outer.result()
+
+
+def _config(name: str) -> RunnableConfig:
     try:
-        owner = get_config()["configurable"][_SCRATCHPAD]
+        config = get_config()
+        config["configurable"][_SCRATCHPAD], config["configurable"][_CALL]
     except (RuntimeError, KeyError) as exc:
         raise PermitError(
             f"{name} was called where no graph runs, so nobody can be asked; it did not run. Call it in an"
             " @entrypoint, a @task or a node"
         ) from exc
+    return config
+
+
+def _begun(config: RunnableConfig, start: Callable[[], Any], result: Result) -> AnyFuture:
+    owner = config["configurable"][_SCRATCHPAD]
     with _lock:
         calls = _open.setdefault(id(owner), _Calls(owner))
         number = calls.started = calls.started + 1
         calls.running += 1
     try:
-        inner = task(**args)
+        inner: AnyFuture = start()
     except BaseException:
         calls.one_ended()
         raise
@@ -68,7 +136,7 @@ class _Calls:
         self._paused = dict[int, tuple[AnyFuture, GraphInterrupt]]()
         self._refused: BaseException | None = None
 
-    def ended(self, number: int, inner: AnyFuture, outer: AnyFuture, result: Callable[[Any], Any]) -> None:
+    def ended(self, number: int, inner: AnyFuture, outer: AnyFuture, result: Result) -> None:
         """One has come to its end, or to a question."""
         failure = None if inner.cancelled() else inner.exception()
         if isinstance(failure, GraphInterrupt):
@@ -91,36 +159,42 @@ class _Calls:
         asked = {interrupt.id: interrupt for _, pause in paused for interrupt in pause.args[0]}
         stop = self._refused or GraphInterrupt(tuple(asked.values()))
         for outer, _ in paused:
-            _settle(outer, _raising(stop))
+            _settle(outer, partial(_raise, stop))
 
 
 _lock = Lock()
 _open: dict[int, _Calls] = {}
 
 
-def _raising(error: BaseException) -> Callable[[], Any]:
-    def work() -> Any:
-        raise error
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
-    return work
+
+def _raise(error: BaseException) -> Any:
+    raise error
 
 
-def _settle(outer: AnyFuture, work: Callable[[], Any]) -> None:
+def _settle(future: AnyFuture, work: Callable[[], Any]) -> None:
     """Give a future its end, in its own loop if it has one."""
 
     def settle() -> None:
-        if outer.done():
+        if future.done():
             return
-        try:
-            value = work()
-        except (asyncio.CancelledError, _Cancelled):
-            outer.cancel()
-        except BaseException as exc:
-            outer.set_exception(exc)
-        else:
-            outer.set_result(value)
+        with suppress(InvalidStateError):  # it was cancelled meanwhile; what ran is in the ledger
+            try:
+                value = work()
+            except (asyncio.CancelledError, _Cancelled):
+                future.cancel()
+            except BaseException as exc:
+                future.set_exception(exc)
+            else:
+                future.set_result(value)
 
-    if isinstance(outer, asyncio.Future):
-        outer.get_loop().call_soon_threadsafe(settle)
+    if isinstance(future, asyncio.Future):
+        future.get_loop().call_soon_threadsafe(settle)
     else:
         settle()

@@ -48,6 +48,7 @@ from hitl_graph.policy import Rule
 from hitl_graph.steps import Steps, blocking
 from hitl_graph.termination import Met, Termination, TimeoutTermination, Turn, handoff_of
 from hitl_graph.terms import Origin
+from hitl_graph.wire import BRIDGE, Client, ClientName, client_of
 
 __all__ = ["UserProxyNode"]
 
@@ -93,6 +94,7 @@ class UserProxyNode(Routed):
         handoff_tool: The name of the tool by which agents hand over to this node, if not `transfer_to_NAME`.
         rule: Who answers, and by when: `Rule("*", "ask", reviewers=[...], deadline=...)`. If nobody does in time, the
             conversation ends; with `on_deadline="approve"` it goes on as after `approve`.
+        client: With what people answer, if not by the inbox; as for `ApprovalNode`.
         ledger: Where to record it. Not needed with a checkpointer of this library.
         name: Of this node, as agents name it who hand over to it.
         messages_key: Where in the state the messages are.
@@ -116,6 +118,7 @@ class UserProxyNode(Routed):
         stop: str = END,
         handoff_tool: str | None = None,
         rule: Rule | None = None,
+        client: ClientName | Client = BRIDGE,
         ledger: Ledger | None = None,
         name: str = "user",
         messages_key: str = "messages",
@@ -142,12 +145,12 @@ class UserProxyNode(Routed):
         self.default_auto_reply, self.languages = default_auto_reply, tuple(languages)
         self.tools, self.code, self.stop, self.handoff_tool = tools, code, stop, handoff_tool
         self.ledger, self.name, self.messages_key = ledger, name, messages_key
-        self.graph, self.version = graph, version
+        self.graph, self.version, self.client = graph, version, client_of(client)
         self._ways = tuple(way for way in (*self.agents, tools, code, stop) if way is not None)
         self._goes_to(self._ways)
 
     def _steps(self, state: Any, config: RunnableConfig) -> Steps[Command[Any]]:
-        asker = Asker.of(config, self.ledger, type(self).__name__)
+        asker = Asker.of(config, self.ledger, type(self).__name__, self.client)
         for way in unknown_nodes(config, self._ways):
             raise ConversationError(f"{self.name} cannot go to {way!r}: the graph has no node of that name")
         scene = Scene.of(state, asker, self.messages_key)
@@ -222,7 +225,8 @@ class UserProxyNode(Routed):
             + (", and the calls do not run" if scene.calls else "")
             + "; exit ends the conversation",
         }
-        allowed = tuple(word for word in labels if word != "approve" or enter is not None)
+        if enter is None:
+            del labels["approve"]
         asked: dict[str, JsonValue] = {
             "from": sender,
             "enter": enter,
@@ -236,8 +240,8 @@ class UserProxyNode(Routed):
             thread_id=scene.asker.thread_id,
             interrupt_id=interrupt_id,
             question={**inquiry.model_dump(mode="json"), "conversation": asked},
-            allowed=allowed,
-            labels={word: labels[word] for word in allowed},
+            allowed=tuple(labels),
+            labels=labels,
             answer_schema=cast("Any", _ANSWER),
             description=inquiry.question,
             reason=judged.why,
@@ -340,7 +344,7 @@ class UserProxyNode(Routed):
     def _first(self, config: RunnableConfig) -> str:
         """Who gets what a person says out of the blue: the agent that is active, else the first."""
         active = read(config, "active_agent") if "active_agent" in channels_of(config) else None
-        return active if active in self.agents else self.agents[0]
+        return str(active) if active in self.agents else self.agents[0]
 
     def _is_handoff(self, call: ToolCall) -> bool:
         return handoff_of(AIMessage("", tool_calls=[call]), self.name, tool=self.handoff_tool)
