@@ -8,7 +8,7 @@ The graph is compiled without a checkpointer: the server brings the one that lan
 import json
 import os
 import re
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, convert_to_messages
 from langgraph.func import entrypoint, task
@@ -50,6 +50,6 @@ def refund_desk(given: dict[str, Any], *, previous: dict[str, Any] | None = None
             told.append(refund.result())
         except RejectedError as refused:
             told.append(f"not paid: {refused.message}")
-    before: Any = (previous or {}).get("messages", [])
-    messages: Any = add_messages(before, [*said, AIMessage("\n".join(told) or "Who shall get money back?")])
+    said.append(AIMessage("\n".join(told) or "Who shall get money back?"))
+    messages: Any = add_messages((previous or {}).get("messages", []), cast(Any, said))
     return {"messages": messages}

@@ -44,7 +44,9 @@ def _released(commit: str, work: Path) -> Path:
     subprocess.run(["git", "-C", str(clone), "checkout", "--quiet", commit], check=True)
     uv = [str(Path(sys.executable).with_name("uv"))]
     installed = subprocess.run([*uv, "pip", "freeze", "--python", sys.executable], check=True, capture_output=True)
-    kept = [line for line in installed.stdout.decode().splitlines() if "hitl" not in line and not line.startswith("-e ")]
+    kept = [
+        line for line in installed.stdout.decode().splitlines() if "hitl" not in line and not line.startswith("-e ")
+    ]
     (work / "installed.txt").write_text("\n".join(kept))
     subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(venv)], check=True)
     python = venv / "bin" / "python"

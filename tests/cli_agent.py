@@ -79,6 +79,15 @@ def make() -> Any:
     return builder.compile(checkpointer=SqliteCheckpointer("agent.db"))
 
 
+def langchain() -> Any:
+    from langchain.agents import create_agent
+
+    from hitl_graph.adapters.langchain import ApprovalMiddleware
+    from hitl_graph.testing import ScriptedChatModel
+
+    return create_agent(ScriptedChatModel([]), [send_email, pay], middleware=[ApprovalMiddleware()])
+
+
 def plain() -> Any:
     return _agent(ToolNode([pay])).compile(checkpointer=SqliteCheckpointer("agent.db"))
 

@@ -331,7 +331,7 @@ def test_straight_through_langgraph(saver: Checkpointer) -> None:
     [pause] = graph.get_state(config_of()).interrupts
     assert pause.response_schema is not None
     assert pause.response_schema["properties"]["value"] == {"enum": ["red", "blue"]}
-    for wrong in ({"type": "respond", "message": "green"}, {"type": "respond"}, "red", [{"type": "accept"}]):
+    for wrong in ({"type": "respond", "message": "green"}, {"type": "respond"}, "green", [{"type": "accept"}]):
         with pytest.raises(InvalidDecisionError):
             graph.invoke(Command(resume={pause.id: wrong}), config_of())
     graph.invoke(Command(resume={pause.id: [{"type": "response", "args": "blue"}]}), config_of())  # Agent Inbox

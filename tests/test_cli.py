@@ -1007,6 +1007,9 @@ def test_the_doctor_looks_at_the_graph(hitl: Cli) -> None:
     assert plain.code == 1
     assert "tools is a plain ToolNode: nobody is asked about pay" in plain.out
     assert hitl.process("doctor", "my_agent:nothing").code == 1
+    within = hitl.process("doctor", "my_agent:langchain")
+    assert within.code == 0
+    assert "tools has the ApprovalMiddleware: tools send_email, pay" in within.out
 
 
 def test_the_demo_gets_its_options(hitl: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +124,7 @@ def paying(room: Room, way: str, policy: Policy | None = None, **options: Any) -
     @entrypoint(checkpointer=room.saver)
     def agent(amounts: list[int]) -> list[Any]:
         if way == "plain":
-            return [told(lambda eur=eur: call(eur)) for eur in amounts]
+            return [told(partial(call, eur)) for eur in amounts]
         futures = [call(eur) for eur in amounts]
         return [told(future.result) for future in futures]
 
@@ -189,7 +190,7 @@ def test_a_policy_lets_some_run_denies_others_and_asks_about_the_rest(room: Room
     room.decide(approve())
     assert work(room, graph).status == "finished"
     assert room.ran == [(1, "bob"), (50, "bob")]
-    given = graph.get_state(THREAD).values
+    given: Any = graph.get_state(THREAD).values
     assert given[0::2] == ["paid 1 to bob", "paid 50 to bob"]
     assert "far too much" in given[1][0]
     assert given[1][1] is False  # nobody was asked
@@ -220,7 +221,7 @@ def test_the_decorator_goes_without_and_with_arguments(room: Room) -> None:
     assert three.__name__ == "three"
     assert three.__doc__ == "Three."
     with pytest.raises(PolicyError, match="is no Policy"):
-        requires_approval("pay")  # type: ignore[type-var]
+        requires_approval("pay")  # type: ignore[call-overload]
 
 
 def test_what_has_come_to_its_end_does_not_run_again_when_the_body_does(room: Room) -> None:
@@ -252,7 +253,7 @@ def test_the_same_call_made_twice_is_two_actions(room: Room) -> None:
     @entrypoint(checkpointer=room.saver)
     def agent(_: str) -> list[Any]:
         answers = list[Any]()
-        for _ in range(2):
+        for _turn in range(2):
             try:
                 answers.append(pay(5))
             except RejectedError as exc:
@@ -446,9 +447,7 @@ def test_what_cannot_be_put_to_people_is_refused_when_it_is_decorated(room: Room
 
     def strange(what: Callable[[], int]) -> None: ...
 
-    @task(cache_policy=CachePolicy())
-    def cached(a: int) -> int:
-        return a
+    cached: Any = task(cache_policy=CachePolicy())(many)  # type: ignore[arg-type]
 
     for thing, why in [
         (search, "ApprovalNode"),
@@ -461,7 +460,7 @@ def test_what_cannot_be_put_to_people_is_refused_when_it_is_decorated(room: Room
         (Invoice, "functions and tasks"),
     ]:
         with pytest.raises(PolicyError, match=why):
-            requires_approval(thing)  # type: ignore[type-var]
+            requires_approval(thing)  # type: ignore[call-overload]
 
 
 # --- where it is called ----------------------------------------------------------------------------------------------
@@ -709,16 +708,18 @@ def crashing_again(report: Report, folder: str) -> None:
 
 
 def test_what_failed_is_not_tried_again_without_a_person(room: Room) -> None:
-    @requires_approval
-    @task(retry_policy=RetryPolicy(max_attempts=3, initial_interval=0.01, jitter=False, retry_on=OSError))
-    def pay(eur: int) -> str:
+    retry = RetryPolicy(max_attempts=3, initial_interval=0.01, jitter=False, retry_on=OSError)
+
+    def failing(eur: int) -> str:
         room.ran.append(eur)
         if len(room.ran) == 1:
             raise OSError("no line")
         return f"paid {eur}"
 
+    pay: Any = requires_approval(name="pay")(task(retry_policy=retry)(failing))  # type: ignore[arg-type]
+
     @entrypoint(checkpointer=room.saver)
-    def agent(_: str) -> str:
+    def agent(_: str) -> Any:
         return pay(1).result()
 
     agent.invoke("", THREAD)
@@ -754,7 +755,8 @@ def test_a_deadline_refuses_in_the_name_of_nobody(room: Room) -> None:
     worker = Worker(graph, room.saver.ledger)
     assert [resumed.status for resumed in worker.run_once()] == ["finished"]
     assert room.ran == []
-    [[message, _]] = graph.get_state(THREAD).values
+    values: Any = graph.get_state(THREAD).values
+    [[message, _]] = values
     assert "Nobody decided" in message
 
 

@@ -135,3 +135,23 @@ def test_what_is_no_call_is_refused(hitl: Callable[..., Told], call: Any, said: 
 
 def test_the_schema_is_printed(hitl: Callable[..., Told]) -> None:
     assert json.loads(hitl("schema")[1])["title"] == "hitl-graph policy"
+
+
+def test_what_a_tool_says_of_itself_is_explained(hitl: Callable[..., Told]) -> None:
+    Path("policy.toml").write_text(
+        '[[rules]]\ntool = "mcp__*"\noutcome = "allow"\nhints = { readOnlyHint = true }\n'
+        '[[rules]]\ntool = "mcp__*"\noutcome = "deny"\nhints = { destructiveHint = true }\nwhen = "args.all"\n'
+    )
+    call: dict[str, Any] = {"name": "mcp__files__remove", "args": {"all": True}}
+    for metadata, outcome, why in (
+        ({"readOnlyHint": True}, "ALLOW", "readOnlyHint=true is true"),
+        ({}, "DENY", "destructiveHint=true and args.all is true"),
+        ({"destructiveHint": False}, "ASK", "destructiveHint=true and args.all is false"),
+    ):
+        Path("call.json").write_text(json.dumps(call | {"metadata": metadata}))
+        code, out, _ = hitl("explain", "call.json", "--policy", "policy.toml")
+        assert code == 0
+        assert outcome in out
+        assert why in " ".join(out.split())
+    Path("call.json").write_text(json.dumps(call | {"metadata": "read-only"}))
+    assert hitl("explain", "call.json", "--policy", "policy.toml")[0] == 2

@@ -97,7 +97,7 @@ def test_a_client_invokes_resumes_by_id_and_looks_at_the_state(server: Server, i
 
 def test_a_client_streams_the_pause_once_and_the_effect_once(server: Server, inbox: Inbox, remote: Remote) -> None:
     graph, thread, order = remote("email_agent"), str(uuid4()), uuid4().hex
-    seen = list(graph.stream(said(f"answer 1: {order}"), on(thread), stream_mode=["updates", "values"]))
+    seen: list[Any] = list(graph.stream(said(f"answer 1: {order}"), on(thread), stream_mode=["updates", "values"]))
     paused = [chunk for chunk in seen if chunk.event == "updates" and "__interrupt__" in chunk.data]
     assert len(paused) == 1
     request = the_one(inbox, thread)

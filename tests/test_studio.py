@@ -321,7 +321,7 @@ async def test_studio_gets_a_graph_and_schemas_for_its_form(client: LangGraphCli
 async def test_each_graph_runs_to_its_pause_and_on(client: LangGraphClient, inbox: Inbox, graph: str) -> None:
     given, asked, answer, _ = STORY[graph]
     thread_id = (await client.threads.create())["thread_id"]
-    said = given if isinstance(given, dict) else {"messages": [{"role": "user", "content": given}]}
+    said: Any = given if isinstance(given, dict) else {"messages": [{"role": "user", "content": given}]}
     output: Any = await client.runs.wait(thread_id, graph, input=said, raise_error=False)
     [interrupt] = output["__interrupt__"]
     assert asked in json.dumps(interrupt["value"])

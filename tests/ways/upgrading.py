@@ -23,7 +23,6 @@ from langgraph.types import interrupt
 from hitl_graph.checkpointers import SqliteCheckpointer
 from hitl_graph.inbox import Inbox
 from hitl_graph.model import approve
-from hitl_graph.worker import Worker
 from tests.invariants.agents import AnyGraph, Calls, config_of, pay_call, said, search_call, write_effect
 from tests.ways.builders import WAYS, Parts, Way, way_named
 from tests.ways.scripted import chat_model

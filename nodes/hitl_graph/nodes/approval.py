@@ -178,10 +178,13 @@ class ApprovalNode(ToolNode):
         call = cast(ToolCall, {**item.call, "args": dict(action.args)})
         runtime = replace(item.runtime, config=config)
 
+        def sync() -> Any:
+            return self._run_one(call, item.input_type, runtime)
+
         async def awaited() -> Any:
             return await self._arun_one(call, item.input_type, runtime)
 
-        return Step(lambda: self._run_one(call, item.input_type, runtime), awaited, whole=runs_in_a_thread(item.tool))
+        return Step(sync, awaited, whole=runs_in_a_thread(item.tool))
 
     def unfit(self, item: Item, error: ToolInvocationError, config: RunnableConfig) -> Output:
         """What is wrong with arguments, as `handle_tool_errors` words it; for the gate."""

@@ -190,7 +190,7 @@ class Asker:
         if is_new:
             self._pause(*left)
         all_decided = all(request.state == "decided" for request in left)
-        if all_decided and self._given(0)[0] is None:
+        if not left or (all_decided and self._given(0)[0] is None):
             return asked
 
         def accept(raw: Any, addressed: bool) -> None:
@@ -223,8 +223,10 @@ class Asker:
     def _given(self, number: int) -> tuple[Any, bool]:
         """The answer that the run came with for the question of this number, and whether it names its interrupt."""
         scratchpad: Any = self.config.get("configurable", {}).get(_SCRATCHPAD)
-        addressed = scratchpad is not None and number < len(scratchpad.resume)
-        return scratchpad.resume[number] if addressed else scratchpad and scratchpad.get_null_resume(False), addressed
+        if scratchpad is None:
+            return None, False
+        addressed = number < len(scratchpad.resume)
+        return scratchpad.resume[number] if addressed else scratchpad.get_null_resume(False), addressed
 
     def _resumed(
         self, number: int, asked: Sequence[Request], accept: Callable[[Any, bool], Any], *, takes: bool = True

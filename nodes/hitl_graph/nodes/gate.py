@@ -345,7 +345,10 @@ class Gate:
 
 
 def _stored(request: Request) -> Callable[[str, str], Request]:
-    return lambda *_: request
+    def describe(request_id: str, interrupt_id: str) -> Request:
+        return request
+
+    return describe
 
 
 def _answered(before: list[Request]) -> Request | None:
