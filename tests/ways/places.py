@@ -110,7 +110,7 @@ class WayScene(Scene):
         async def listed() -> list[StateSnapshot]:
             return [state async for state in graph.aget_state_history(config)]
 
-        return self.run(listed()) if self.mode == "async" else list(graph.get_state_history(config))  # type: ignore[no-any-return]
+        return self.run(listed()) if self.mode == "async" else list(graph.get_state_history(config))
 
     def update(self, graph: AnyGraph, config: Any, values: Any, as_node: str | None = None) -> Any:
         """`update_state`."""

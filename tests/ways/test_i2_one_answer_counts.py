@@ -33,7 +33,7 @@ def both(scene: WayScene, graph: AnyGraph, answers: list[Command[Any]]) -> list[
     if scene.mode == "async":
 
         async def gathered() -> list[Any]:
-            return await asyncio.gather(*(graph.ainvoke(a, config) for a in answers), return_exceptions=True)
+            return list(await asyncio.gather(*(graph.ainvoke(a, config) for a in answers), return_exceptions=True))
 
         return [outcome for outcome in scene.run(gathered()) if isinstance(outcome, BaseException)]
     with ThreadPoolExecutor() as pool:
