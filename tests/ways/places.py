@@ -94,7 +94,7 @@ class WayScene(Scene):
 
     def work(self, graph: AnyGraph) -> list[Resumed]:
         worker = Worker(graph, self.ledger)
-        return self.run(worker.arun_once()) if self.mode == "async" else worker.run_once()  # type: ignore[no-any-return]
+        return self.run(worker.arun_once()) if self.mode == "async" else worker.run_once()
 
     def state(self, graph: AnyGraph, thread: str = "t", **how: Any) -> StateSnapshot:
         """The thread's state."""
