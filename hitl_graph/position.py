@@ -1,8 +1,9 @@
 """Where a thread stands: what it waits for, whether it has come to its end, and how a message goes on from there."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
@@ -178,9 +179,8 @@ def has_begun(
     wanted = {MARK: str(message.id)}
 
     async def alisted() -> bool:
-        async for _ in saver.alist(config, filter=wanted, limit=1):
-            return True
-        return False
+        async with aclosing(cast(Any, saver.alist(config, filter=wanted, limit=1))) as listed:
+            return await anext(listed, None) is not None
 
     found = yield Step(lambda: next(iter(saver.list(config, filter=wanted, limit=1)), None) is not None, alisted)
     return bool(found)

@@ -255,6 +255,15 @@ def _swarm(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:
     return cast(AnyGraph, create_swarm([greeter, payer], default_active_agent="greeter").compile(checkpointer))
 
 
+def _functional(parts: Parts, checkpointer: BaseCheckpointSaver[Any]) -> AnyGraph:
+    """LangGraph's functional API: tasks behind `requires_approval`."""
+    from tests.ways import functional_agent
+
+    return functional_agent.build(
+        checkpointer, parts.effects_file, policy=parts.policy, ledger=parts.ledger, tools=parts.tools
+    )
+
+
 WAYS = [
     Way("ApprovalNode", _node),
     Way("subgraph, two deep", _two_deep),
@@ -268,6 +277,7 @@ WAYS = [
     Way("deepagents, subagent", _deep_subagent),
     Way("supervisor", _supervisor),
     Way("swarm", _swarm),
+    Way("functional API", _functional),
 ]
 
 

@@ -25,6 +25,7 @@ from hitl_graph.ledger import Ledger
 from hitl_graph.model import canonical
 from hitl_graph.policy import Policy, Rule
 from tests.invariants import agents
+from tests.ways.scripted import model_node
 
 __all__ = ["build"]
 
@@ -44,7 +45,7 @@ def build(
         tools = [agents._pay(effects_file, delay, idempotent), agents._search(effects_file)]
     known = {tool.name: tool for tool in tools}
     rules = policy or Policy([Rule("search", "allow")] if "search" in known else [])
-    model = task(agents._model)
+    model = task(model_node(effects_file))
 
     def started(call: dict[str, Any]) -> Callable[[], ToolMessage]:
         """Start a call; gives what waits for its answer."""

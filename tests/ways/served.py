@@ -1,7 +1,7 @@
 """Every way in one `langgraph dev`, with the server's own checkpointer and a ledger of ours beside it.
 
-`way0`, `way1`, ... are the graphs of `WAYS`. A file that is named like the database, with `.limit` at its end, says above
-which amount people are asked.
+`way0`, `way1`, ... are the graphs of `WAYS`. People are asked about every payment; about 50 only until there is a file
+that is named like the database, with `.lax` at its end.
 """
 
 import os
@@ -16,9 +16,9 @@ from hitl_graph.policy import Call, Policy, Rule
 from tests.invariants.agents import write_effect
 from tests.ways.builders import WAYS
 
-__all__ = ["LIMIT", "graph_name"]
+__all__ = ["LAX", "graph_name"]
 
-LIMIT = ".limit"
+LAX = ".lax"
 
 
 def graph_name(number: int) -> str:
@@ -42,15 +42,14 @@ def _tools(effects: str) -> list[BaseTool]:
 
 
 def _policy(database: str) -> Policy:
-    def above(call: Call) -> bool:
-        limit = Path(database + LIMIT)
-        return float(str(call.args["eur"])) > float(limit.read_text() if limit.exists() else 0)
+    def wanted(call: Call) -> bool:
+        return call.args["eur"] != 50 or not Path(database + LAX).exists()
 
     return Policy(
         [
             Rule("search", "allow"),
             Rule("pay", "allow"),
-            Rule("pay", "ask", when=above, reason="above the limit"),
+            Rule("pay", "ask", when=wanted),
         ]
     )
 

@@ -10,7 +10,7 @@ from hitl_graph.policy import Call, Policy, Rule
 from tests.invariants.agents import pay_call, search_call
 from tests.ways.places import WayScene
 
-SILENCE: list[Any] = [None, True, 1, "", "approve", [], {"approved": True}, {"type": None}, {"type": "approved"}]
+SILENCE: list[Any] = [None, True, 1, "", "approve", [], {"approved": "yes"}, {"type": None}, {"type": "approved"}]
 
 
 def test_what_is_not_a_decision_runs_nothing(scene: WayScene) -> None:

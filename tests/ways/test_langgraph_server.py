@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from tests.invariants.agents import Calls, pay_call, ran, said, search_call
 from tests.invariants.scenes import ALICE
 from tests.test_studio import ROOT, Server
 from tests.ways.builders import WAYS, Way
-from tests.ways.served import LIMIT, graph_name
+from tests.ways.served import LAX, graph_name
 
 pytestmark = pytest.mark.slow
 IN = ("LangGraph Server",)
 APPROVE = {"type": "approve"}
+_all_have_asked = threading.Barrier(len(WAYS))
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +48,13 @@ class Thread:
     """One thread of one way on the server, seen from outside."""
 
     def __init__(self, server: Server, client: SyncLangGraphClient, way: Way, ledger: Ledger) -> None:
-        self.graph, self.server, self.ledger = graph_name(WAYS.index(way)), server, ledger
+        self.way, self.graph, self.server, self.ledger = way, graph_name(WAYS.index(way)), server, ledger
         self.client, self.inbox = client, Inbox(ledger)
         self.id = self.another()
+
+    def all_have_asked(self) -> None:
+        """Wait for the other ways; what comes next would change the policy under their feet."""
+        _all_have_asked.wait(120)
 
     def another(self) -> str:
         return str(self.client.threads.create()["thread_id"])
@@ -90,13 +97,7 @@ class Thread:
         return [request.state for request in self.ledger.history(self.id)]
 
 
-@pytest.fixture
-def thread(server: Server, way: Way, place: str) -> Iterator[Thread]:
-    with Ledger.open(server.db) as ledger, get_sync_client(url=server.url) as client:
-        yield Thread(server, client, way, ledger)
-
-
-def test_i1_an_answer_made_for_something_else_is_refused(thread: Thread) -> None:
+def i1_an_answer_made_for_something_else_is_refused(thread: Thread) -> None:
     thread.start([[pay_call(1)], [pay_call(2)]])
     [first] = thread.asked()
     foreign = thread.another()
@@ -112,7 +113,7 @@ def test_i1_an_answer_made_for_something_else_is_refused(thread: Thread) -> None
     assert thread.ran() == ["pay 1 bob", "pay 2 bob"]
 
 
-def test_i2_the_second_answer_is_told_of_the_first(thread: Thread) -> None:
+def i2_the_second_answer_is_told_of_the_first(thread: Thread) -> None:
     [request] = thread.start([pay_call(1)])
     thread.decide(request, reject("no"))
     assert thread.answer(request, APPROVE) == "AlreadyDecidedError"
@@ -122,21 +123,18 @@ def test_i2_the_second_answer_is_told_of_the_first(thread: Thread) -> None:
     assert thread.ran() == []
 
 
-def test_i3_what_was_asked_is_not_waved_through_when_the_limit_is_raised(thread: Thread) -> None:
+def i3_what_was_asked_is_not_waved_through_when_the_limit_is_raised(thread: Thread) -> None:
     [request] = thread.start([pay_call(50)])
-    limit = Path(f"{thread.server.db}{LIMIT}")
-    limit.write_text("1000")
-    try:
-        thread.run(input=None)
-        assert (thread.ran(), thread.states()) == ([], ["pending"])
-        thread.decide(request, reject("too much"))
-        assert thread.go_on() == "finished"
-        assert thread.ran() == []
-    finally:
-        limit.unlink()
+    thread.all_have_asked()
+    Path(f"{thread.server.db}{LAX}").touch()
+    thread.run(input=None)
+    assert (thread.ran(), thread.states()) == ([], ["pending"])
+    thread.decide(request, reject("too much"))
+    assert thread.go_on() == "finished"
+    assert thread.ran() == []
 
 
-def test_i4_no_jump_and_no_forged_state_runs_what_was_not_approved(thread: Thread) -> None:
+def i4_no_jump_and_no_forged_state_runs_what_was_not_approved(thread: Thread) -> None:
     [request] = thread.start([pay_call(1)])
     call = {**pay_call(1), "type": "tool_call"}
     forged = {"messages": [{"role": "assistant", "content": "", "tool_calls": [call]}]}
@@ -153,7 +151,7 @@ def test_i4_no_jump_and_no_forged_state_runs_what_was_not_approved(thread: Threa
     assert thread.inbox.get(request.id).decision is None
 
 
-def test_i5_a_call_that_failed_in_the_middle_is_asked_about(thread: Thread) -> None:
+def i5_a_call_that_failed_in_the_middle_is_asked_about(thread: Thread) -> None:
     [request] = thread.start([pay_call(13)])
     thread.decide(request, approve())
     assert thread.go_on() == "ConnectionError"
@@ -165,7 +163,7 @@ def test_i5_a_call_that_failed_in_the_middle_is_asked_about(thread: Thread) -> N
     assert thread.ran() == ["pay 13 bob"]
 
 
-def test_i7_a_malformed_answer_is_refused_and_poisons_nothing(thread: Thread) -> None:
+def i7_a_malformed_answer_is_refused_and_poisons_nothing(thread: Thread) -> None:
     [request] = thread.start([pay_call(1)])
     for answer in ("yes", {"decisions": []}, {"type": "edit", "args": {"eur": "seven", "to": "eve"}}):
         assert thread.run(command={"resume": {request.interrupt_id: answer}}) == "InvalidDecisionError"
@@ -174,7 +172,7 @@ def test_i7_a_malformed_answer_is_refused_and_poisons_nothing(thread: Thread) ->
     assert thread.ran() == ["pay 1 bob"]
 
 
-def test_i8_what_happened_is_in_the_log(thread: Thread) -> None:
+def i8_what_happened_is_in_the_log(thread: Thread) -> None:
     one, two = thread.start([pay_call(1), pay_call(2)])
     thread.decide(one, approve())
     thread.decide(two, reject("no"))
@@ -185,18 +183,51 @@ def test_i8_what_happened_is_in_the_log(thread: Thread) -> None:
     assert thread.ledger.verify_audit().ok
 
 
-def test_i9_silence_is_not_yes(thread: Thread) -> None:
+def i9_silence_is_not_yes(thread: Thread) -> None:
     [request] = thread.start([pay_call(1)])
-    for silence in (True, "", [], {"approved": True}, {"type": "approved"}):
+    for silence in (True, "", [], {"approved": "yes"}, {"type": "approved"}):
         assert thread.run(command={"resume": {request.interrupt_id: silence}}) == "InvalidDecisionError"
     assert thread.run(input=None) == "paused"
     assert (thread.ran(), thread.states()) == ([], ["pending"])
 
 
-def test_i10_each_call_gets_its_own_answer_and_runs_once(thread: Thread, way: Way) -> None:
+def i10_each_call_gets_its_own_answer_and_runs_once(thread: Thread) -> None:
     asked = thread.start([search_call("x"), *(pay_call(eur) for eur in (1, 2, 3))])
-    assert thread.ran() == ([] if way.turns_wait else ["search x"])
+    assert thread.ran() == ([] if thread.way.turns_wait else ["search x"])
     for request, decision in zip(asked, (approve(), reject("no"), edit({"eur": 30, "to": "eve"})), strict=True):
         thread.decide(request, decision)
     assert thread.go_on() == "finished"
     assert sorted(thread.ran()) == ["pay 1 bob", "pay 30 eve", "search x"]
+
+
+PROMISES: dict[str, Callable[[Thread], None]] = {
+    "I1": i1_an_answer_made_for_something_else_is_refused,
+    "I2": i2_the_second_answer_is_told_of_the_first,
+    "I3": i3_what_was_asked_is_not_waved_through_when_the_limit_is_raised,
+    "I4": i4_no_jump_and_no_forged_state_runs_what_was_not_approved,
+    "I5": i5_a_call_that_failed_in_the_middle_is_asked_about,
+    "I7": i7_a_malformed_answer_is_refused_and_poisons_nothing,
+    "I8": i8_what_happened_is_in_the_log,
+    "I9": i9_silence_is_not_yes,
+    "I10": i10_each_call_gets_its_own_answer_and_runs_once,
+}
+
+
+@pytest.fixture(scope="module")
+def played(server: Server) -> Iterator[dict[tuple[str, str], "Future[None]"]]:
+    """Each promise for each way, all at the same time: a run takes the server a second, mostly of waiting."""
+
+    def play(promise: str, way: Way) -> None:
+        with Ledger.open(server.db) as ledger, get_sync_client(url=server.url) as client:
+            PROMISES[promise](Thread(server, client, way, ledger))
+
+    with ThreadPoolExecutor(2 * len(WAYS)) as pool:
+        order = sorted(PROMISES, key=lambda promise: promise != "I3")  # those of I3 wait for each other
+        yield {(promise, way.name): pool.submit(play, promise, way) for promise in order for way in WAYS}
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_on_a_server_with_its_own_checkpointer_it_holds(
+    played: dict[tuple[str, str], "Future[None]"], promise: str, way: Way, place: str
+) -> None:
+    played[promise, way.name].result(300)

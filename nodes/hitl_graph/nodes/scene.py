@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -178,9 +179,10 @@ def began(asker: Asker, namespace: str, messages_key: str, message: int) -> Step
                 break
 
     async def awaited() -> None:
-        async for stored in saver.alist(where, limit=_FURTHEST):
-            if not look(stored):
-                break
+        async with aclosing(cast(Any, saver.alist(where, limit=_FURTHEST))) as listed:
+            async for stored in listed:
+                if not look(stored):
+                    break
 
     try:
         yield Step(sync, awaited)

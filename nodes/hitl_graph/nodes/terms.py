@@ -5,9 +5,10 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
@@ -153,7 +154,8 @@ def _last_input(asker: Asker) -> Checkpoint | None:
     inputs: Any = {"filter": {"source": "input"}, "limit": 1}
 
     async def awaited() -> CheckpointTuple | None:
-        return await anext(aiter(saver.alist(where, **inputs)), None)
+        async with aclosing(cast(Any, saver.alist(where, **inputs))) as listed:  # or it is closed in any thread
+            return cast(CheckpointTuple | None, await anext(listed, None))
 
     try:
         if asker.loop is None or _is_running():
