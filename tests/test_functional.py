@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import as_completed
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -811,6 +812,40 @@ def test_several_are_asked_at_once_in_a_coroutine_and_calls_and_questions_mix(ro
 
     assert asyncio.run(play()) == {"city": "Lisbon", "country": "pt", "paid": 1}
     assert room.ran == [1]
+
+
+def test_a_call_that_pauses_before_the_next_one_starts_is_asked_about_with_it(room: Room) -> None:
+    @requires_approval
+    @task
+    def pay(eur: int) -> int:
+        return eur
+
+    @entrypoint(checkpointer=room.saver)
+    def agent(_: str) -> int:
+        one = pay(1)
+        time.sleep(0.2)
+        return sum(call.result() for call in [one, pay(2)])
+
+    output = agent.invoke("", THREAD)
+    assert len(output["__interrupt__"]) == 2
+
+
+def test_who_waits_for_futures_in_another_way_pauses_too(room: Room) -> None:
+    @requires_approval
+    @task
+    def pay(eur: int) -> int:
+        return eur
+
+    @entrypoint(checkpointer=room.saver)
+    def agent(_: str) -> int:
+        return sum(call.result() for call in as_completed([pay(1), pay(2)]))
+
+    output = agent.invoke("", THREAD)
+    assert len(output["__interrupt__"]) == 2
+    for request in room.asked():
+        room.decide(approve(), request)
+    assert room.work(agent).status == "finished"
+    assert agent.get_state(THREAD).values == 3
 
 
 def test_without_a_ledger_of_its_own_it_takes_the_one_it_is_given(room: Room, tmp_path: Path) -> None:

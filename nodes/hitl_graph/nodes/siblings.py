@@ -17,8 +17,9 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt, is_invalid_resume
@@ -93,6 +94,7 @@ def waited(task: AnyTask, name: str, args: dict[str, Any], result: Result, *, in
 
     outer = _begun(config, in_a_loop if "loop" in call.keywords else in_a_thread, result)
     outer.add_done_callback(lambda _: work.put(None))
+    cast(_InThread, outer).calls.is_waited_for()
     while (piece := work.get()) is not None:
         _settle(piece[1], piece[0])
     return outer.result()
@@ -114,7 +116,9 @@ def _config(name: str) -> dict[str, Any]:
 def _begun(config: dict[str, Any], start: Callable[[], Any], result: Result) -> AnyFuture:
     owner = config["configurable"][_SCRATCHPAD]
     with _lock:
-        calls = _open.setdefault(id(owner), _Calls(owner))
+        calls = _open.get(id(owner))
+        if calls is None:
+            calls = _open[id(owner)] = _Calls(owner)
         number = calls.started = calls.started + 1
         calls.running += 1
     try:
@@ -122,19 +126,42 @@ def _begun(config: dict[str, Any], start: Callable[[], Any], result: Result) -> 
     except BaseException:
         calls.one_ended()
         raise
-    outer: AnyFuture = inner.get_loop().create_future() if isinstance(inner, asyncio.Future) else Future()
+    outer = _InLoop(loop=inner.get_loop()) if isinstance(inner, asyncio.Future) else _InThread()
+    outer.calls = calls
     inner.add_done_callback(lambda ended: calls.ended(number, ended, outer, result))
     return outer
 
 
+class _InLoop(asyncio.Future[Any]):
+    """Keeps the calls beside it together, as long as somebody has it."""
+
+    calls: "_Calls"
+
+
+class _InThread(Future[Any]):
+    """Whoever asks for its result has started all calls that shall be asked about at once."""
+
+    calls: "_Calls"
+
+    def result(self, timeout: float | None = None) -> Any:
+        self.calls.is_waited_for()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self.calls.is_waited_for()
+        return super().exception(timeout)
+
+
 class _Calls:
-    """The calls of one function that are running."""
+    """The calls of one function, as long as it has their futures."""
 
     def __init__(self, owner: Any) -> None:
         self.owner = owner  # kept, so that its id is nobody else's meanwhile
         self.started = self.running = 0
+        self._is_waited_for = False
         self._paused = dict[int, tuple[AnyFuture, GraphInterrupt]]()
         self._refused: BaseException | None = None
+        self._timer: Timer | None = None
 
     def ended(self, number: int, inner: AnyFuture, outer: AnyFuture, result: Result) -> None:
         """One has come to its end, or to a question."""
@@ -149,21 +176,47 @@ class _Calls:
         self.one_ended()
 
     def one_ended(self) -> None:
-        """Pause those that wait, if it was the last one."""
+        """Pause those that wait, if it was the last one and the function does not start others."""
         with _lock:
             self.running -= 1
             if self.running:
                 return
-            _open.pop(id(self.owner), None)
+            if not self._paused:
+                self._is_waited_for = False
+                return
+            in_loop = any(isinstance(outer, asyncio.Future) for outer, _ in self._paused.values())
+            if not in_loop and not self._is_waited_for:  # or it waits in some other way
+                if self._timer is None:
+                    self._timer = Timer(_PATIENCE, self.is_waited_for)
+                    self._timer.daemon = True
+                    self._timer.start()
+                return
+        self._pause()
+
+    def is_waited_for(self) -> None:
+        """From now on the function waits, until all have come to an end or to a question."""
+        with _lock:
+            self._is_waited_for = True
+            if self.running:
+                return
+        self._pause()
+
+    def _pause(self) -> None:
+        with _lock:
             paused = [self._paused[number] for number in sorted(self._paused)]
+            self._paused, self._is_waited_for, refused, timer = {}, False, self._refused, self._timer
+            self._timer = None
+        if timer is not None:
+            timer.cancel()
         asked = {interrupt.id: interrupt for _, pause in paused for interrupt in pause.args[0]}
-        stop = self._refused or GraphInterrupt(tuple(asked.values()))
+        stop = refused or GraphInterrupt(tuple(asked.values()))
         for outer, _ in paused:
             _settle(outer, partial(_raise, stop))
 
 
+_PATIENCE = 1.0  # seconds, after which a function is taken to wait, though it did not ask for a result
 _lock = Lock()
-_open: dict[int, _Calls] = {}
+_open = WeakValueDictionary[int, _Calls]()
 
 
 def _is_in_a_loop() -> bool:
