@@ -106,7 +106,7 @@ def _entry(raw: Any, request: Request, client: Client, *, listed: bool) -> Decis
     names_this(answer, request)
     if set(answer) == POINTER:
         return None
-    said, names_none = understood(answer, request, listed=listed)
+    said, names_none = understood(answer, request, listed=listed, approved=client.says_approved)
     if "type" not in said:
         raise InvalidDecisionError(request.id, f"this is no answer: {excerpt(raw)}; {_HELP}")
     if client.names_request and not names_none and "request_id" not in said:

@@ -1,7 +1,7 @@
 """The clients through which people answer, and what each of them can do.
 
-Every client reads answers in one way (see `answers`); what differs is how a question has to look, and whether a client
-says which question it answers. Choose one for a graph with `client=` of its nodes.
+Answers are read in one way (see `answers`); what differs is how a question has to look, and whether a client says which
+question it answers. Choose one for a graph with `client=` of its nodes.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ class Client:
             first, and answers that; the next one is shown after it.
         names_request: Its answers send back the `request_id` that they were shown. One that does not is refused, for it
             may have been meant for what was asked before.
+        says_approved: It answers as AG-UI does, `{"approved": true}`. From others that is no answer.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Client:
     names_interrupt: bool = True
     draws_all: bool = True
     names_request: bool = False
+    says_approved: bool = False
 
 
 BRIDGE = Client("bridge", bridge)
@@ -47,8 +49,8 @@ _CLIENTS = {
         Client("agent-inbox", human_interrupt, names_interrupt=False, draws_all=False, names_request=True),
         Client("agent-chat-ui", bridge, names_interrupt=False),
         Client("studio", bridge),
-        Client("ag-ui", ag_ui),
-        Client("copilotkit", ag_ui, names_interrupt=False, draws_all=False, names_request=True),
+        Client("ag-ui", ag_ui, says_approved=True),
+        Client("copilotkit", ag_ui, names_interrupt=False, draws_all=False, names_request=True, says_approved=True),
     )
 }
 assert set(_CLIENTS) == set(get_args(ClientName))

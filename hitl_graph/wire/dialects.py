@@ -75,15 +75,18 @@ def spoken(raw: Any, request: Request) -> Mapping[str, Any] | None:
     return {"type": "respond", "message": raw} if is_text and "respond" in request.allowed else None
 
 
-def understood(raw: Mapping[str, Any], request: Request, *, listed: bool) -> tuple[Mapping[str, Any], bool]:
+def understood(
+    raw: Mapping[str, Any], request: Request, *, listed: bool, approved: bool
+) -> tuple[Mapping[str, Any], bool]:
     """One answer in our words, and whether its client has no place in it to name a request.
 
     Args:
         listed: It stood in a list, as Agent Inbox sends it.
+        approved: Its client says `approved`, as AG-UI does.
     """
     if listed and raw.get("type") in ("accept", "edit", "response", "ignore"):
         return _agent_inbox(raw, request)
-    if "approved" in raw and "type" not in raw:
+    if approved and "approved" in raw and "type" not in raw:
         return _ag_ui(raw, request), False
     return raw, False
 

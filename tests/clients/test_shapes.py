@@ -168,7 +168,12 @@ def test_a_text_that_is_no_value_of_the_type_is_refused(field: str, text: str) -
     ],
 )
 def test_what_ag_ui_says(answer: Any, decision: Any) -> None:
-    assert parse(answer, asked()) == decision
+    assert parse(answer, asked(), client_of("ag-ui")) == decision
+
+
+def test_from_another_client_approved_is_no_answer() -> None:
+    with pytest.raises(InvalidDecisionError, match="this is no answer"):
+        parse({"approved": True}, asked())
 
 
 @pytest.mark.parametrize(
@@ -185,7 +190,7 @@ def test_what_ag_ui_says(answer: Any, decision: Any) -> None:
 )  # fmt: skip
 def test_nothing_else_is_a_yes_of_ag_ui(answer: Any) -> None:
     with pytest.raises((InvalidDecisionError, StaleRequestError)):
-        parse(answer, asked())
+        parse(answer, asked(), client_of("ag-ui"))
 
 
 def test_a_text_answers_a_question_and_nothing_else() -> None:

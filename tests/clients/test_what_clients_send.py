@@ -40,7 +40,7 @@ def by_name(one: Recorded) -> str:
 def booked(outbox: Path, room: str) -> list[dict[str, Any]]:
     lines = outbox.read_text().splitlines() if outbox.exists() else []
     made = [json.loads(line) for line in lines]
-    return [{key: one[key] for key in BOOKING} for one in made if one["room"] == room]
+    return sorted(({key: one[key] for key in BOOKING} for one in made if one["room"] == room), key=str)
 
 
 def states(ledger: Ledger, thread_id: str) -> list[str]:
@@ -85,7 +85,7 @@ def test_in_a_graph(saver: Checkpointer, one: Recorded) -> None:
         failed = play(graph, config, sent["path"], body)
         assert failed == (one.error if is_last else None)
     outbox = Path(os.environ["HITL_OUTBOX"])
-    assert booked(outbox, room) == [BOOKING | change for change in one.booked]
+    assert booked(outbox, room) == sorted((BOOKING | change for change in one.booked), key=str)
     assert one.told in str(graph.get_state(config).values["messages"])
     assert states(saver.ledger, room) == one.requests
     assert Worker(graph, saver.ledger).run_once() == []
@@ -139,7 +139,7 @@ async def test_over_http(server: Server, http: httpx.AsyncClient) -> None:
     results = await asyncio.gather(*(played(one) for one in OVER_LANGGRAPH))
     for one, result in zip(OVER_LANGGRAPH, results, strict=True):
         became = one.requests, one.with_a_worker
-        wanted = one.error, [BOOKING | change for change in one.booked], became, True
+        wanted = one.error, sorted((BOOKING | change for change in one.booked), key=str), became, True
         assert (one.name, result) == (one.name, wanted)
 
 
@@ -204,7 +204,7 @@ async def test_over_ag_ui(saver: Checkpointer, one: Recorded) -> None:
             failed = "RUN_ERROR" if events[-1]["type"] == "RUN_ERROR" else None
             assert failed is None or number == len(one.sends) - 1
     assert failed == one.error
-    assert booked(Path(os.environ["HITL_OUTBOX"]), room) == [BOOKING | change for change in one.booked]
+    assert booked(Path(os.environ["HITL_OUTBOX"]), room) == sorted((BOOKING | change for change in one.booked), key=str)
     assert one.told in str((await graph.aget_state({"configurable": {"thread_id": room}})).values["messages"])
     assert states(saver.ledger, room) == one.requests
 
