@@ -13,11 +13,17 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage, AnyMessage, convert_to_messages
 from langgraph.func import entrypoint, task
 from langgraph.graph.message import add_messages
+from typing_extensions import TypedDict
 
 from hitl_graph.effects import idempotency_key
 from hitl_graph.errors import RejectedError
 from hitl_graph.functional import ask, requires_approval
 from hitl_graph.policy import Policy, Rule
+
+
+class Conversation(TypedDict):
+    messages: list[AnyMessage]
+
 
 policy = Policy([Rule("pay", "allow", when=lambda call: call.args["eur"] < 50)])  # no rule: people are asked
 
@@ -39,7 +45,7 @@ def pay(eur: int, to: str) -> str:
 
 
 @entrypoint()
-def refund_desk(given: dict[str, Any], *, previous: dict[str, Any] | None = None) -> dict[str, list[AnyMessage]]:
+def refund_desk(given: Conversation, *, previous: Conversation | None = None) -> Conversation:
     said = convert_to_messages(given["messages"])
     orders = read(said[-1].text).result()
     known = [(eur or ask(f"How much shall {to} get?", answer=int), to) for eur, to in orders]
@@ -51,5 +57,5 @@ def refund_desk(given: dict[str, Any], *, previous: dict[str, Any] | None = None
         except RejectedError as refused:
             told.append(f"not paid: {refused.message}")
     said.append(AIMessage("\n".join(told) or "Who shall get money back?"))
-    messages: Any = add_messages((previous or {}).get("messages", []), cast(Any, said))
-    return {"messages": messages}
+    before: Any = previous["messages"] if previous else []
+    return {"messages": cast(Any, add_messages(before, cast(Any, said)))}

@@ -10,7 +10,6 @@ import inspect
 import json
 from collections.abc import Callable
 from functools import partial, update_wrapper
-from itertools import count
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from langchain_core.messages import ToolCall, ToolMessage
@@ -182,7 +181,7 @@ class _Gated:
         )
         [item] = yield from self.gate.judged([item], config)
         [item] = yield from self.gate.remembered([item], config)
-        output = yield from self.gate.gated(item, config)
+        output: Any = yield from self.gate.gated(item, config)
         if isinstance(output, dict):
             return output["result"]
         told = cast(ToolMessage, output)
@@ -301,12 +300,13 @@ class _Question:
             _key(asker, "question", canonical(self.shown)),
             partial(origin_of, asker, graph=None, version=None),
         )
-        for number in count():
-            request, decision = yield from self.human.answered(
-                asker, call, key, self.human.judged(self.human._verdict), origin, number
-            )
-            if request.action_key == key:  # else the function asked something else here before
+        number = 0
+        while True:
+            verdict = self.human.judged(self.human._verdict)
+            request, decision = yield from self.human.answered(asker, call, key, verdict, origin, number)
+            if request.action_key == key:
                 break
+            number += 1  # the function asked something else here before
         if decision.type == "respond":
             return decision.message if decision.value is None else decision.value
         how = "was not answered in time" if request.channel == CHANNEL else "was declined"

@@ -113,6 +113,8 @@ def names_of(graph: Pregel[Any, Any, Any, Any]) -> frozenset[str]:
     names = set[str | None]()
     inner: Any = graph.get_subgraphs(recurse=True)
     for pregel in (graph, *(subgraph for _, subgraph in inner)):
+        if isinstance(pregel, RemoteGraph):
+            return frozenset()
         for node in pregel.nodes.values():
             if isinstance(node.bound, ApprovalNode | EscalationNode | OutputReviewNode):
                 names.add(node.bound.graph)

@@ -447,9 +447,10 @@ def test_what_cannot_be_put_to_people_is_refused_when_it_is_decorated(room: Room
 
     def strange(what: Callable[[], int]) -> None: ...
 
-    cached: Any = task(cache_policy=CachePolicy())(many)  # type: ignore[arg-type]
+    unkept: Any = many
+    cached: Any = task(cache_policy=CachePolicy())(unkept)
 
-    for thing, why in [
+    things: list[tuple[Any, str]] = [
         (search, "ApprovalNode"),
         (other, "functions and tasks"),
         (many, "by name"),
@@ -458,9 +459,10 @@ def test_what_cannot_be_put_to_people_is_refused_when_it_is_decorated(room: Room
         (strange, "cannot be shown"),
         (cached, "cache_policy"),
         (Invoice, "functions and tasks"),
-    ]:
+    ]
+    for thing, why in things:
         with pytest.raises(PolicyError, match=why):
-            requires_approval(thing)  # type: ignore[call-overload]
+            requires_approval(thing)
 
 
 # --- where it is called ----------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def _tools_of(spec: str) -> list[str]:
     graph = load_graph(spec)
     names = set[str]()
     for pregel in (graph, *(inner for _, inner in graph.get_subgraphs(recurse=True))):
-        for name, node in pregel.nodes.items():
+        for name, node in getattr(pregel, "nodes", {}).items():  # a remote graph has none
             bound = getattr(node, "bound", None)
             if (tools := getattr(bound, "tools_by_name", None)) is not None:
                 names.update(tools)

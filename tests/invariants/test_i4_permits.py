@@ -1,5 +1,6 @@
 """I4: an action runs only under a permit in the ledger for its digest. Position in the graph is no permit."""
 
+from itertools import product
 from typing import Any, Literal
 
 import pytest
@@ -20,7 +21,7 @@ from hitl_graph.model import Action, Request, approve, edit, reject, respond
 from hitl_graph.nodes import ApprovalNode
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.steps import Step, run
-from tests.invariants.agents import Graph, _model, config_of, pay_call, said, tool_messages, write_effect
+from tests.invariants.agents import Graph, _model, config_of, default_tools, pay_call, said, tool_messages, write_effect
 from tests.invariants.scenes import ALICE, APPROVE, AnyGraph, Scene
 
 
@@ -369,8 +370,13 @@ def other_tools(scene: Scene) -> dict[str, list[BaseTool]]:
     }
 
 
-@pytest.mark.parametrize("change", ["removed", "another argument", "without the payee", "another type"])
-@pytest.mark.parametrize("decided", ["before", "after"])
+@pytest.mark.parametrize(
+    ("change", "decided"),
+    [
+        ("removed", "after"),
+        *product(("another argument", "without the payee", "another type"), ("before", "after")),
+    ],
+)
 def test_an_approved_call_does_not_run_with_a_tool_that_changed(scene: Scene, change: str, decided: str) -> None:
     shown = scene.start(scene.agent(), [pay_call(1)])[0]
     changed = scene.agent(tools=other_tools(scene)[change], policy=Policy())
@@ -382,6 +388,16 @@ def test_an_approved_call_does_not_run_with_a_tool_that_changed(scene: Scene, ch
     assert scene.ran() == []
     assert tool_messages(changed, "t")[0]
     assert scene.asked() == []
+
+
+def test_an_approval_is_not_lost_on_a_graph_that_lacks_the_tool(scene: Scene) -> None:
+    graph = scene.agent()
+    scene.decide(scene.start(graph, [pay_call(1)])[0], approve())
+    _, search = default_tools(scene.effects)
+    assert [resumed.status for resumed in scene.work(scene.agent(tools=[search]))] == ["failed"]
+    assert (scene.ran(), scene.states()) == ([], ["decided"])
+    assert [resumed.status for resumed in scene.work(graph)] == ["finished"]
+    assert scene.ran() == ["pay 1 bob"]
 
 
 def test_a_tool_with_another_description_is_still_the_same_tool(scene: Scene) -> None:

@@ -135,8 +135,7 @@ class Gate:
         """A call that no person is asked about. None: it needs a task of its own after all."""
         asker = self.asker(config)
         if item.refused is not None:
-            yield blocking(asker.dropped, item.key)
-            return item.refused
+            return (yield from self._refused(item, asker, item.refused))
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
         if verdict.outcome == "deny":
             return (yield from denying.at_once(asker, item, verdict.reason, limit=self._denials(config)))
@@ -187,8 +186,7 @@ class Gate:
         """A call in a task of its own: ask if need be, run if it may, ask again if its end is not known."""
         asker = self.asker(config)
         if item.refused is not None:
-            yield blocking(asker.dropped, item.key)
-            return item.refused
+            return (yield from self._refused(item, asker, item.refused))
         action, verdict = cast(Action, item.action), cast(Verdict, item.verdict)
         tool, asking = item.tool, verdict.asking
         where = self._origin(asker, tool)
@@ -320,6 +318,18 @@ class Gate:
                 return result
             authority = Authority(f"run again by {request.reviewer or asker.reviewer}", request.id)
         raise AssertionError("unreachable")
+
+    def _refused(self, item: Item, asker: Asker, told: ToolMessage) -> Steps[ToolMessage]:
+        """The answer to a call that cannot be judged here; one that people let run is not dropped without a word."""
+        asked: dict[str, list[Request]] = yield blocking(asker.ledger.read, requests.for_actions, [item.key])
+        for request in asked[item.key]:
+            if request.kind == "approval" and request.state == "decided" and effects.authority_of(request):
+                raise PermitError(
+                    f"request {request.id} lets {item.call['name']} run, and this graph has no such tool; it did not"
+                    " run. Go on with the graph that asked"
+                )
+        yield blocking(asker.dropped, item.key)
+        return told
 
     def _effect(self, item: Item, asker: Asker, action: Action, authority: Authority, **how: Any) -> Effect:
         graph = graph_of(asker.config, self.graph)

@@ -18,9 +18,8 @@ from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt, is_invalid_resume
 from langgraph.func import _TaskFunction
@@ -99,19 +98,20 @@ def waited(task: AnyTask, name: str, args: dict[str, Any], result: Result, *, in
     return outer.result()
 
 
-def _config(name: str) -> RunnableConfig:
+def _config(name: str) -> dict[str, Any]:
     try:
-        config = get_config()
-        config["configurable"][_SCRATCHPAD], config["configurable"][_CALL]
-    except (RuntimeError, KeyError) as exc:
-        raise PermitError(
-            f"{name} was called where no graph runs, so nobody can be asked; it did not run. Call it in an"
-            " @entrypoint, a @task or a node"
-        ) from exc
-    return config
+        config = cast("dict[str, Any]", get_config())
+    except RuntimeError:
+        config = {}
+    if config.get("configurable", {}).keys() >= {_SCRATCHPAD, _CALL}:
+        return config
+    raise PermitError(
+        f"{name} was called where no graph runs, so nobody can be asked; it did not run. Call it in an"
+        " @entrypoint, a @task or a node"
+    )
 
 
-def _begun(config: RunnableConfig, start: Callable[[], Any], result: Result) -> AnyFuture:
+def _begun(config: dict[str, Any], start: Callable[[], Any], result: Result) -> AnyFuture:
     owner = config["configurable"][_SCRATCHPAD]
     with _lock:
         calls = _open.setdefault(id(owner), _Calls(owner))
