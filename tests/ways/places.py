@@ -18,7 +18,7 @@ from tests.invariants.scenes import Scene
 from tests.ways.builders import Way
 from tests.ways.scripted import told
 
-__all__ = ["OUTLIVING", "OWN", "PLACES", "Place", "WayScene"]
+__all__ = ["OUTLIVING", "OWN", "PLACES", "TWO", "Place", "WayScene"]
 
 Place = Literal[
     "SqliteCheckpointer", "PostgresCheckpointer", "InMemorySaver", "SqliteSaver", "AsyncSqliteSaver", "PostgresSaver"
@@ -27,6 +27,8 @@ OWN: tuple[Place, ...] = ("SqliteCheckpointer", "PostgresCheckpointer")
 OUTLIVING: tuple[Place, ...] = (*OWN, "SqliteSaver", "AsyncSqliteSaver", "PostgresSaver")
 """What is there when the process is not any more."""
 PLACES: tuple[Place, ...] = (*OWN, "InMemorySaver", *OUTLIVING[2:])
+TWO: tuple[Place, ...] = ("SqliteCheckpointer", "InMemorySaver")
+"""One of ours and a foreign one, for what is about the way rather than the place."""
 _ASYNC: tuple[Place, ...] = ("PostgresCheckpointer", "AsyncSqliteSaver")
 
 
@@ -103,7 +105,7 @@ class WayScene(Scene):
 
     def work(self, graph: AnyGraph) -> list[Resumed]:
         worker = Worker(graph, self.ledger)
-        return self.run(worker.arun_once()) if self.mode == "async" else worker.run_once()  # type: ignore[no-any-return]
+        return self.run(worker.arun_once()) if self.mode == "async" else worker.run_once()
 
     def state(self, graph: AnyGraph, thread: str = "t", **how: Any) -> StateSnapshot:
         """The thread's state."""
@@ -119,7 +121,7 @@ class WayScene(Scene):
         async def listed() -> list[StateSnapshot]:
             return [state async for state in graph.aget_state_history(config)]
 
-        return self.run(listed()) if self.mode == "async" else list(graph.get_state_history(config))  # type: ignore[no-any-return]
+        return self.run(listed()) if self.mode == "async" else list(graph.get_state_history(config))
 
     def update(self, graph: AnyGraph, config: Any, values: Any, as_node: str | None = None) -> Any:
         """`update_state`."""

@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -66,7 +66,7 @@ class Thread:
             return str(output["__error__"]["error"])
         return "paused" if isinstance(output, dict) and output.get("__interrupt__") else "finished"
 
-    def start(self, calls: Calls | list[Calls], thread: str | None = None) -> list[Request]:
+    def start(self, calls: Calls | Sequence[Calls], thread: str | None = None) -> list[Request]:
         [message] = said(calls)["messages"]
         self.run(thread, input={"messages": [{"role": "user", "content": message.content}]})
         return self.asked(thread)
@@ -165,7 +165,8 @@ def i5_a_call_that_failed_in_the_middle_is_asked_about(thread: Thread) -> None:
 
 def i7_a_malformed_answer_is_refused_and_poisons_nothing(thread: Thread) -> None:
     [request] = thread.start([pay_call(1)])
-    for answer in ("yes", {"decisions": []}, {"type": "edit", "args": {"eur": "seven", "to": "eve"}}):
+    answers: list[Any] = ["yes", {"decisions": []}, {"type": "edit", "args": {"eur": "seven", "to": "eve"}}]
+    for answer in answers:
         assert thread.run(command={"resume": {request.interrupt_id: answer}}) == "InvalidDecisionError"
     assert (thread.ran(), thread.asked()) == ([], [request])
     assert thread.answer(request, APPROVE) == "finished"
@@ -185,7 +186,8 @@ def i8_what_happened_is_in_the_log(thread: Thread) -> None:
 
 def i9_silence_is_not_yes(thread: Thread) -> None:
     [request] = thread.start([pay_call(1)])
-    for silence in (True, "", [], {"approved": "yes"}, {"type": "approved"}):
+    silences: list[Any] = [True, "", [], {"approved": "yes"}, {"type": "approved"}]
+    for silence in silences:
         assert thread.run(command={"resume": {request.interrupt_id: silence}}) == "InvalidDecisionError"
     assert thread.run(input=None) == "paused"
     assert (thread.ran(), thread.states()) == ([], ["pending"])

@@ -20,6 +20,7 @@ from tests.invariants.agents import default_tools, pay_call
 from tests.ways.builders import way_named
 from tests.ways.places import WayScene
 
+
 def gate(allowed: str, mode: Any = "per_call") -> Any:
     return ApprovalMiddleware(policy=Policy([Rule(allowed, "allow")]), interrupt_mode=mode)
 
