@@ -49,11 +49,14 @@ class Way:
         name: As tests and the table of guarantees name it.
         assemble: Makes the graph from its parts.
         turns_wait: A turn in which anything is asked waits until all of it is decided; else each call goes its way.
+        asks_late: LangGraph may end the run at the first question, before others of the turn are asked; the next run
+            asks these.
     """
 
     name: str
     assemble: Callable[[Parts, BaseCheckpointSaver[Any]], AnyGraph]
     turns_wait: bool = False
+    asks_late: bool = False
 
     def build(
         self,
@@ -277,7 +280,7 @@ WAYS = [
     Way("deepagents, subagent", _deep_subagent),
     Way("supervisor", _supervisor),
     Way("swarm", _swarm),
-    Way("functional API", _functional),
+    Way("functional API", _functional, asks_late=True),
 ]
 
 

@@ -1,7 +1,7 @@
 """Where a thread can be kept: our checkpointers, and others beside a ledger of ours."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +13,12 @@ from hitl_graph.inbox import Inbox
 from hitl_graph.model import Request
 from hitl_graph.worker import Resumed, Worker
 from tests.databases import NOTE, open_checkpointer, open_ledger
-from tests.invariants.scenes import AnyGraph, Scene
+from tests.invariants.agents import AnyGraph, Calls
+from tests.invariants.scenes import Scene
 from tests.ways.builders import Way
 from tests.ways.scripted import told
 
-__all__ = ["OUTLIVING", "OWN", "PLACES", "Place", "WayScene"]
+__all__ = ["OUTLIVING", "OWN", "PLACES", "TWO", "Place", "WayScene"]
 
 Place = Literal[
     "SqliteCheckpointer", "PostgresCheckpointer", "InMemorySaver", "SqliteSaver", "AsyncSqliteSaver", "PostgresSaver"
@@ -26,6 +27,8 @@ OWN: tuple[Place, ...] = ("SqliteCheckpointer", "PostgresCheckpointer")
 OUTLIVING: tuple[Place, ...] = (*OWN, "SqliteSaver", "AsyncSqliteSaver", "PostgresSaver")
 """What is there when the process is not any more."""
 PLACES: tuple[Place, ...] = (*OWN, "InMemorySaver", *OUTLIVING[2:])
+TWO: tuple[Place, ...] = ("SqliteCheckpointer", "InMemorySaver")
+"""One of ours and a foreign one, for what is about the way rather than the place."""
 _ASYNC: tuple[Place, ...] = ("PostgresCheckpointer", "AsyncSqliteSaver")
 
 
@@ -91,6 +94,14 @@ class WayScene(Scene):
         if self.mode == "async":
             return self.run(graph.ainvoke(input, config, **how))
         return graph.invoke(input, config, **how)
+
+    def start(self, graph: AnyGraph, calls: Calls | Sequence[Calls], thread: str = "t", **how: Any) -> list[Request]:
+        asked = super().start(graph, calls, thread, **how)
+        while self.way.asks_late:
+            before, asked = asked, (self.go(graph, None, thread), self.asked())[1]
+            if len(before) == len(asked):
+                break
+        return asked
 
     def work(self, graph: AnyGraph) -> list[Resumed]:
         worker = Worker(graph, self.ledger)

@@ -1,10 +1,12 @@
 """I10, in every way: the fate of one call neither discards nor re-runs the others."""
 
+import pytest
+
 from hitl_graph.model import Decision, approve, edit, reject, respond
 from tests.invariants.agents import pay_call, search_call
 from tests.invariants.scenes import APPROVE
 from tests.invariants.test_i10_siblings import by_amount
-from tests.ways.places import WayScene
+from tests.ways.places import TWO, WayScene
 
 
 def test_each_call_gets_its_own_answer_and_runs_once(scene: WayScene) -> None:
@@ -26,6 +28,7 @@ def test_each_call_gets_its_own_answer_and_runs_once(scene: WayScene) -> None:
     assert told["pay-4"] == "later"
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_a_part_of_the_answers_leaves_the_other_calls_asked_as_they_were(scene: WayScene) -> None:
     graph = scene.agent()
     asked = by_amount(scene.start(graph, [pay_call(1), pay_call(2), pay_call(3)]))

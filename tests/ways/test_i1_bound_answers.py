@@ -10,7 +10,7 @@ from hitl_graph.errors import StaleRequestError
 from hitl_graph.model import approve
 from tests.invariants.agents import pay_call
 from tests.invariants.scenes import ALICE, APPROVE
-from tests.ways.places import WayScene
+from tests.ways.places import TWO, WayScene
 
 
 def test_the_answer_to_the_first_question_sent_again_does_not_answer_the_second(scene: WayScene) -> None:
@@ -28,6 +28,7 @@ def test_the_answer_to_the_first_question_sent_again_does_not_answer_the_second(
     assert scene.state(graph).next == ()
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_an_answer_made_for_something_else_is_refused(scene: WayScene) -> None:
     graph = scene.agent()
     scene.start(graph, [pay_call(1)], "other")
@@ -44,6 +45,7 @@ def test_an_answer_made_for_something_else_is_refused(scene: WayScene) -> None:
     assert scene.states() == scene.states("other") == ["pending"]
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_new_input_while_it_waits_takes_the_old_answer_its_effect(scene: WayScene) -> None:
     graph = scene.agent()
     scene.start(graph, [[pay_call(1)], [pay_call(2)]])
@@ -62,6 +64,7 @@ def test_new_input_while_it_waits_takes_the_old_answer_its_effect(scene: WayScen
     assert "pay 1 bob" not in scene.ran()
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_an_answer_given_to_a_process_that_was_started_later_reaches_its_question(scene: WayScene) -> None:
     scene.start(scene.agent(), [pay_call(1), pay_call(2)])
     one, two = scene.asked()

@@ -11,9 +11,10 @@ from hitl_graph.errors import AlreadyDecidedError, HitlError
 from hitl_graph.model import approve, reject
 from tests.invariants.agents import pay_call
 from tests.invariants.scenes import ALICE, AnyGraph
-from tests.ways.places import WayScene
+from tests.ways.places import TWO, WayScene
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_the_second_answer_is_told_of_the_first_whatever_door_it_comes_through(scene: WayScene) -> None:
     graph = scene.agent()
     shown = scene.start(graph, [pay_call(1)])[0]
@@ -30,12 +31,14 @@ def test_the_second_answer_is_told_of_the_first_whatever_door_it_comes_through(s
 def both(scene: WayScene, graph: AnyGraph, answers: list[Command[Any]]) -> list[Any]:
     """Resume the thread with each answer, at the same time; gives what was raised."""
     config: Any = {"configurable": {"thread_id": "t"}}
+    outcomes: list[Any]
     if scene.mode == "async":
 
         async def gathered() -> list[Any]:
             return list(await asyncio.gather(*(graph.ainvoke(a, config) for a in answers), return_exceptions=True))
 
-        return [outcome for outcome in scene.run(gathered()) if isinstance(outcome, BaseException)]
+        outcomes = scene.run(gathered())
+        return [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     with ThreadPoolExecutor() as pool:
         running = [pool.submit(graph.invoke, answer, config) for answer in answers]
         return [exc for run in running if (exc := run.exception()) is not None]
@@ -55,6 +58,7 @@ def test_of_approve_against_reject_at_once_one_counts_and_happens(scene: WayScen
         scene.inbox.decide(shown.id, approve(), reviewer=ALICE)
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_two_approvals_at_once_run_it_once(scene: WayScene) -> None:
     graph = scene.agent(delay=0.02)
     shown = scene.start(graph, [pay_call(1)])[0]

@@ -6,7 +6,7 @@ from hitl_graph.model import approve, edit, reject
 from hitl_graph.policy import Policy, Rule
 from tests.invariants.agents import pay_call
 from tests.invariants.test_i3_verdict_stored import Threshold
-from tests.ways.places import WayScene
+from tests.ways.places import TWO, WayScene
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def test_a_predicate_that_flips_while_people_think_lets_nothing_run(scene: WaySc
     assert "too much" in scene.told()["pay-50"]
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_a_policy_that_became_stricter_overrules_an_approval_and_an_edit(scene: WayScene, threshold: Threshold) -> None:
     graph = scene.agent(policy=threshold.policy)
     first, second = scene.start(graph, [pay_call(50), pay_call(60)])

@@ -14,7 +14,7 @@ from hitl_graph.model import approve, edit, reject
 from tests.invariants.agents import pay_call, said
 from tests.invariants.scenes import ALICE, AnyGraph
 from tests.ways.builders import Parts, Way
-from tests.ways.places import Place, WayScene
+from tests.ways.places import TWO, Place, WayScene
 from tests.ways.scripted import chat_model
 
 
@@ -74,7 +74,7 @@ def attack(scene: WayScene, graph: AnyGraph, thread: str = "t") -> None:
                 scene.go(graph, None, configurable=fork["configurable"])
 
 
-@pytest.mark.parametrize("place", ["SqliteCheckpointer", "InMemorySaver"])
+@pytest.mark.parametrize("place", TWO)
 def test_no_jump_no_forged_state_no_time_travel_runs_what_nobody_answered(scene: WayScene) -> None:
     graph = scene.agent()
     shown = scene.start(graph, [pay_call(1)])[0]
@@ -83,7 +83,7 @@ def test_no_jump_no_forged_state_no_time_travel_runs_what_nobody_answered(scene:
     assert scene.inbox.get(shown.id).decision is None
 
 
-@pytest.mark.parametrize("place", ["SqliteCheckpointer", "InMemorySaver"])
+@pytest.mark.parametrize("place", TWO)
 def test_no_jump_no_forged_state_no_time_travel_runs_what_was_rejected(scene: WayScene) -> None:
     graph = scene.agent()
     scene.decide(scene.start(graph, [pay_call(1)])[0], reject("no"))
@@ -92,7 +92,7 @@ def test_no_jump_no_forged_state_no_time_travel_runs_what_was_rejected(scene: Wa
     assert scene.ran() == []
 
 
-@pytest.mark.parametrize("place", ["SqliteCheckpointer", "InMemorySaver"])
+@pytest.mark.parametrize("place", TWO)
 def test_the_attack_gets_past_what_langchain_ships(tmp_path: Path, place: Place) -> None:
     """Else the two tests above would prove nothing."""
 
@@ -110,7 +110,7 @@ def test_the_attack_gets_past_what_langchain_ships(tmp_path: Path, place: Place)
     scene.close()
 
 
-@pytest.mark.parametrize("place", ["SqliteCheckpointer", "InMemorySaver"])
+@pytest.mark.parametrize("place", TWO)
 def test_no_jump_and_no_time_travel_runs_again_what_ran(scene: WayScene) -> None:
     graph = scene.agent()
     scene.decide(scene.start(graph, [pay_call(1)])[0], approve())

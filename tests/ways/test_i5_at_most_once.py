@@ -1,11 +1,12 @@
 """I5, in every way: an effect happens at most once; if nobody can know whether it did, a person is asked."""
 
+import pytest
 from langchain_core.tools import BaseTool, tool
 
 from hitl_graph.model import approve, reject, respond
 from tests.invariants.agents import pay_call, write_effect
 from tests.invariants.test_i10_siblings import by_amount
-from tests.ways.places import WayScene
+from tests.ways.places import TWO, WayScene
 
 
 def unsteady(scene: WayScene) -> BaseTool:
@@ -43,6 +44,7 @@ def test_a_call_that_failed_in_the_middle_is_asked_about_and_not_run_again(scene
     assert scene.told() == whole | {f"pay-{eur}": "it arrived after all" for eur in doubts}
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_the_person_says_whether_it_runs_again(scene: WayScene) -> None:
     graph = scene.agent(tools=[unsteady(scene)])
     scene.decide(scene.start(graph, [pay_call(13)])[0], approve())

@@ -9,7 +9,7 @@ from hitl_graph.errors import InvalidDecisionError
 from hitl_graph.model import edit
 from tests.invariants.agents import pay_call
 from tests.invariants.scenes import APPROVE
-from tests.ways.places import WayScene
+from tests.ways.places import TWO, WayScene
 
 MALFORMED: list[Any] = [
     "yes",
@@ -37,6 +37,7 @@ def test_a_malformed_answer_poisons_nothing_and_the_right_one_still_works(scene:
     assert len(scene.asked()) == 1
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_a_bad_answer_to_one_call_does_not_touch_the_good_answer_to_another(scene: WayScene) -> None:
     graph = scene.agent()
     one, two = sorted(scene.start(graph, [pay_call(1), pay_call(2)]), key=lambda request: str(request.action))

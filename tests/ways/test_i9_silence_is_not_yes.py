@@ -3,12 +3,13 @@
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from langgraph.types import Command
 
 from hitl_graph.errors import InvalidDecisionError
 from hitl_graph.policy import Call, Policy, Rule
 from tests.invariants.agents import pay_call, search_call
-from tests.ways.places import WayScene
+from tests.ways.places import TWO, WayScene
 
 SILENCE: list[Any] = [None, True, 1, "", "approve", [], {"approved": "yes"}, {"type": None}, {"type": "approved"}]
 
@@ -31,6 +32,7 @@ def test_what_is_not_a_decision_runs_nothing(scene: WayScene) -> None:
     assert scene.states() == ["pending"]
 
 
+@pytest.mark.parametrize("place", TWO)
 def test_a_failing_or_undecided_predicate_and_no_rule_at_all_ask_a_person(scene: WayScene) -> None:
     def fails(call: Call) -> bool:
         raise KeyError("no such customer")

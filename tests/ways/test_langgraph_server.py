@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import Decision, Request, approve, edit, reject, respond
 from hitl_graph.wire import resume_values
-from tests.invariants.agents import pay_call, ran, said, search_call
+from tests.invariants.agents import Calls, pay_call, ran, said, search_call
 from tests.invariants.scenes import ALICE
 from tests.test_studio import ROOT, Server
 from tests.ways.builders import WAYS, Way
@@ -66,7 +66,7 @@ class Thread:
             return str(output["__error__"]["error"])
         return "paused" if isinstance(output, dict) and output.get("__interrupt__") else "finished"
 
-    def start(self, calls: Any, thread: str | None = None) -> list[Request]:
+    def start(self, calls: Calls | Sequence[Calls], thread: str | None = None) -> list[Request]:
         [message] = said(calls)["messages"]
         self.run(thread, input={"messages": [{"role": "user", "content": message.content}]})
         return self.asked(thread)
@@ -165,8 +165,8 @@ def i5_a_call_that_failed_in_the_middle_is_asked_about(thread: Thread) -> None:
 
 def i7_a_malformed_answer_is_refused_and_poisons_nothing(thread: Thread) -> None:
     [request] = thread.start([pay_call(1)])
-    wrong: list[Any] = ["yes", {"decisions": []}, {"type": "edit", "args": {"eur": "seven", "to": "eve"}}]
-    for answer in wrong:
+    answers: list[Any] = ["yes", {"decisions": []}, {"type": "edit", "args": {"eur": "seven", "to": "eve"}}]
+    for answer in answers:
         assert thread.run(command={"resume": {request.interrupt_id: answer}}) == "InvalidDecisionError"
     assert (thread.ran(), thread.asked()) == ([], [request])
     assert thread.answer(request, APPROVE) == "finished"
@@ -186,8 +186,8 @@ def i8_what_happened_is_in_the_log(thread: Thread) -> None:
 
 def i9_silence_is_not_yes(thread: Thread) -> None:
     [request] = thread.start([pay_call(1)])
-    silent: list[Any] = [True, "", [], {"approved": "yes"}, {"type": "approved"}]
-    for silence in silent:
+    silences: list[Any] = [True, "", [], {"approved": "yes"}, {"type": "approved"}]
+    for silence in silences:
         assert thread.run(command={"resume": {request.interrupt_id: silence}}) == "InvalidDecisionError"
     assert thread.run(input=None) == "paused"
     assert (thread.ran(), thread.states()) == ([], ["pending"])

@@ -78,9 +78,7 @@ class PermittedTool(BaseTool):
 def _injected(tool: BaseTool) -> set[str]:
     """Names of arguments that LangGraph gives and no model does."""
     visible, whole = tool.tool_call_schema, tool.get_input_schema()
-    injected: set[str] = set(
-        getattr(tool, "_injected_args_keys", ())
-    )  # its function may want more than its schema says
+    injected: set[str] = set(getattr(tool, "_injected_args_keys", ()))  # its function may want more than the schema
     if isinstance(visible, type) and issubclass(visible, BaseModel) and issubclass(whole, BaseModel):
         return (injected | set(whole.model_fields)) - set(visible.model_fields)
     return injected

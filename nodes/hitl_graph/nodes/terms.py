@@ -159,7 +159,8 @@ def _last_input(asker: Asker) -> Checkpoint | None:
 
     try:
         if asker.loop is None or _is_running():
-            found = next(iter(saver.list(where, **inputs)), None)
+            listed = [*saver.list(where, **inputs)]  # to its end: what is left open is closed in any thread
+            found = listed[0] if listed else None
         else:  # in a thread of an async run: LangGraph Server's checkpointers are only async
             found = asyncio.run_coroutine_threadsafe(awaited(), asker.loop).result(_PATIENCE)
     except Exception:
