@@ -312,9 +312,9 @@ class Gate:
                 )
             if not asker.alone:
                 raise OutcomeUnknownError(
-                    f"{action.name} was started, and then {ended.error or 'was cut off'}. It was not run again, and what"
-                    " became of it cannot be asked beside the other calls of its message. Find out what it did, and"
-                    " answer the call for it: update_state(config, {'messages': [ToolMessage(...)]}, as_node='tools')"
+                    f"{action.name} was started, and then {ended.error or 'was cut off'}. It was not run again, and"
+                    " people cannot be asked about it beside the other calls of its message. Find out what it did, and"
+                    " answer the call: update_state(config, {'messages': [ToolMessage(...)]}, as_node='tools')"
                 )
             became = questions.what_became(item, asker.thread_id, action, ended, terms)
             request, decision = yield blocking(asker.ask, asked, became)
