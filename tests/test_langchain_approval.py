@@ -18,15 +18,21 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.prebuilt import ToolRuntime
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from hitl_graph.adapters.langchain import ApprovalMiddleware
 from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.effects import idempotent
-from hitl_graph.errors import AlreadyDecidedError, InvalidDecisionError, PolicyError, StaleRequestError
+from hitl_graph.errors import (
+    AlreadyDecidedError,
+    InvalidDecisionError,
+    OutcomeUnknownError,
+    PolicyError,
+    StaleRequestError,
+)
 from hitl_graph.inbox import Inbox
-from hitl_graph.model import approve, edit, reject, respond
+from hitl_graph.model import Decision, approve, edit, reject, respond
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.testing import ScriptedChatModel, tool_call
 from hitl_graph.worker import Worker
@@ -85,6 +91,10 @@ class World:
     def told(self, agent: Any) -> list[str]:
         messages = agent.get_state(THREAD).values["messages"]
         return [str(message.content) for message in messages if isinstance(message, ToolMessage)]
+
+    def decide_all(self, decision: Decision) -> None:
+        for request in self.inbox.pending():
+            self.inbox.decide(request.id, decision, reviewer="alice")
 
     def work(self, agent: Any) -> list[str]:
         return [resumed.status for resumed in Worker(agent, self.checkpointer.ledger).run_once()]
@@ -375,6 +385,62 @@ def test_jumping_to_the_tools_asks_all_the_same(world: World, order: str, calls:
     assert world.work(agent)[-1] == "finished"
     assert [one for one in world.ran if one != "x"] == [(eur, "bob") for eur in calls if eur != 1]
     assert world.ran.count("x") == 1
+
+
+class Broken(Exception):
+    """What a tool raises after it did what it does."""
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_what_became_of_a_call_beside_others_is_never_guessed(world: World, allowed: bool) -> None:
+    @tool
+    def wire(eur: int) -> str:
+        """Send money, and lose the connection."""
+        world.ran.append(eur)
+        if eur == 1:
+            raise Broken("no answer")
+        return f"sent {eur}"
+
+    calls = [tool_call("wire", eur=eur) for eur in (1, 2)]
+    agent = world.agent(*calls, tools=[wire], after=[Jump()], policy=Policy([Rule("*", "allow" if allowed else "ask")]))
+    if allowed:
+        with pytest.raises(Broken):
+            world.start(agent)
+    else:
+        world.start(agent)
+        world.decide_all(approve())
+        assert world.work(agent) == ["failed"]
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknownError, match="Find out what it did"):
+            agent.invoke(None, THREAD)
+    assert sorted(world.ran) == [1, 2]
+    assert not any("did not run" in said for said in world.told(agent))
+
+
+@pytest.mark.parametrize("outcome", ["allow", "ask"])
+def test_a_tool_beside_others_gets_no_answer_that_was_meant_for_one_of_them(world: World, outcome: Any) -> None:
+    @tool
+    def sure(eur: int) -> str:
+        """Ask whether it shall be done, and do it."""
+        world.ran.append((eur, interrupt(f"sure of {eur}?")))
+        return f"sent {eur}"
+
+    policy = Policy([Rule("*", outcome)])
+    calls = [tool_call("sure", eur=eur) for eur in (1, 2)]
+    agent = world.agent(*calls, tools=[sure], after=[Jump()], policy=policy, then=[[tool_call("sure", eur=1)], "done"])
+    world.start(agent)
+    if outcome == "ask":
+        world.decide_all(approve())
+        world.work(agent)
+    assert world.ran == []
+    assert len(said := world.told(agent)) == 2
+    assert all("stopped to ask" in one and "alone" in one for one in said)
+    if outcome == "ask":
+        world.decide_all(approve())
+        world.work(agent)
+    world.decide_all(respond("yes"))
+    world.work(agent)
+    assert world.ran == [(1, "yes")]
 
 
 def test_a_predicate_that_changes_its_mind_does_not_let_a_rejected_call_run(world: World) -> None:

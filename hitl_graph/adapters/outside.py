@@ -166,7 +166,6 @@ class Outside:
         self.policy = policy or Policy()
         self.gate = OutsideGate(self.policy, self.ledger, _Runner(), type(self).__name__, graph, version)
         self.verdict = verdict_of(rule, "the agents ask", PolicyError)
-        self._holder = f"{owner.current()}|{os.urandom(4).hex()}"
 
     def config(self, key: str, **metadata: Any) -> RunnableConfig:
         """What names a call or a question to the gate."""
@@ -184,9 +183,9 @@ class Outside:
         Raises:
             UnansweredError: Nobody answered in time, or somebody declined.
         """
-        inquiry = Inquiry(question=question)
+        inquiry, holder = Inquiry(question=question), _holder()
         shown = inquiry.model_dump(mode="json")
-        own = yield blocking(self._named, key or uuid.uuid4().hex, lambda r: r.question == shown, key is None)
+        own = yield blocking(self._named, key or uuid.uuid4().hex, lambda r: r.question == shown, key is None, holder)
         asker = OutsideAsker.at(self.ledger, self.config(own))
         where = partial(origin_of, asker, graph=self.gate.graph, version=self.gate.version)
         describe = on_terms(asks(asker, inquiry, own, correlation), asker, self.verdict, where)
@@ -196,7 +195,7 @@ class Outside:
             yield blocking(asker.delivered, request.id)
             return answer_of(request, decision)
 
-        return (yield from self._settled(own, once))
+        return (yield from self._settled(own, holder, once))
 
     def call(
         self, name: str, args: Mapping[str, Any], execute: Callable[[Action], Step], *, call_id: str | None = None,
@@ -219,10 +218,10 @@ class Outside:
         if item.action is None:
             assert item.refused is not None
             return item.refused
-        signature = item.action.digest
+        signature, holder = item.action.digest, _holder()
         identity = item.key if call_id else uuid.uuid4().hex
         own = yield blocking(
-            self._named, identity, lambda r: r.action is not None and r.action.digest == signature, True
+            self._named, identity, lambda r: r.action is not None and r.action.digest == signature, True, holder
         )
         config = self.config(own, execute=execute, implementation=source, editable=editable)
         item = replace(item, key=own)
@@ -236,11 +235,11 @@ class Outside:
             [judged] = yield from self.gate.remembered([judged], config)
             return (yield from self.gate.gated(judged, config))
 
-        return cast(ToolMessage, (yield from self._settled(own, once)))
+        return cast(ToolMessage, (yield from self._settled(own, holder, once)))
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
-    def _settled(self, key: str, once: Callable[[], Steps[T]]) -> Steps[T]:
+    def _settled(self, key: str, holder: str, once: Callable[[], Steps[T]]) -> Steps[T]:
         """Run steps, again after each answer, until nothing more is asked."""
         try:
             while True:
@@ -248,11 +247,11 @@ class Outside:
                     return (yield from once())
                 except _Waits as waits:
                     waited = waits.request
-                yield from self._answered(key, waited)
+                yield from self._answered(key, holder, waited)
         finally:
-            yield blocking(self.ledger.write, claims.release, f"{_MARK}{key}", self._holder)
+            yield blocking(self.ledger.write, claims.release, f"{_MARK}{key}", holder)
 
-    def _answered(self, key: str, request: Request) -> Steps[None]:
+    def _answered(self, key: str, holder: str, request: Request) -> Steps[None]:
         renewal = time.monotonic() + _LEASE_MS / 3000
         watch = yield blocking(self.ledger.database.watch, "decided")
         try:
@@ -261,7 +260,7 @@ class Outside:
                     yield Step(partial(watch.wait, _NAP), partial(watch.await_news, _NAP))
                     if time.monotonic() > renewal:
                         renewal = time.monotonic() + _LEASE_MS / 3000
-                        yield blocking(self.ledger.write, _claimed, self.ledger.now_ms(), key, self._holder)
+                        yield blocking(self.ledger.write, _claimed, self.ledger.now_ms(), key, holder)
         except asyncio.CancelledError:
             yield blocking(self.ledger.write, _cancelled, self.ledger.now_ms(), request)
             raise
@@ -274,10 +273,15 @@ class Outside:
             request = self.ledger.read(requests.get, own)
         return request is not None and request.state == "pending"
 
-    def _named(self, identity: str, is_same: Callable[[Request], bool], adopts: bool) -> str:
+    def _named(self, identity: str, is_same: Callable[[Request], bool], adopts: bool, holder: str) -> str:
         named = hashlib.sha256(json.dumps([self.thread_id, identity]).encode()).hexdigest()[:32]
-        how = (self.thread_id, named, is_same if adopts else None, self._holder)
+        how = (self.thread_id, named, is_same if adopts else None, holder)
         return self.ledger.write(_taken, self.ledger.now_ms(), *how)
+
+
+def _holder() -> str:
+    """Who waits: another one each time, for of two that ask the same at once each has its own question."""
+    return f"{owner.current()}|{os.urandom(4).hex()}"
 
 
 def asks(asker: Asker, inquiry: Inquiry, key: str, correlation: str | None = None) -> Callable[[str, str], Request]:

@@ -351,6 +351,22 @@ async def test_12_the_same_call_runs_once_however_often_it_is_made(ledger: Ledge
     assert ran(effects) == ["pay 1"]
 
 
+async def test_12_two_calls_alike_are_two_and_each_is_decided_by_itself(ledger: Ledger, effects: str) -> None:
+    [pay] = People(ledger, "42").approved([pay_tool(effects)])
+    first = asyncio.create_task(pay.run_json({"eur": 1}, CancellationToken(), call_id="a"))
+    await eventually(ledger)
+    second = asyncio.create_task(pay.run_json({"eur": 1}, CancellationToken(), call_id="b"))
+    again = asyncio.create_task(pay.run_json({"eur": 1}, CancellationToken(), call_id="a"))
+    asked = {request.tool_call_id: request for request in await eventually(ledger, 2)}
+    assert asked.keys() == {"a", "b"}
+    Inbox(ledger).decide(asked["a"].id, approve(), reviewer="alice")
+    Inbox(ledger).decide(asked["b"].id, reject("once is enough"), reviewer="alice")
+    assert [await first, await again] == ["paid 1"] * 2
+    with pytest.raises(RejectedError, match="once is enough"):
+        await second
+    assert ran(effects) == ["pay 1"]
+
+
 async def test_12_the_model_is_told_why_and_the_team_goes_on(ledger: Ledger, effects: str) -> None:
     model = ScriptedModelClient([[call("pay", eur=5)], "I see."])
     tools: Any = People(ledger, "42").approved([pay_tool(effects)])

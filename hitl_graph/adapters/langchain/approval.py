@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
+from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
 from langgraph.runtime import Runtime
 from langgraph.types import Command
@@ -175,7 +176,7 @@ class ApprovalMiddleware(AgentMiddleware[Any, Any, Any]):
         call, config = request.tool_call, request.runtime.config
         message = message_of(request.state, _KEY, [call])
         alone = _has_a_task(config) or message is None or len(message.tool_calls) == 1
-        gate = replace(self._gate, runner=chain, alone=alone)
+        gate = replace(self._gate, runner=replace(chain, alone=alone), alone=alone)
         item = item_of(call, 0, message, request.runtime, "tool_calls", request.tool)
         if item.tool is None and item.refused is None:
             item = replace(item, refused=_unknown(call, request.runtime.tools))
@@ -210,16 +211,31 @@ class _Chain:
     request: ToolCallRequest
     sync: Handler | None = None
     awaited: AsyncHandler | None = None
+    alone: bool = True
 
     def running(self, item: Item, action: Action, config: RunnableConfig) -> Step:
         call = cast(ToolCall, {**item.call, "args": dict(action.args)})
-        wanted = self.request.override(tool_call=call, tool=PermittedTool.of(cast(BaseTool, item.tool), action))
+        tool = PermittedTool.of(cast(BaseTool, item.tool), action, alone=self.alone)
+        wanted = self.request.override(tool_call=call, tool=tool)
         sync, awaited = self.sync, self.awaited
-        return Step(
-            lambda: sync(wanted) if sync else None,
-            (lambda: awaited(wanted)) if awaited else None,
-            whole=runs_in_a_thread(item.tool),
-        )
+
+        def run_it() -> Any:
+            try:
+                return sync(wanted) if sync else None
+            except GraphInterrupt:
+                if self.alone:
+                    raise
+                return replies.asks_alone(call)
+
+        async def await_it() -> Any:
+            try:
+                return await awaited(wanted) if awaited else None
+            except GraphInterrupt:
+                if self.alone:
+                    raise
+                return replies.asks_alone(call)
+
+        return Step(run_it, await_it if awaited else None, whole=runs_in_a_thread(item.tool))
 
     def unfit(self, item: Item, error: ToolInvocationError, config: RunnableConfig) -> Output:
         return replies.unfit(item.call, error.message)

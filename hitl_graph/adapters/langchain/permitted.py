@@ -1,5 +1,7 @@
 """Keep the middleware that follows within the permit: the tool itself runs only the call that was permitted."""
 
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -12,6 +14,8 @@ from hitl_graph.model import Action, canonical
 
 __all__ = ["PermittedTool"]
 
+_SCRATCHPAD = "__pregel_scratchpad"  # langgraph._internal._constants
+
 
 class PermittedTool(BaseTool):
     """A tool as it may run under one permit: with these arguments, and once, unless it is declared idempotent.
@@ -22,14 +26,20 @@ class PermittedTool(BaseTool):
     _tool: BaseTool = PrivateAttr()
     _args: str = PrivateAttr()
     _runs: int = PrivateAttr(default=0)
+    _alone: bool = PrivateAttr(default=True)
 
     @classmethod
-    def of(cls, tool: BaseTool, action: Action) -> "PermittedTool":
-        """The tool, for this action only."""
+    def of(cls, tool: BaseTool, action: Action, *, alone: bool = True) -> "PermittedTool":
+        """The tool, for this action only.
+
+        Args:
+            alone: Its LangGraph task runs nothing else. Else it gets no answer to a question of its own: LangGraph
+                would give it whatever somebody answered to one of the other calls.
+        """
         same = {name: getattr(tool, name) for name in BaseTool.model_fields if name in type(tool).model_fields}
         made = cls(**same)
         injected = _injected(tool)  # what a model gives for them is not what the tool gets
-        made._tool = tool
+        made._tool, made._alone = tool, alone
         made._args = canonical({name: value for name, value in action.args.items() if name not in injected})
         return made
 
@@ -50,12 +60,12 @@ class PermittedTool(BaseTool):
             PermitError: It is not the call that was permitted, or it ran already.
         """
         self._check(input)
-        return self._tool.invoke(input, config, **kwargs)
+        return self._tool.invoke(input, config if self._alone else _unanswered(config), **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As `invoke`."""
         self._check(input)
-        return await self._tool.ainvoke(input, config, **kwargs)
+        return await self._tool.ainvoke(input, config if self._alone else _unanswered(config), **kwargs)
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         raise PermitError(f"{self.name} runs only as the call that was permitted; use invoke()")
@@ -73,6 +83,18 @@ class PermittedTool(BaseTool):
                 " the tool idempotent if that does no harm"
             )
         self._runs += 1
+
+
+def _unanswered(config: RunnableConfig | None) -> RunnableConfig | None:
+    """The config, with none of the answers that came for its task."""
+    own = (config or {}).get("configurable", {})
+    if config is None or (scratchpad := own.get(_SCRATCHPAD)) is None:
+        return config
+    numbers = count()
+    fresh = replace(
+        scratchpad, resume=[], get_null_resume=lambda consume=False: None, interrupt_counter=lambda: next(numbers)
+    )
+    return {**config, "configurable": {**own, _SCRATCHPAD: fresh}}
 
 
 def _injected(tool: BaseTool) -> set[str]:

@@ -308,6 +308,12 @@ class Gate:
                     f"{action.name} asked questions of its own and then {ended.error or 'was cut off'}. It was not run"
                     " again. Find out what it did, and go on from a new message or a fork"
                 )
+            if not asker.alone:
+                raise OutcomeUnknownError(
+                    f"{action.name} was started, and then {ended.error or 'was cut off'}. It was not run again, and"
+                    " people cannot be asked about it beside the other calls of its message. Find out what it did, and"
+                    " answer the call: update_state(config, {'messages': [ToolMessage(...)]}, as_node='tools')"
+                )
             became = questions.what_became(item, asker.thread_id, action, ended, terms)
             request, decision = yield blocking(asker.ask, asked, became)
             asked += 1

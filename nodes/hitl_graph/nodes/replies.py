@@ -9,6 +9,7 @@ from hitl_graph.ledger.schedule import CHANNEL
 from hitl_graph.model import Action, Decision, canonical
 
 __all__ = [
+    "asks_alone",
     "changed",
     "denied",
     "edited",
@@ -109,6 +110,15 @@ def not_alone(call: ToolCall) -> ToolMessage:
         call,
         f"{call['name']} did not run: a person has to be asked about it, and that cannot be done beside the other calls"
         " of this message. Make this call again, alone.",
+    )
+
+
+def asks_alone(call: ToolCall) -> ToolMessage:
+    """It asks a question of its own, and LangGraph runs it in one task with other calls: answers could go astray."""
+    return _message(
+        call,
+        f"{call['name']} stopped to ask a person something, and that cannot be done beside the other calls of this"
+        " message. Make this call again, alone.",
     )
 
 
