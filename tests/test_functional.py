@@ -734,6 +734,25 @@ def test_what_failed_is_not_tried_again_without_a_person(room: Room) -> None:
     assert room.ran == [1, 1]
 
 
+def test_a_retry_of_the_function_around_a_call_makes_it_no_second_time(room: Room) -> None:
+    """LangGraph counts the calls of a retry on from those of the try before, and would run them as new ones."""
+
+    @requires_approval(Policy([Rule("*", "allow")]))
+    def pay(eur: int) -> str:
+        """Send money."""
+        room.ran.append(eur)
+        return "paid"
+
+    @entrypoint(checkpointer=room.saver, retry_policy=RetryPolicy(max_attempts=2, initial_interval=0.0, jitter=False))
+    def agent(eur: int) -> str:
+        pay(eur)
+        raise ConnectionError("the line is dead")
+
+    with pytest.raises((PermitError, ConnectionError)):
+        agent.invoke(1, THREAD)
+    assert room.ran == [1]
+
+
 def test_a_bad_answer_is_refused_and_the_question_stays(room: Room) -> None:
     graph = paying(room, "approval of task")
     graph.invoke([1, 2], THREAD)

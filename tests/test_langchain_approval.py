@@ -581,6 +581,24 @@ class Report(BaseModel):
     total: int
 
 
+def test_a_call_that_another_middleware_answered_is_not_asked_about(batched: World) -> None:
+    class Limit(AgentMiddleware[Any, Any]):
+        """Answers the first call by itself, as limits do."""
+
+        def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+            calls = state["messages"][-1].tool_calls
+            return {"messages": [ToolMessage("limit reached", tool_call_id=calls[0]["id"])]} if calls else None
+
+    agent = batched.agent(pay(1), pay(2), after=[Limit()])
+    batched.start(agent)
+    [request] = batched.inbox.pending()
+    assert request.action is not None
+    assert request.action.args["eur"] == 2
+    batched.inbox.decide(request.id, approve(), reviewer="alice")
+    assert batched.work(agent) == ["finished"]
+    assert batched.ran == [(2, "bob")]
+
+
 def test_structured_output_is_no_call_that_is_asked_about(world: World) -> None:
     agent = create_agent(
         ScriptedChatModel(script=[[pay(1)], [tool_call("Report", id="r", total=1)], "done"]),

@@ -143,11 +143,13 @@ class ApprovalMiddleware(AgentMiddleware[Any, Any, Any]):
         calls = last.tool_calls if last else []
         config, tools = get_config(), list(self._tools.values())
         ids = [call["id"] for call in calls]
+        answered = {message.tool_call_id for message in state[_KEY] if isinstance(message, ToolMessage)}
         given = [
             (call, tool_runtime(call, state, config, runtime, tools))
             for call in calls
             # A process that goes on with a turn has called no model: what was asked about, the ledger knows.
             if (call["name"] in self._tools or not self._tools)
+            and call["id"] not in answered  # by another middleware: it does not run
             and ids.count(call["id"]) == 1  # the gate tells calls of one id apart
         ]
         yield from self._ask_about(

@@ -24,6 +24,7 @@ from weakref import WeakValueDictionary
 from langgraph.config import get_config
 from langgraph.errors import GraphInterrupt, is_invalid_resume
 from langgraph.func import _TaskFunction
+from langgraph.runtime import get_runtime
 
 from hitl_graph.errors import PermitError
 
@@ -47,7 +48,7 @@ def started(task: AnyTask, name: str, args: dict[str, Any], result: Result) -> A
         A future of asyncio in a coroutine, else one of a thread.
 
     Raises:
-        PermitError: No graph runs here.
+        PermitError: No graph runs here, or it is the retry of a function.
     """
     return _begun(_config(name), lambda: task(**args), result)
 
@@ -106,11 +107,23 @@ def _config(name: str) -> dict[str, Any]:
     except RuntimeError:
         config = {}
     if config.get("configurable", {}).keys() >= {_SCRATCHPAD, _CALL}:
+        _refuse_retries(name)
         return config
     raise PermitError(
         f"{name} was called where no graph runs, so nobody can be asked; it did not run. Call it in an"
         " @entrypoint, a @task or a node"
     )
+
+
+def _refuse_retries(name: str) -> None:
+    """A retry counts its calls on from those of the try before, so that none could be told from a new one."""
+    info = get_runtime().execution_info
+    if info is not None and info.node_attempt > 1:
+        raise PermitError(
+            f"{name} was called by a retry of the function around it, where it cannot be told from the call of the"
+            " try before; it did not run. Give a retry_policy to what may fail, in a @task of its own, not to the"
+            " function that makes this call"
+        )
 
 
 def _begun(config: dict[str, Any], start: Callable[[], Any], result: Result) -> AnyFuture:
