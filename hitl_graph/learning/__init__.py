@@ -1,13 +1,13 @@
 """Learning from decisions: ask less, with a guarantee. Extra `learning`; pure functions, no database and no model call.
 
-`certify` says from which score on decisions may be automatic, from labels of a random sample; `Online` does the same after
-every label. `ErrorDrift` and `shift` say when to stop; `choose` what to ask about; `is_audited` what to look at all the same;
-`agreement` how far people agree.
+`certify` says from which score on decisions may be automatic, from labels of a random sample; `Online` does the same
+after every label. `ErrorDrift` and `shift` say when to stop; `choose` what to ask about; `is_audited` what to look at
+all the same; `agreement` how far people agree.
 """
 
 try:
-    import numpy as _
-    import scipy as _  # noqa: F401
+    import numpy  # noqa: F401
+    import scipy  # noqa: F401
 except ImportError as exc:
     raise ImportError('hitl_graph.learning needs an extra: pip install "hitl-graph[learning]"') from exc
 
@@ -16,6 +16,7 @@ from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
 from hitl_graph.learning.certify import certify, certify_each
 from hitl_graph.learning.choose import Chosen, choose
 from hitl_graph.learning.drift import ErrorDrift, Shift, shift
+from hitl_graph.learning.online import Online
 
 __all__ = [
     "Certificate",
@@ -23,6 +24,7 @@ __all__ = [
     "ErrorDrift",
     "Guarantee",
     "NotEnough",
+    "Online",
     "Shift",
     "certify",
     "certify_each",

@@ -1,10 +1,10 @@
 """How far people agree with each other, beyond what chance would do.
 
-Votes are one row an item, one column a reviewer; `None` is a vote that is missing. 1 is full agreement, 0 is chance, and
-`nan` stands where there is nothing to tell by: nobody shares an item, or there was only one answer ever.
+Votes are one row an item, one column a reviewer; `None` is a vote that is missing. 1 is full agreement, 0 is chance,
+and `nan` stands where there is nothing to tell by: nobody shares an item, or there was only one answer ever.
 
-Cohen (1960) is for two reviewers, Fleiss (1971) for a fixed number of votes an item, Krippendorff's alpha (2011, nominal)
-for any number of them.
+Cohen (1960) is for two reviewers, Fleiss (1971) for a fixed number of votes an item, Krippendorff's alpha (2011,
+nominal) for any number of them.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -90,9 +90,9 @@ def disagreement(votes: Votes) -> float:
 
 
 def dissent(votes: Votes) -> float:
-    """How often one person differs from the majority of their item: the share of votes. Items with one vote tell nothing.
+    """How often one person differs from the majority of their item: the share of votes.
 
-    No automaton can be shown to err less than this against a single person's word.
+    Items with one vote tell nothing. No automaton can be shown to err less than this against a single person's word.
     """
     counts = _counts(votes)
     counts = counts[counts.sum(axis=1) > 1]

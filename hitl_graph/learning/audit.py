@@ -13,7 +13,8 @@ def draw(secret: bytes, name: str) -> float:
 
     Args:
         secret: At least 16 random bytes, the same for all processes; whoever knows it knows what is audited.
-        name: What is drawn for, such as the id of a request. What a person or a model can choose freely is no good name.
+        name: What is drawn for, such as the id of a request. What a person or a model can choose freely is no good
+            name.
 
     Raises:
         LearningError: The secret is too short to be one.

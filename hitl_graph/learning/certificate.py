@@ -1,4 +1,4 @@
-"""A promise about automatic decisions, and what labels say to it: a certificate, or that they are not enough. No numpy."""
+"""A promise about automatic decisions, and what labels say to it: a certificate, or that they are not enough."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ class Guarantee:
 
     Attributes:
         error: At most this share of them is wrong ...
-        confidence: ... and the labels mislead into a certificate that breaks this with a probability of 1 - confidence at most.
+        confidence: ... and the labels mislead into a certificate that breaks this with a probability of 1 - confidence
+            at most.
 
     Raises:
         LearningError: A share or a confidence that is not between 0 and 1.

@@ -1,8 +1,9 @@
 """May decisions be made automatically where the model is sure enough, with a promise about how many will be wrong?
 
-`certify` looks for the lowest score from which on that is so, on labels that people gave to a random sample. The promise:
-with the confidence asked for, no more than `error` of what is decided automatically is wrong. It holds for any score and
-any model, for as long as what comes is like what was labelled. A bad score costs automation, not the promise.
+`certify` looks for the lowest score from which on that is so, on labels that people gave to a random sample. The
+promise: with the confidence asked for, no more than `error` of what is decided automatically is wrong. It holds for
+any score and any model, for as long as what comes is like what was labelled. A bad score costs automation, not the
+promise.
 
 What it stands on: with labels of a random sample, the errors in a set of accepted items are binomial; `sequence` tests
 several such sets, loosening the threshold as long as the tests pass (learn then test, Angelopoulos et al. 2021).
@@ -29,15 +30,18 @@ def certify(
     """Looks for the lowest score from which on decisions may be automatic.
 
     The labels have to be of a random sample of what will be decided, each item with the same probability: audits and
-    uniform draws, never what was asked because the model was unsure. They are used once: who takes more labels and tries again,
-    or tries several scores, and keeps the best, needs a part of `1 - confidence` for each try, or `online`.
+    uniform draws, never what was asked because the model was unsure. They are used once: who takes more labels and
+    tries again, or tries several scores, and keeps the best, needs a part of `1 - confidence` for each try, or
+    `online`.
 
     Args:
-        scores: One number an item, higher where the model is surer; it need not be a probability. Equal scores stay together,
-            and what is no finite number is never automatic.
-        wrong: Whether the model was wrong about the item: 1 or 0, True or False. A label that is missing (`nan`) counts as wrong.
+        scores: One number an item, higher where the model is surer; it need not be a probability. Equal scores stay
+            together, and what is no finite number is never automatic.
+        wrong: Whether the model was wrong about the item: 1 or 0, True or False. A label that is missing (`nan`) counts
+            as wrong.
         guarantee: What to promise; an error of 5 % with a confidence of 90 % by default.
-        votes: What several people said about each item, where several did. Not used to certify, but to tell why it fails.
+        votes: What several people said about each item, where several did. Not used to certify, but to tell why it
+            fails.
 
     Raises:
         LearningError: Not one label for each score, or a label that is neither right nor wrong.
@@ -71,7 +75,7 @@ def certify_each(
     *,
     together: bool = True,
 ) -> Mapping[Hashable, Certificate | NotEnough]:
-    """A certificate for each group, such as each class that the model answers, or each language: the promise holds within it.
+    """A certificate for each group, such as each class that the model answers: the promise holds within it.
 
     A group without a certificate is asked about, and so is one that had no label. Groups have to be known before people
     answer: the class that the *model* gives, not the one that people give.
@@ -81,7 +85,8 @@ def certify_each(
         wrong: As for `certify`.
         groups: The group of each item.
         guarantee: As for `certify`.
-        together: Whether the confidence is of all groups at once (each then has an equal part of what may go wrong), or of each.
+        together: Whether the confidence is of all groups at once (each then has an equal part of what may go wrong), or
+            of each.
     """
     asked = guarantee or Guarantee()
     score, error = _read(scores, wrong)

@@ -27,7 +27,8 @@ class Chosen:
         index: Its place in the pool.
         name: Its name.
         how: `uniform` may certify, `query` never does: it was chosen because the model is bad at it.
-        propensity: How probable it was to be drawn uniformly, which is the same for each item of the pool; None for a query.
+        propensity: How probable it was to be drawn uniformly, which is the same for each item of the pool; None for a
+            query.
     """
 
     index: int
@@ -55,7 +56,8 @@ def choose(
         budget: How many to choose; the whole pool, if it is no larger.
         secret: At least 16 random bytes, for the uniform part.
         probabilities: One row an item, one column an answer; or one number an item, higher where the model is surer.
-        features: One row of numbers an item, alike for items that are alike, such as embeddings. Without, only the margin counts.
+        features: One row of numbers an item, alike for items that are alike, such as embeddings. Without, only the
+            margin counts.
         uniform: The share of the budget that is drawn uniformly, rounded up.
 
     Raises:
@@ -118,7 +120,8 @@ def _clusters(
     squares = (points * points).sum(axis=1)
 
     def to(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.maximum(squares[:, None] - 2 * points @ centres.T + (centres * centres).sum(axis=1), 0)
+        apart: NDArray[np.float64] = squares[:, None] - 2 * points @ centres.T + (centres * centres).sum(axis=1)
+        return np.maximum(apart, 0)
 
     chosen = [int(rng.choice(len(points), p=weights / weights.sum()))]  # k-means++
     nearest = to(points[chosen])[:, 0]

@@ -1,6 +1,7 @@
 """Has the world changed since the certificate? By the errors that audits find, and, without labels, by the scores.
 
-A certificate speaks of items like those it was made of. Whoever is told of a drift stops deciding automatically and asks.
+A certificate speaks of items like those it was made of. Whoever is told of a drift stops deciding automatically and
+asks.
 """
 
 import math
@@ -21,13 +22,14 @@ _SUSPECTED = (1.5, 2.5, 4.0, 8.0)  # times the promised error: what the error ma
 class ErrorDrift:
     """Watches the audits in the order in which they were drawn; `after` each, `alarm` says whether to stop.
 
-    A Shiryaev-Roberts e-detector (Shin, Ramdas and Rinaldo 2022) over a mixture of bets. As long as the error stays at or
-    below the promise, an alarm comes once in `patience` audits at most, on average; well below it, hardly ever. An audit
-    that was not answered in time counts as wrong.
+    A Shiryaev-Roberts e-detector (Shin, Ramdas and Rinaldo 2022) over a mixture of bets. As long as the error stays at
+    or below the promise, an alarm comes once in `patience` audits at most, on average; well below it, hardly ever. An
+    audit that was not answered in time counts as wrong.
 
     Attributes:
         error: The promised error, as in `Guarantee`.
-        patience: How many audits lie between false alarms, at least and on average, if the error is exactly as promised.
+        patience: How many audits lie between false alarms, at least and on average, if the error is exactly as
+            promised.
         audits: How many were seen.
         evidence: One number a bet, kept between audits. With it, the state can be stored and gone on with.
     """
@@ -87,7 +89,7 @@ class Shift:
 
 
 def shift(reference: ArrayLike, recent: ArrayLike, *, level: float = 1e-4) -> Shift:
-    """Compares recent scores with those at calibration: an early warning that needs no labels, and no guarantee of error.
+    """Compares recent scores with those at calibration: an early warning that needs no labels. It guarantees nothing.
 
     Args:
         reference: Scores of the calibration.

@@ -1,10 +1,11 @@
 """Which thresholds are tested, in which order and at which level, so that all tests together err no more than promised.
 
-The fallback procedure (Wiens 2003) over nested sets of the surest labels, tested with the exact binomial tail. The level
-`1 - confidence` is divided among a few starts. From a start the sets grow, each tested at the level that has been gathered
-since the last test that failed; a test that passes hands all of it on to the next set. So a score whose first labels are
-nearly all right is tested at almost the full level, as in fixed-sequence testing, and one that needs many labels to be
-told from a bad one finds a later start. Sizes are counts of labels and depend on nothing that people said.
+The fallback procedure (Wiens 2003) over nested sets of the surest labels, tested with the exact binomial tail. The
+level `1 - confidence` is divided among a few starts. From a start the sets grow, each tested at the level that has
+been gathered since the last test that failed; a test that passes hands all of it on to the next set. So a score whose
+first labels are nearly all right is tested at almost the full level, as in fixed-sequence testing, and one that needs
+many labels to be told from a bad one finds a later start. Sizes are counts of labels and depend on nothing that
+people said.
 """
 
 import bisect
@@ -15,7 +16,7 @@ from scipy.special import bdtr
 
 __all__ = ["allowed", "least", "sequence"]
 
-_STARTS = (1, 3, 7, 15, 31, 63)  # errors that a start allows
+_STARTS = (1, 5, 20, 80)  # errors that a start allows
 _FIRST = 0.5  # of the level, for the first start; the others share the rest
 
 

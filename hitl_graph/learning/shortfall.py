@@ -29,7 +29,7 @@ def shortfall(
     level, promise = 1 - asked.confidence, f"{asked.error:.1%}"
     smallest, first = least(0, asked.error, level), least(1, asked.error, level / 2)
     if labels < smallest:
-        why = f"{labels} labels cannot show an error of {promise}: it takes {smallest} without a mistake, {first} with one"
+        why = f"{labels} labels cannot show an error of {promise}: it takes {smallest} if none is wrong, {first} if one is"
         return NotEnough(first, why, asked, labels)
     large = np.flatnonzero(accepted >= smallest)
     if not large.size:
@@ -44,8 +44,8 @@ def shortfall(
         surest = float((k / n).min())
         if float(betaincinv(np.maximum(k, 1), n - k + 1, level / len(n)).min()) > asked.error:
             why = (
-                f"the model is wrong in {surest:.1%} or more however sure it is, and {promise} is to be promised: no number of"
-                " labels will do; promise less, or use a better model or score"
+                f"the model is wrong in {surest:.1%} or more however sure it is, and {promise} is to be promised:"
+                " no number of labels will do; promise less, or use a better model or score"
             )
             return NotEnough(None, why + _people(votes, n, asked.error), asked, labels)
         if own := _people(votes, n, asked.error):
@@ -60,7 +60,7 @@ def _people(votes: Votes | None, sizes: NDArray[np.int64], error: float) -> str:
     own = [dissent(votes[: int(size)]) for size in sizes] if votes is not None else []
     if not own or not min(own) > error:
         return ""
-    return f": people differ among themselves on {min(own):.1%} even there; promise less, or clear up what the answers mean"
+    return f": people differ among themselves on {min(own):.1%} even there; promise less, or clear up what answers mean"
 
 
 def _enough(shares: NDArray[np.float64], rates: NDArray[np.float64], error: float, level: float) -> int | None:
