@@ -134,12 +134,12 @@ def wager(
 
 def most(best: NDArray[np.float64], wealth: NDArray[np.float64]) -> NDArray[np.float64]:
     """The logarithm of the most that the bets on each threshold ever had together; shape (..., thresholds)."""
-    together = np.exp(np.minimum(wealth, 700.0)).mean(axis=-1)
-    return np.maximum(best, np.log(np.maximum(together, 1.0)))
+    together: NDArray[np.float64] = np.log(np.maximum(np.exp(np.minimum(wealth, 700.0)).mean(axis=-1), 1.0))
+    return np.maximum(best, together)
 
 
 def fallback(shares: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-    """Which part of the level starts at each threshold, given the share of items at or above it; the strictest first."""
+    """Which part of the level starts at each threshold, given the share of items from it on; strictest first."""
     parts = np.zeros(len(shares))
     for share, part in _STARTS.items():
         parts[min(int(np.searchsorted(shares, share - 1e-9)), len(shares) - 1)] += part * level

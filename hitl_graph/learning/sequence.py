@@ -1,23 +1,21 @@
 """Which thresholds are tested, in which order and at which level, so that all tests together err no more than promised.
 
 The fallback procedure (Wiens 2003) over nested sets of the surest labels, tested with the exact binomial tail. The
-level `1 - confidence` is divided among a few starts. From a start the sets grow, each tested at the level that has
-been gathered since the last test that failed; a test that passes hands all of it on to the next set. So a score whose
-first labels are nearly all right is tested at almost the full level, as in fixed-sequence testing, and one that needs
-many labels to be told from a bad one finds a later start. Sizes are counts of labels and depend on nothing that
-people said.
+level `1 - confidence` is divided between two starts: the smallest set that can pass with one error, and half of the
+labels. From a start the sets grow, each tested at the level that was gathered since the last test that failed; a test
+that passes hands all of it on to the next set. So a score whose surest labels are nearly all right is tested at the
+full level in the end, as in fixed-sequence testing, and one that needs many labels to be told from a bad one is
+tested where there are many. Sizes are counts of labels, and depend on nothing that people said.
 """
 
 import bisect
 from functools import cache
-from itertools import accumulate
 
 from scipy.special import bdtr
 
 __all__ = ["allowed", "least", "sequence"]
 
-_STARTS = (1, 5, 20, 80)  # errors that a start allows
-_FIRST = 0.5  # of the level, for the first start; the others share the rest
+_FIRST = 0.4  # of the level, for the first start
 
 
 @cache
@@ -32,10 +30,7 @@ def least(errors: int, error: float, level: float) -> int:
 @cache
 def allowed(labels: int, error: float, level: float) -> int:
     """The greatest number of errors among so many labels that still shows it; -1 if not even none does."""
-    errors = -1
-    while least(errors + 1, error, level) <= labels:
-        errors += 1
-    return errors
+    return bisect.bisect_left(range(labels), True, key=lambda errors: bool(bdtr(errors, labels, error) > level)) - 1
 
 
 @cache
@@ -59,11 +54,9 @@ def sequence(labels: int, error: float, level: float) -> tuple[tuple[int, float]
 
 
 def _starts(labels: int, error: float, level: float) -> list[tuple[int, float]]:
-    for count in range(len(_STARTS), 0, -1):
-        parts = [level] if count == 1 else [level * _FIRST] + [level * (1 - _FIRST) / (count - 1)] * (count - 1)
-        sizes = [least(errors, error, part) for errors, part in zip(_STARTS, parts, strict=False)]
-        if sizes[-1] <= labels:
-            # a later start may come no later than an earlier one, which has more of the level
-            return list(zip(accumulate(sizes, lambda before, size: max(size, before + 1)), parts, strict=True))
-    first = least(0, error, level)
-    return [(first, level)] if first <= labels else []
+    first, late = least(1, error, level * _FIRST), level * (1 - _FIRST)
+    errors = allowed(labels // 2, error, late)
+    if errors > 1 and least(errors, error, late) > first:
+        return [(first, level * _FIRST), (least(errors, error, late), late)]
+    alone = [least(errors, error, level) for errors in (1, 0)]
+    return [(size, level) for size in alone if size <= labels][:1]

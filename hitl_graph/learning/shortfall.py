@@ -11,6 +11,7 @@ from hitl_graph.learning.sequence import least
 __all__ = ["shortfall"]
 
 _LOOKED_AT = 40  # sizes
+_TELLING = 20  # labels that say something about a rate
 _MOST_ERRORS = 2000  # what takes more labels than this many errors is told as "at least"
 
 
@@ -28,31 +29,31 @@ def shortfall(
     """
     level, promise = 1 - asked.confidence, f"{asked.error:.1%}"
     smallest, first = least(0, asked.error, level), least(1, asked.error, level / 2)
-    if labels < smallest:
-        why = f"{labels} labels cannot show an error of {promise}: it takes {smallest} if none is wrong, {first} if one is"
-        return NotEnough(first, why, asked, labels)
-    large = np.flatnonzero(accepted >= smallest)
-    if not large.size:
-        known = int(accepted[-1]) if accepted.size else 0
+    known = int(accepted[-1]) if accepted.size else 0
+    if labels >= smallest > known:
         why = (
             f"only {known} of {labels} scores are numbers, and {smallest} are the least that show an error of {promise}"
         )
         return NotEnough(-(-labels * first // known) if known else None, why, asked, labels)
-    large = large[np.unique(np.linspace(0, len(large) - 1, _LOOKED_AT).astype(int))]
-    n, k = accepted[large], errors[large]
-    if (k >= n * asked.error).all():  # not one set looks good enough
-        surest = float((k / n).min())
-        if float(betaincinv(np.maximum(k, 1), n - k + 1, level / len(n)).min()) > asked.error:
-            why = (
-                f"the model is wrong in {surest:.1%} or more however sure it is, and {promise} is to be promised:"
-                " no number of labels will do; promise less, or use a better model or score"
-            )
-            return NotEnough(None, why + _people(votes, n, asked.error), asked, labels)
-        if own := _people(votes, n, asked.error):
-            return NotEnough(None, f"no number of labels will show an error of {promise}{own}", asked, labels)
-    needed = max(_enough(n / labels, (k + 0.5) / (n + 1), asked.error, level / 2) or 2 * labels, labels + 1)
-    why = f"{labels} labels do not show an error of {promise} yet; about {needed} may, if the next are like these"
-    return NotEnough(needed, why, asked, labels)
+    looked_at = np.flatnonzero(accepted >= min(smallest, _TELLING))
+    if looked_at.size:
+        looked_at = looked_at[np.unique(np.linspace(0, looked_at.size - 1, _LOOKED_AT).astype(int))]
+    n, k = accepted[looked_at], errors[looked_at]
+    large = n >= smallest
+    if large.any() and (k >= n * asked.error)[large].all():  # not one set looks good enough
+        size, surest = min(zip(n[large], k[large], strict=True), key=lambda set_: set_[1] / set_[0])
+        own = _people(votes, n[large], asked.error)
+        if own or float(betaincinv(k[large], n[large] - k[large] + 1, level).min()) > asked.error:
+            where = f"the model is wrong in {surest / size:.1%} even where it is surest ({size} of {labels} labels)"
+            then = own or "; use a better model or score, or promise less"
+            why = f"{where}, and {promise} is to be promised: no number of labels will do{then}"
+            return NotEnough(None, why, asked, labels)
+    estimate = _enough(n / labels, (k + 0.5) / (n + 1), asked.error, level / 2)
+    needed = max(first, labels + 1, estimate or (2 * labels if large.any() else 0))
+    told = f"; about {needed} may, if the next are like these"
+    if labels < smallest:
+        told = f": it takes {smallest} without a mistake; about {needed} may do"
+    return NotEnough(needed, f"{labels} labels do not show an error of {promise}{told}", asked, labels)
 
 
 def _people(votes: Votes | None, sizes: NDArray[np.int64], error: float) -> str:
@@ -60,7 +61,7 @@ def _people(votes: Votes | None, sizes: NDArray[np.int64], error: float) -> str:
     own = [dissent(votes[: int(size)]) for size in sizes] if votes is not None else []
     if not own or not min(own) > error:
         return ""
-    return f": people differ among themselves on {min(own):.1%} even there; promise less, or clear up what answers mean"
+    return f", and people differ among themselves on {min(own):.1%} there; clear up what answers mean, or promise less"
 
 
 def _enough(shares: NDArray[np.float64], rates: NDArray[np.float64], error: float, level: float) -> int | None:
