@@ -91,7 +91,7 @@ def _margins(probabilities: ArrayLike) -> NDArray[np.float64]:
     if given.ndim == 2 and given.shape[1] > 1:
         two = np.partition(np.nan_to_num(given, nan=0.0), -2, axis=1)[:, -2:]
         given = np.where(np.isfinite(given).all(axis=1), two[:, 1] - two[:, 0], -np.inf)
-    return np.where(np.isnan(given.reshape(len(given), -1)[:, 0]), -np.inf, given.reshape(len(given), -1)[:, 0])
+    return np.where(np.isnan(given.ravel()), -np.inf, given.ravel())
 
 
 def _queries(

@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from hitl_graph.errors import LearningError
 from hitl_graph.learning.certificate import Guarantee
 
-__all__ = ["Online", "certified", "fallback", "most", "wager"]
+__all__ = ["BETS", "Online", "certified", "fallback", "most", "wager"]
 
 _THRESHOLDS = 40
 _STARTS = {0.1: 0.5, 0.3: 0.25, 0.6: 0.25}  # at which share of the items a start is, and its part of the level
-_BETS = np.array([0.08, 0.16, 0.32, 0.64])  # of what may be put on one label without ruin
+BETS = np.array([0.08, 0.16, 0.32, 0.64])  # of what may be put on one label without ruin
 
 
 class Online:
@@ -59,17 +59,13 @@ class Online:
         if not finite.size:
             raise LearningError("no score is a finite number: pass scores as they will be met")
         self.guarantee, self.rate, self.labels = guarantee or Guarantee(), rate, 0
+        self.threshold: float | None = None
         levels = 1 - np.arange(1, _THRESHOLDS + 1) / _THRESHOLDS
         self.thresholds: NDArray[np.float64] = np.unique(np.quantile(finite, levels, method="higher"))[::-1]
         shares = (finite[:, None] >= self.thresholds).mean(axis=0)
         self._parts = fallback(shares, 1 - self.guarantee.confidence)
-        self._wealth = np.zeros((len(self.thresholds), len(_BETS)))
+        self._wealth = np.zeros((len(self.thresholds), len(BETS)))
         self._best = np.zeros(len(self.thresholds))
-
-    @property
-    def threshold(self) -> float | None:
-        loosest = int(certified(self._best, self._parts))
-        return float(self.thresholds[loosest]) if loosest >= 0 else None
 
     def allows(self, score: float) -> bool:
         """Whether a decision with this score is automatic. What is no number never is."""
@@ -105,6 +101,8 @@ class Online:
             self.guarantee.error,
         )
         self._best = most(self._best, self._wealth)
+        loosest = int(certified(self._best, self._parts))
+        self.threshold = float(self.thresholds[loosest]) if loosest >= 0 else None
         self.labels += 1
         return self
 
@@ -127,7 +125,7 @@ def wager(
         smallest: The smallest propensity that this label could have had, whatever its score: known before it is drawn.
         error: The promised error.
     """
-    stake = _BETS * (smallest / (1 - error))[..., None]
+    stake = BETS * (smallest / (1 - error))[..., None]
     made = np.log1p(stake * ((error - wrong) / propensity)[..., None])
     return wealth + above[..., None] * made[..., None, :]
 
