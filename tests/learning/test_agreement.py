@@ -72,8 +72,9 @@ def test_neither_the_order_nor_the_names_of_anything_matter(votes: list[list[str
     renamed: Votes = [
         [None if v is None else v.upper() for v in np.array(row, object)[rng.permutation(4)]] for row in votes
     ]
+    again: Votes = [renamed[i] for i in rng.permutation(len(votes))]
     for of in (krippendorff, disagreement, dissent):
-        assert of([renamed[i] for i in rng.permutation(len(votes))]) == pytest.approx(of(votes), abs=1e-9, nan_ok=True)
+        assert of(again) == pytest.approx(of(votes), abs=1e-9, nan_ok=True)
 
 
 def test_disagreement_and_dissent_are_shares() -> None:

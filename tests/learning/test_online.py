@@ -75,6 +75,22 @@ def test_one_stream_is_as_many_side_by_side(seed: int, rate: float) -> None:
             assert before is None or (one.threshold is not None and one.threshold <= before)  # it only grows
 
 
+@given(error=st.floats(0.001, 0.5), rate=st.floats(0.01, 1), audited=st.booleans())
+@settings(deadline=None)
+def test_a_bet_against_a_promise_that_is_just_broken_wins_nothing_on_average(
+    error: float, rate: float, audited: bool
+) -> None:
+    """Nor can it be ruined: what it rests on, exactly, with every outcome of the label and of the draw."""
+    propensity, start = (rate if audited else 1.0), np.zeros((1, len(BETS)))
+    right, bad = (
+        np.exp(wager(start, np.array([True]), np.array(w), np.array(propensity), np.array(rate), error))
+        for w in (False, True)
+    )
+    assert (bad > 0).all()
+    mean = propensity * ((1 - error) * right + error * bad) + (1 - propensity) * 1
+    assert mean == pytest.approx(np.ones_like(mean))
+
+
 def test_everything_is_asked_at_first_and_audits_go_on() -> None:
     stream = Online(np.linspace(0, 1, 200))
     assert (stream.threshold, stream.propensity(1.0), stream.allows(1.0)) == (None, 1.0, False)
