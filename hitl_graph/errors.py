@@ -32,6 +32,7 @@
     ├── ChatError                   a message that cannot be taken while its thread waits
     ├── ThreadBusyError             another run goes on with the thread
     ├── DeliveryError               a decision that the worker cannot hand to the graph
+    ├── LearningError               labels, scores or settings that learning cannot use (also ValueError)
     ├── NotebookError               something that a notebook cannot do, or not so
     └── StorageError
         ├── DatabaseClosedError     used after close()
@@ -66,6 +67,7 @@ __all__ = [
     "GrantError",
     "HitlError",
     "InvalidDecisionError",
+    "LearningError",
     "LedgerMissingError",
     "NotEntitledError",
     "NotebookError",
@@ -281,6 +283,10 @@ class ThreadBusyError(HitlError):
 
 class DeliveryError(HitlError):
     """A decision could not be handed to the graph; it stays recorded."""
+
+
+class LearningError(HitlError, ValueError):
+    """Labels, scores or settings that learning cannot use. Nothing was certified."""
 
 
 class NotebookError(HitlError):

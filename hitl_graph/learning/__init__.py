@@ -1,0 +1,35 @@
+"""Learning from decisions: ask less, with a guarantee. Extra `learning`; pure functions, no database and no model call.
+
+`certify` says from which score on decisions may be automatic, from labels of a random sample; `Online` does the same
+after every label. `ErrorDrift` and `shift` say when to stop; `choose` what to ask about; `is_audited` what to look at
+all the same; `agreement` how far people agree.
+"""
+
+try:
+    import numpy  # noqa: F401
+    import scipy  # noqa: F401
+except ImportError as exc:
+    raise ImportError('hitl_graph.learning needs an extra: pip install "hitl-graph[learning]"') from exc
+
+from hitl_graph.learning.audit import draw, is_audited
+from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
+from hitl_graph.learning.certify import certify, certify_each
+from hitl_graph.learning.choose import Chosen, choose
+from hitl_graph.learning.drift import ErrorDrift, Shift, shift
+from hitl_graph.learning.online import Online
+
+__all__ = [
+    "Certificate",
+    "Chosen",
+    "ErrorDrift",
+    "Guarantee",
+    "NotEnough",
+    "Online",
+    "Shift",
+    "certify",
+    "certify_each",
+    "choose",
+    "draw",
+    "is_audited",
+    "shift",
+]

@@ -1,0 +1,154 @@
+"""The same promise after every label: look at it as often as you like; automation only ever grows.
+
+Everything is asked at first. Each label is a bet against "from this score on, more than `error` is wrong": by right
+answers a bet wins, by wrong ones it loses. Whoever has made 1 / level out of 1 has shown that it is not so (Ville
+1939; betting as in Waudby-Smith and Ramdas 2024). From the certified score on, only a share is audited, and each
+audit stands for those that were not (inverse propensity weights). The thresholds share `1 - confidence` by the
+fallback procedure, as in `sequence`.
+"""
+
+import math
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hitl_graph.errors import LearningError
+from hitl_graph.learning.certificate import Guarantee
+
+__all__ = ["BETS", "Online", "certified", "fallback", "most", "wager"]
+
+_THRESHOLDS = 40
+_STARTS = {0.1: 0.5, 0.3: 0.25, 0.6: 0.25}  # at which share of the items a start is, and its part of the level
+BETS = np.array([0.08, 0.16, 0.32, 0.64])  # of what may be put on one label without ruin
+
+
+class Online:
+    """Certifies as labels come in.
+
+    Each item goes through `propensity` when it is routed; where people were asked, through `update` when the answer is
+    there, in the order of routing. One that was not answered in time counts as wrong. Items that nobody was asked about
+    change nothing.
+
+    Attributes:
+        guarantee: What is promised, at all times together.
+        rate: Which share of automatic decisions is audited.
+        thresholds: The scores that may be certified, falling.
+        labels: How many labels were seen.
+        threshold: The lowest score that is automatic, or None as long as none is.
+    """
+
+    def __init__(self, scores: ArrayLike, guarantee: Guarantee | None = None, *, rate: float = 0.05) -> None:
+        """Starts with nothing certified.
+
+        Args:
+            scores: Some hundred scores, without labels: thresholds lie among them. They have to be fixed before labels
+                are seen.
+            guarantee: What to promise.
+            rate: Which share of automatic decisions will be audited, above 0.
+
+        Raises:
+            LearningError: A rate of 0 or above 1, or no score that is a number.
+        """
+        if not 0 < rate <= 1:
+            raise LearningError(
+                f"a rate of {rate} is above 0 and up to 1: without audits nothing is known about what is automatic"
+            )
+        finite = np.asarray(scores, float).ravel()
+        finite = finite[np.isfinite(finite)]
+        if not finite.size:
+            raise LearningError("no score is a finite number: pass scores as they will be met")
+        self.guarantee, self.rate, self.labels = guarantee or Guarantee(), rate, 0
+        self.threshold: float | None = None
+        levels = 1 - np.arange(1, _THRESHOLDS + 1) / _THRESHOLDS
+        self.thresholds: NDArray[np.float64] = np.unique(np.quantile(finite, levels, method="higher"))[::-1]
+        shares = (finite[:, None] >= self.thresholds).mean(axis=0)
+        self._parts = fallback(shares, 1 - self.guarantee.confidence)
+        self._wealth = np.zeros((len(self.thresholds), len(BETS)))
+        self._best = np.zeros(len(self.thresholds))
+
+    def allows(self, score: float) -> bool:
+        """Whether a decision with this score is automatic. What is no number never is."""
+        return math.isfinite(score) and self.threshold is not None and score >= self.threshold
+
+    def propensity(self, score: float) -> float:
+        """How probable it is that people are asked: 1 where nothing is certified, else the rate of audits."""
+        return self.rate if self.allows(score) else 1.0
+
+    def update(self, score: float, wrong: bool, propensity: float) -> Self:
+        """One label.
+
+        Args:
+            score: Of the item.
+            wrong: Whether the model was wrong; true where nobody answered in time.
+            propensity: What `propensity` said when the item was routed.
+
+        Raises:
+            LearningError: A propensity that this object cannot have given.
+        """
+        if propensity not in (1.0, self.rate):
+            raise LearningError(
+                f"a propensity of {propensity} is neither 1 nor the rate of audits, {self.rate}: was it routed here?"
+            )
+        above = np.asarray(math.isfinite(score) and score >= self.thresholds)
+        smallest = 1.0 if self.threshold is None and propensity == 1.0 else self.rate
+        self._wealth = wager(
+            self._wealth,
+            np.broadcast_to(above, self.thresholds.shape),
+            np.asarray(wrong),
+            np.asarray(propensity),
+            np.asarray(smallest),
+            self.guarantee.error,
+        )
+        self._best = most(self._best, self._wealth)
+        loosest = int(certified(self._best, self._parts))
+        self.threshold = float(self.thresholds[loosest]) if loosest >= 0 else None
+        self.labels += 1
+        return self
+
+
+def wager(
+    wealth: NDArray[np.float64],
+    above: NDArray[np.bool_],
+    wrong: NDArray[np.bool_],
+    propensity: NDArray[np.float64],
+    smallest: NDArray[np.float64],
+    error: float,
+) -> NDArray[np.float64]:
+    """The logarithm of what each bet has made, one label later. Any number of streams at once.
+
+    Args:
+        wealth: Shape (..., thresholds, bets).
+        above: Whether the item is at or above each threshold; shape (..., thresholds).
+        wrong: Whether the model was wrong; shape (...).
+        propensity: Of this label.
+        smallest: The smallest propensity that this label could have had, whatever its score: known before it is drawn.
+        error: The promised error.
+    """
+    stake = BETS * (smallest / (1 - error))[..., None]
+    made = np.log1p(stake * ((error - wrong) / propensity)[..., None])
+    return wealth + above[..., None] * made[..., None, :]
+
+
+def most(best: NDArray[np.float64], wealth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logarithm of the most that the bets on each threshold ever had together; shape (..., thresholds)."""
+    together: NDArray[np.float64] = np.log(np.maximum(np.exp(np.minimum(wealth, 700.0)).mean(axis=-1), 1.0))
+    return np.maximum(best, together)
+
+
+def fallback(shares: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """Which part of the level starts at each threshold, given the share of items from it on; strictest first."""
+    parts = np.zeros(len(shares))
+    for share, part in _STARTS.items():
+        parts[min(int(np.searchsorted(shares, share - 1e-9)), len(shares) - 1)] += part * level
+    return parts
+
+
+def certified(best: NDArray[np.float64], parts: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The loosest threshold that is certified, or -1, by what `most` says of each; shape (..., thresholds)."""
+    found, gathered = np.full(best.shape[:-1], -1), np.zeros(best.shape[:-1])
+    for i, part in enumerate(parts):
+        gathered = gathered + part
+        passed = np.exp(-best[..., i]) <= gathered
+        found, gathered = np.where(passed, i, found), np.where(passed, gathered, 0.0)
+    return found
