@@ -5,11 +5,10 @@ after every label. `ErrorDrift` and `shift` say when to stop; `choose` what to a
 all the same; `agreement` how far people agree.
 """
 
-try:
-    import numpy  # noqa: F401
-    import scipy  # noqa: F401
-except ImportError as exc:
-    raise ImportError('hitl_graph.learning needs an extra: pip install "hitl-graph[learning]"') from exc
+from importlib.util import find_spec
+
+if not (find_spec("numpy") and find_spec("scipy")):
+    raise ImportError('hitl_graph.learning needs an extra: pip install "hitl-graph[learning]"')
 
 from hitl_graph.learning.audit import draw, is_audited
 from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough

@@ -185,7 +185,7 @@ def _beyond_chance(observed: float, expected: float) -> float:
     return 1 - observed / expected if expected > 1e-12 else float("nan")
 
 
-_OF_CODES = {
+_OF_CODES: dict[Callable[[Votes], float], Callable[[Codes], float]] = {
     cohen: _cohen,
     fleiss: _fleiss,
     krippendorff: _krippendorff,

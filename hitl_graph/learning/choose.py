@@ -76,8 +76,9 @@ def choose(
     by_draw = sorted(range(n), key=lambda i: (draw(secret, names[i]), names[i]))
     drawn, rest = by_draw[:at_random], np.array(sorted(by_draw[at_random:]), int)
     queries = _queries(margins[rest], None if points is None else points[rest], budget - at_random, _seed(secret))
-    return [Chosen(i, names[i], "uniform", at_random / n) for i in drawn] + [
-        Chosen(int(i), names[i], "query", None) for i in rest[queries]
+    at = [str(name) for name in names]
+    return [Chosen(i, at[i], "uniform", at_random / n) for i in drawn] + [
+        Chosen(int(i), at[i], "query", None) for i in rest[queries]
     ]
 
 

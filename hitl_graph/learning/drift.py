@@ -7,6 +7,7 @@ asks.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,5 +107,5 @@ def shift(reference: ArrayLike, recent: ArrayLike, *, level: float = 1e-4) -> Sh
         raise LearningError("there are no scores to compare: pass those of the calibration, and those since")
     if np.isnan(before).any() or np.isnan(after).any():
         return Shift(math.nan, math.nan, True)
-    found = ks_2samp(before, after)
+    found: Any = ks_2samp(before, after)
     return Shift(float(found.statistic), float(found.pvalue), bool(found.pvalue < level))

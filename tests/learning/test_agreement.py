@@ -78,7 +78,7 @@ def test_neither_the_order_nor_the_names_of_anything_matter(votes: list[list[str
 
 
 def test_disagreement_and_dissent_are_shares() -> None:
-    votes = [["a", "a", "b"], ["a", "a", "a"], ["a", None, None]]
+    votes: Votes = [["a", "a", "b"], ["a", "a", "a"], ["a", None, None]]
     assert disagreement(votes) == pytest.approx(2 / 6)
     assert dissent(votes) == pytest.approx(1 / 6)
 
