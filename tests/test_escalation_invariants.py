@@ -223,6 +223,8 @@ NO_ANSWERS: list[Any] = [
 
 @pytest.mark.parametrize("raw", NO_ANSWERS, ids=str)
 def test_i7_a_malformed_answer_is_an_error_and_the_question_stays(stage: Stage, raw: Any) -> None:
+    if stage.kind == "conversation" and isinstance(raw, str) and raw.strip():
+        pytest.skip("a text is what a person says in a conversation")
     request = stage.ask()
     before = told(stage.graph)
     with pytest.raises(HitlError):

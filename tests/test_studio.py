@@ -355,6 +355,7 @@ async def test_each_graph_runs_to_its_pause_and_on(client: LangGraphClient, inbo
         assert request.origin is not None
         more = await inbox.apending(thread_id=thread_id)  # the next thing that it asks
         assert (await status(client, thread_id), request.origin.graph) == ("interrupted" if more else "idle", graph)
+    await client.threads.delete(thread_id)
 
 
 def _refused(request: Request) -> list[tuple[str, Any, str]]:
