@@ -29,7 +29,8 @@ def subscribers(name: str) -> str:
 def send_newsletter(name: str, text: str) -> str:
     """Send a text to everybody on a mailing list."""
     with open(os.environ.get("HITL_OUTBOX", "outbox.jsonl"), "a") as outbox:
-        outbox.write(json.dumps({"list": name, "text": text}) + "\n")
+        mail = {"to": ", ".join(LISTS.get(name, [])), "subject": f"News for the {name}", "body": text}
+        outbox.write(json.dumps(mail) + "\n")
     return f"sent to {len(LISTS.get(name, []))} people"
 
 
