@@ -288,7 +288,8 @@ class Worker:
             is_midway = begun and state.tasks and not waiting  # `next` is empty if only a step's end is missing
             if not decided and not is_midway:
                 return None
-            if decided and not deliverable and not is_midway:  # in a batch, the turn may have been left at its tools
+            left_at_tools = is_midway and all(request.position is not None for request in decided)  # of a batch
+            if decided and not deliverable and not left_at_tools:
                 raise DeliveryError(
                     f"thread {thread_id} does not wait for {', '.join(names)} in this graph; was a node renamed or"
                     " removed, or the wrong graph given? Run the worker with the graph that asked; the decision is kept"
