@@ -152,7 +152,7 @@ class Asker:
                 raise StaleRequestError(own, "this question takes only an answer with its request_id")
             if not addressed:
                 self._beware(asked, raw)
-            return self._decision(asked, raw, check)
+            return self._record(asked, parse(raw, asked, self.client), check)
 
         decision: Decision = self._resumed(number, [asked], accept)
         if asked.decision is None:  # by whom, too
@@ -184,7 +184,7 @@ class Asker:
                 update = {"position": position, "ignored": self._unbound_answer()}
                 request, is_new = one(own, interrupt_id).model_copy(update=update), True
                 if not self.reports:
-                    self.ledger.write(_open, self.ledger.now_ms(), request)
+                    self.opened(request)
             asked.append(request)
         left = [request for request in asked if request.state != "delivered"]
         if is_new:
@@ -276,11 +276,6 @@ class Asker:
 
     def _interrupt_id(self, number: int) -> str:
         return Interrupt.from_ns("", f"{self.namespace}|{number}" if number else self.namespace).id
-
-    def _decision(
-        self, asked: Request, raw: Any, check: Callable[[Request, Decision], object] | None = None
-    ) -> Decision:
-        return self._record(asked, parse(raw, asked, self.client), check)
 
     def _record(
         self, asked: Request, given: Decision | None, check: Callable[[Request, Decision], object] | None
