@@ -165,7 +165,7 @@ def test_what_another_threshold_routed_is_taken_as_it_was_routed() -> None:
     stream = fed(Online([1.0, 2.0]), [(2.0, False)] * 300)
     assert stream.threshold is not None
     assert stream.update(*label).state() != Online.restored(stream.state()).update(*label, least=1.0).state()
-    for propensity, least in ((0.05, 1.0), (1.0, 0.1), (1.0, math.nan), (1.0, 0.0)):
+    for propensity, least in ((0.05, 1.0), (2.0, 1.0), (1.0, math.nan), (1.0, 0.0)):
         with pytest.raises(LearningError):
             stream.update(1.0, False, propensity, least=least)
 
