@@ -338,9 +338,8 @@ def _health(tx: Transaction, now_ms: int, unsure: Unsure) -> list[Health]:
 
 
 def _of_source(tx: Transaction, now_ms: int, unsure: Unsure, source: Source) -> Health:
-    drift = ErrorDrift(_promised(unsure).error)
-    if (valid := certificates.valid(tx, source)) is not None:
-        drift = audited(tx, now_ms, unsure, valid)
+    before = certificates.latest(tx, source)
+    drift = ErrorDrift(_promised(unsure).error) if before is None else audited(tx, now_ms, unsure, before)
     issued, seen = certificates.latest(tx, source), sample(tx, now_ms, unsure, source)
     where, values = of(source)
     routes = dict(
