@@ -8,8 +8,9 @@ from tests.browser import browser, shots, show_loop
 from tests.databases import NOTE
 from tests.postgres import postgres_cluster, postgres_dsn, shared_postgres_dsn
 from tests.same_as_tool_node import Colour, Gate
+from tests.spare_schemas import spare_schemas, spares
 
-__all__ = ["browser", "postgres_cluster", "postgres_dsn", "shared_postgres_dsn", "shots"]
+__all__ = ["browser", "postgres_cluster", "postgres_dsn", "shared_postgres_dsn", "shots", "spare_schemas", "spares"]
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -42,7 +43,7 @@ def engine(request: pytest.FixtureRequest) -> str:
     name = getattr(request, "param", "sqlite")
     if name == "postgres":
         note = request.getfixturevalue("tmp_path") / NOTE
-        note.write_text(request.getfixturevalue("shared_postgres_dsn"))
+        note.write_text(request.getfixturevalue("spare_schemas"))
     return str(name)
 
 
