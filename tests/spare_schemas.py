@@ -60,7 +60,7 @@ class _Spares:
         self._admin = psycopg.connect(dsn, autocommit=True, prepare_threshold=1)
         self._admin.execute(_PREPARE.encode())
         self._admin.execute("SET lock_timeout = '100ms'")
-        [self._shape] = self._row("SELECT shape(%s)", _FIRST)
+        self._shape = self._row("SELECT shape(%s)", _FIRST)
 
     def lend(self, name: str) -> None:
         if not self.lending or name in self._lent:
@@ -77,7 +77,7 @@ class _Spares:
         for name in self._lent:
             try:
                 with self._admin.transaction():
-                    if self._row("SELECT shape(%s)", name) != (self._shape,):
+                    if self._row("SELECT shape(%s)", name) != self._shape:
                         continue
                     self._admin.execute("SELECT empty(%s)", (name,))
                     self._rename(name, spare := f"spare{self._next()}")
