@@ -25,6 +25,7 @@ _context.set_forkserver_preload(
         "hitl_graph.checkpointers.sqlite",
         "hitl_graph.inbox",
         "hitl_graph.nodes",
+        "hitl_graph.testing",
         "hitl_graph.worker",
         "langchain.agents",
         "langgraph.prebuilt",
