@@ -44,7 +44,7 @@ Word = Literal["approve", "edit", "reject", "respond"]
 Kind = Literal["approval", "review", "escalation", "question"]
 Risk = Literal["low", "medium", "high"]
 State = Literal["pending", "decided", "delivered", "expired", "cancelled", "superseded"]
-AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw", "awaited"]
+AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw", "awaited", "audit"]
 
 WORDS: tuple[Word, ...] = ("approve", "edit", "reject", "respond")
 
@@ -284,7 +284,8 @@ class Request(_Frozen):
     answer_schema: dict[str, JsonValue] | None = None
     """JSON Schema of the action's arguments, or of the draft; for a plain interrupt, of the answer."""
     answer_shape: AnswerShape = "hitl"
-    """How the graph wants the answer wrapped. `awaited`: no graph is resumed; whoever asked waits for the decision."""
+    """How the graph wants the answer wrapped. `awaited`: no graph is resumed; whoever asked waits for the decision.
+    `audit`: nothing waits for it."""
     description: str = ""
     reason: str = ""
     """Why people are asked."""
@@ -338,7 +339,7 @@ class Request(_Frozen):
     @property
     def is_ours(self) -> bool:
         """Whether this library asks it, not a plain `interrupt()` or the middleware of others."""
-        return self.answer_shape in ("hitl", "awaited")
+        return self.answer_shape in ("hitl", "awaited", "audit")
 
     @property
     def takes_grant(self) -> bool:

@@ -3,8 +3,9 @@
 `Ledger` runs the transactions of the modules beside it: `requests` (questions), `deciding` (answers), `handling` (who
 has a question in hand), `schedule` (what comes when nobody answers), `grants` (standing permissions), `switches` (what
 is above every policy), `credentials` (who is let in by the doors), `effects` (permits and executions), `denials` (what
-was denied), `messages` (what was said while a thread waited), `claims` (who resumes a thread), `audit` (the hash
-chain; `verification` and `export` read it) and `parking` (what the checkpointer reports).
+was denied), `routing` and `certificates` (what was decided without asking, and on what promise), `messages` (what was
+said while a thread waited), `claims` (who resumes a thread), `audit` (the hash chain; `verification` and `export` read
+it) and `parking` (what the checkpointer reports).
 """
 
 import os
@@ -23,6 +24,7 @@ from hitl_graph.ledger import (
     handling,
     messages,
     requests,
+    routing,
     schedule,
     verification,
 )
@@ -202,6 +204,7 @@ class Ledger:
             effects.redact(tx, thread_id)
             messages.drop(tx, self.now_ms(), thread_id, actor=actor, reason="redacted")
             denials.redact(tx, thread_id)
+            routing.redact(tx, thread_id)
             grants.redact(tx, self.now_ms(), thread_id, actor=actor)
             return audit.redact(tx, self.now_ms(), thread_id, actor=actor, reason=reason)
 

@@ -132,6 +132,30 @@ SUBJECTS: Final = {
         (Part("thread_id, tool, args, reason, at_ms, number, ran, streak, asks", "hitl_denials", "action_key"),),
         key="action_key",
     ),
+    "routed": Subject(
+        "routed call",
+        "hitl_routed",
+        (
+            Part(
+                "thread_id, name, binding, model_digest, class, tool, input, output, score, route, propensity, least,"
+                " drawn, certificate, request_id, at_ms",
+                "hitl_routed",
+                "action_key",
+            ),
+        ),
+        key="action_key",
+    ),
+    "certificate": Subject(
+        "certificate",
+        "hitl_certificates",
+        (
+            Part(
+                "name, binding, model_digest, class, threshold, body, state, why, issued_ms, ended_ms",
+                "hitl_certificates",
+            ),
+        ),
+        thread=None,
+    ),
     "credential": Subject(
         "credential",
         "hitl_credentials",

@@ -302,7 +302,11 @@ def settle(
     tx.notify("decided")
     tx.notify("inbox")
     made = {"state": "decided", "decided_at": _at(now_ms), "decision": decision}
-    return request.model_copy(update={**made, "reviewer": reviewer, "channel": channel})
+    decided = request.model_copy(update={**made, "reviewer": reviewer, "channel": channel})
+    if request.answer_shape != "audit":
+        return decided
+    close(tx, now_ms, decided, "delivered", "an audit: nothing waited for it", is_open=True)
+    return decided.model_copy(update={"state": "delivered"})
 
 
 def decision_text(decision: Decision) -> str:

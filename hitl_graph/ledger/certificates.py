@@ -1,0 +1,107 @@
+"""Certificates: leave to decide automatically from a score on. At most one is valid for each source at a time."""
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from hitl_graph.ledger import audit
+from hitl_graph.ledger.routing import Source
+from hitl_graph.model import canonical, from_ms
+from hitl_graph.storage import Transaction
+
+__all__ = ["Issued", "Standing", "end", "find", "issue", "latest", "listed", "valid"]
+
+Standing = Literal["valid", "suspended", "replaced"]
+_COLUMNS = "id, name, binding, model_digest, class, threshold, body, state, why, issued_ms, ended_ms"
+_OF = "name = ? AND binding = ? AND model_digest = ? AND class = ?"
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate as it is stored.
+
+    Attributes:
+        threshold: The lowest score that is automatic.
+        body: What is promised, on which labels, by which method, and what scores looked like then.
+        state: `suspended`: it was taken back, for the reason in `why`.
+    """
+
+    id: str
+    source: Source
+    threshold: float
+    body: dict[str, Any]
+    state: Standing
+    why: str | None
+    issued_at: datetime
+    ended_at: datetime | None
+
+
+def issue(tx: Transaction, now_ms: int, source: Source, threshold: float, body: dict[str, JsonValue]) -> Issued:
+    """Store a certificate; the one before is replaced."""
+    before = valid(tx, source)
+    if before is not None:
+        end(tx, now_ms, before, "replaced", "another one was issued")
+    name = secrets.token_hex(8)
+    tx.execute(
+        "INSERT INTO hitl_certificates (id, name, binding, model_digest, class, threshold, body, state, issued_ms)"
+        " VALUES (?,?,?,?,?,?,?,'valid',?)",
+        (name, source.name, source.binding, source.model, source.group, threshold, canonical(body), now_ms),
+    )
+    told = {"name": source.name, "threshold": threshold, "state": "valid"}
+    audit.append(tx, now_ms, "certificate.issued", name, told, thread_id=None, actor="learning")
+    return _select(tx, "id = ?", (name,))[0]
+
+
+def end(tx: Transaction, now_ms: int, issued: Issued, state: Standing, why: str, *, actor: str = "learning") -> bool:
+    """Take a valid certificate back; returns whether it was valid until now."""
+    changed = tx.execute(
+        "UPDATE hitl_certificates SET state = ?, why = ?, ended_ms = ? WHERE id = ? AND state = 'valid'",
+        (state, why, now_ms, issued.id),
+    )
+    if changed.rowcount == 1:
+        event = f"certificate.{state}"
+        audit.append(tx, now_ms, event, issued.id, {"state": state, "why": why}, thread_id=None, actor=actor)
+    return changed.rowcount == 1
+
+
+def find(tx: Transaction, certificate_id: str) -> Issued | None:
+    """The one with this id."""
+    found = _select(tx, "id = ?", (certificate_id,))
+    return found[0] if found else None
+
+
+def valid(tx: Transaction, source: Source) -> Issued | None:
+    """The one that is in force."""
+    found = _select(tx, f"{_OF} AND state = 'valid' ORDER BY issued_ms DESC, id", _of(source))
+    return found[0] if found else None
+
+
+def latest(tx: Transaction, source: Source) -> Issued | None:
+    """The last one that was issued to a source, whatever became of it."""
+    found = _select(tx, f"{_OF} ORDER BY issued_ms DESC, state DESC, id LIMIT 1", _of(source))
+    return found[0] if found else None
+
+
+def listed(tx: Transaction, name: str | None = None) -> list[Issued]:
+    """All there are, the latest first."""
+    where = "name = ?" if name is not None else "1 = 1"
+    return _select(tx, f"{where} ORDER BY issued_ms DESC, id", () if name is None else (name,))
+
+
+def _of(source: Source) -> tuple[str, ...]:
+    return (source.name, source.binding, source.model, source.group)
+
+
+def _select(tx: Transaction, where: str, parameters: tuple[Any, ...]) -> list[Issued]:
+    rows = tx.execute(f"SELECT {_COLUMNS} FROM hitl_certificates WHERE {where}", parameters).fetchall()
+    return [
+        Issued(
+            row[0], Source(*row[1:5]), row[5], json.loads(row[6]), row[7], row[8], from_ms(row[9]),
+            None if row[10] is None else from_ms(row[10]),
+        )
+        for row in rows
+    ]  # fmt: skip
