@@ -77,6 +77,22 @@ def test_one_stream_is_as_many_side_by_side(seed: int, rate: float) -> None:
             assert before is None or (one.threshold is not None and one.threshold <= before)  # it only grows
 
 
+@given(
+    best=st.lists(st.floats(0, 5), min_size=4, max_size=30),
+    starts=st.dictionaries(st.integers(0, 29), st.floats(0.001, 0.1), min_size=1, max_size=4),
+)
+def test_a_level_is_handed_on_by_what_passes_only(best: list[float], starts: dict[int, float]) -> None:
+    """The fallback procedure as it is written down, threshold by threshold."""
+    parts = np.zeros(len(best))
+    for at, part in starts.items():
+        parts[min(at, len(best) - 1)] += part
+    found, gathered = -1, 0.0
+    for i, part in enumerate(parts):
+        gathered += part
+        found, gathered = (i, gathered) if gathered and best[i] >= -math.log(gathered) else (found, 0.0)
+    assert certified(np.array([best, best]), parts).tolist() == [found, found]
+
+
 @given(error=st.floats(0.001, 0.5), rate=st.floats(0.01, 1), audited=st.booleans())
 @settings(deadline=None)
 def test_a_bet_against_a_promise_that_is_just_broken_wins_nothing_on_average(
@@ -96,8 +112,9 @@ def test_a_bet_against_a_promise_that_is_just_broken_wins_nothing_on_average(
 def test_everything_is_asked_at_first_and_audits_go_on() -> None:
     stream = Online(np.linspace(0, 1, 200))
     assert (stream.threshold, stream.propensity(1.0), stream.allows(1.0)) == (None, 1.0, False)
-    for i in range(400):
-        stream.update(i / 400, False, 1.0 if not stream.allows(i / 400) else 0.05)
+    for i in range(1200):
+        score = i % 400 / 400
+        stream.update(score, False, stream.propensity(score))
     assert stream.threshold is not None
     assert stream.propensity(1.0) == 0.05
     for bad in (math.nan, math.inf, -math.inf):
