@@ -13,16 +13,14 @@ from scipy.stats import binom
 from hitl_graph.errors import LearningError
 from hitl_graph.learning import Guarantee, Online
 from hitl_graph.learning.online import BETS, certified, fallback, most, wager
-from tests.learning.populations import noise, risks, steep
+from tests.learning.populations import Floats, edge, noise, risks, steep
 
 STREAMS, ITEMS = 150, 1500
 TOO_MANY = int(binom.ppf(0.999, STREAMS, 0.10))
 
 
-def run(seen: str, error: float = 0.05, rate: float = 0.1) -> tuple[int, float]:
+def run(score: Floats, wrong: Floats, error: float = 0.05, rate: float = 0.1) -> tuple[int, float]:
     """Streams side by side, looked at after every item: how many ever broke the promise, and the share in the end."""
-    score, wrong = steep()
-    score = noise(score) if seen == "random" else score
     at, shape, rng = risks(score, wrong), Online(score, Guarantee(error), rate=rate), np.random.default_rng(1)
     truth = np.array([at(float(threshold)) for threshold in shape.thresholds])
     parts = fallback(truth[:, 0], 0.10)
@@ -44,15 +42,28 @@ def run(seen: str, error: float = 0.05, rate: float = 0.1) -> tuple[int, float]:
 
 
 def test_the_promise_is_kept_however_often_one_looks_and_much_is_automatic() -> None:
-    broken, share = run("real")
+    broken, share = run(*steep())
     assert broken <= TOO_MANY
     assert share >= 0.5
 
 
 def test_a_score_that_tells_nothing_costs_automation_and_not_the_promise() -> None:
-    broken, share = run("random")
+    score, wrong = steep()
+    broken, share = run(noise(score), wrong)
     assert broken <= TOO_MANY
     assert share <= 0.02
+
+
+@pytest.mark.parametrize("levels", [1, 5, 80])
+def test_errors_just_above_the_promise_everywhere_do_not_pass(levels: int) -> None:
+    assert run(*edge(0, levels=levels))[0] <= TOO_MANY
+
+
+@pytest.mark.parametrize("at", [12, 40])
+def test_errors_that_rise_just_above_the_promise_where_a_test_starts_do_not_pass(at: int) -> None:
+    broken, share = run(*edge(at), rate=0.5)
+    assert broken <= TOO_MANY
+    assert share <= at / 80
 
 
 @given(seed=st.integers(0, 50), rate=st.sampled_from([0.05, 0.3, 1.0]))
