@@ -151,14 +151,15 @@ class Online:
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise LearningError(f"this is not what `Online.state` gave: {exc!r}. Start anew; people are asked") from exc
-        count = len(stream.thresholds)
-        found = (stream._parts.shape, stream._best.shape, stream._wealth.shape)
-        if found != ((count,), (count,), (count, len(BETS))):
+        count = stream.thresholds.size
+        arrays = (stream.thresholds, stream._parts, stream._best, stream._wealth)
+        found = tuple(one.shape for one in arrays)
+        if found != ((count,), (count,), (count,), (count, len(BETS))):
             raise LearningError(
                 f"a state of shapes {found} is not of {count} thresholds and {len(BETS)} bets, which this version has: "
                 "start anew; people are asked"
             )
-        if not all(np.isfinite(one).all() for one in (stream._parts, stream._best, stream._wealth)):
+        if not all(np.isfinite(one).all() for one in arrays):
             raise LearningError("a state with a number that is none: start anew; people are asked")
         return stream._settled()
 

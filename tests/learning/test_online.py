@@ -172,7 +172,17 @@ def test_a_stream_that_was_stored_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.parametrize(
     "change",
-    [{"wealth": [[0.0]]}, {"best": [math.nan, 0.0]}, {"parts": "much"}, {"labels": None}, {"rate": 0}, {"error": 2}],
+    [
+        {"wealth": [[0.0]]},
+        {"thresholds": [2.0, math.nan]},
+        {"thresholds": 2.0},
+        {"thresholds": []},
+        {"best": [math.nan, 0.0]},
+        {"parts": "much"},
+        {"labels": None},
+        {"rate": 0},
+        {"error": 2},
+    ],
 )
 def test_a_state_that_is_none_is_refused(change: dict[str, Any]) -> None:
     state = Online([1.0, 2.0]).state()
