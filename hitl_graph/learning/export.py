@@ -1,5 +1,6 @@
 """Decisions as files: to train with, to evaluate with, or to be labelled elsewhere."""
 
+import errno
 import os
 import tempfile
 from collections import Counter
@@ -20,6 +21,9 @@ __all__ = ["Exported", "export", "export_waiting"]
 
 T = TypeVar("T")
 Progress = Callable[[int], object]
+
+_OURS = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
+"""What goes wrong with the file; any other error is of whatever gives the examples."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def _write(
         os.replace(name, target)
     except BaseException as exc:
         Path(name).unlink(missing_ok=True)
-        if isinstance(exc, OSError):  # a full disk
+        if isinstance(exc, OSError) and exc.errno in _OURS:
             raise LearningError(f"{target} cannot be written: {exc.strerror}") from exc
         raise
     return Exported(written, dict(skipped))

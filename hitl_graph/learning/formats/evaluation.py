@@ -5,7 +5,7 @@ from typing import Any
 
 from hitl_graph.learning.examples import Example
 from hitl_graph.learning.formats.chat import answer, prompt, text
-from hitl_graph.learning.formats.right import best, decided
+from hitl_graph.learning.formats.right import best, decided, finite
 
 __all__ = ["langsmith", "openai_evals"]
 
@@ -35,7 +35,7 @@ def langsmith(example: Example) -> dict[str, Any]:
             "reference": example.reference,
             "proposed": answer(example.tool, example.output),
             "model": example.model,
-            "score": example.score,
+            "score": finite(example.score),
             "route": example.route,
             "propensity": example.propensity,
         },

@@ -32,11 +32,12 @@ CONFIG: Final = """<View>
 def row(task: Task) -> dict[str, Any]:
     """A task with what the model proposed, and with its label where there is one."""
     shown = {"about": task.about, "input": task.input, "output": task.output}
-    known = {"reviewer": task.reviewer} if task.reviewer is not None else {}
+    known = {"reviewer": task.reviewer, "score": task.score}
+    known = {name: str(value) for name, value in known.items() if value is not None}
     prediction: dict[str, Any] = {"result": [_area("edited", task.output)]}
     if task.model is not None:
         prediction["model_version"] = task.model
-    if task.score is not None:
+    if task.score is not None and 0 <= task.score <= 1:  # it takes no other
         prediction["score"] = task.score
     found: dict[str, Any] = {
         "data": {"request_id": task.id, **shown, **task.facts, **known},

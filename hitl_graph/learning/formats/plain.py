@@ -1,7 +1,6 @@
 """Everything that is known of an example, as plain JSON, and back. No I/O."""
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from hitl_graph.errors import LearningError
 from hitl_graph.learning.examples import Example
 from hitl_graph.learning.formats.chat import Unusable
+from hitl_graph.learning.formats.right import finite
 
 __all__ = ["columns", "from_row", "row"]
 
@@ -27,9 +27,7 @@ def row(example: Example) -> dict[str, Any]:
     if example.output is None:
         raise Unusable("redacted")
     found = cast("dict[str, Any]", _EXAMPLE.dump_python(example, mode="json"))
-    if example.score is not None and not math.isfinite(example.score):
-        found["score"] = None
-    return found | {"wrong": example.wrong, "right": example.right}
+    return found | {"score": finite(example.score), "wrong": example.wrong, "right": example.right}
 
 
 def from_row(found: Mapping[str, Any]) -> Example:

@@ -1,12 +1,14 @@
 """What an example is good for: whether a person said what is right, and what that is. No I/O."""
 
+import math
+
 from pydantic import JsonValue
 
 from hitl_graph.learning.examples import Example
 from hitl_graph.learning.formats.chat import Unusable
 from hitl_graph.model import Decision
 
-__all__ = ["best", "decided"]
+__all__ = ["best", "decided", "finite"]
 
 
 def decided(example: Example) -> Decision:
@@ -37,3 +39,8 @@ def best(example: Example) -> JsonValue:
     if found is None:
         raise Unusable("nothing right is known")
     return found
+
+
+def finite(score: float | None) -> float | None:
+    """A score as JSON has it; None where it is no finite number."""
+    return score if score is not None and math.isfinite(score) else None

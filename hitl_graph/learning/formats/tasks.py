@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from hitl_graph.learning.examples import Example, edited
 from hitl_graph.learning.formats.chat import Message, Unusable, conversation, text
-from hitl_graph.learning.formats.right import decided
+from hitl_graph.learning.formats.right import decided, finite
 from hitl_graph.model import Decision, Request
 
 __all__ = ["Task", "of_example", "of_request", "proposal"]
@@ -61,7 +61,7 @@ def of_example(example: Example) -> Task:
     facts = {"kind": example.kind, "tool": example.tool, "thread_id": example.thread_id, "split": example.split}
     return Task(
         example.id, _about(example.kind, example.tool), _told(example.input), text(example.output),
-        example.score, example.model, _known(facts), decision, example.reviewer,
+        finite(example.score), example.model, _known(facts), decision, example.reviewer,
     )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def of_request(request: Request, input: JsonValue = None) -> Task:
     facts = {"digest": request.digest, "kind": request.kind, "tool": tool, "thread_id": request.thread_id}
     return Task(
         request.id, "\n".join(filter(None, about)), _told(input), text(shown),
-        request.score, request.model_digest, _known(facts),
+        finite(request.score), request.model_digest, _known(facts),
     )  # fmt: skip
 
 
