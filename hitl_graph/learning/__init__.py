@@ -7,7 +7,6 @@ about, `is_audited` what to look at all the same, `agreement` how far people agr
 """
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,8 +52,11 @@ def __getattr__(name: str) -> Any:
     """What is asked for is imported then: a rule needs no numpy until something is certified."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not (find_spec("numpy") and find_spec("scipy")):
-        raise ImportError('hitl_graph.learning needs an extra: pip install "hitl-graph[learning]"')
-    found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    try:
+        found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("numpy", "scipy"):
+            raise
+        raise ImportError(f'{name} needs an extra: pip install "hitl-graph[learning]"') from exc
     globals()[name] = found
     return found
