@@ -7,7 +7,7 @@ from hitl_graph.learning.examples import Example
 from hitl_graph.model import approve, edit, reject, respond
 from hitl_graph.voting import Vote
 
-__all__ = ["AT", "ASKED", "CALL", "DECISIONS", "call", "draft", "every_kind"]
+__all__ = ["ASKED", "AT", "CALL", "DECISIONS", "call", "draft", "every_kind"]
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ASKED = [{"role": "system", "content": "You pay bills."}, {"role": "user", "content": "Pay Bob 5 euros"}]

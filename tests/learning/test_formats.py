@@ -3,7 +3,7 @@
 import json
 import string
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ def made(name: str, split: Split | None = None) -> tuple[dict[str, dict[str, Any
 
 
 def _id(row: dict[str, Any]) -> str:
-    return str(row.get("id") or row.get("metadata", row.get("data"))["request_id"])
+    return str(row.get("id") or (row.get("metadata") or row["data"])["request_id"])
 
 
 def test_sft_is_what_people_said_is_right() -> None:
@@ -117,6 +117,20 @@ def test_an_unknown_format_names_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("input", "messages"),
     [
+        (
+            [
+                {"role": "user", "content": "Pay"},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [
+                        {"id": "7", "type": "function", "function": {"name": "find", "arguments": '{"q": 1}'}}
+                    ],
+                },
+                {"role": "tool", "content": "found", "tool_call_id": "7"},
+            ],
+            [("user", "Pay"), ("assistant", ""), ("tool", "found")],
+        ),
         ("Pay", [("user", "Pay")]),
         ({"a": 1}, [("user", '{"a": 1}')]),
         ([1, 2], [("user", "[1, 2]")]),
@@ -186,7 +200,7 @@ EXAMPLE = st.builds(
     Example,
     id=st.text(string.hexdigits, min_size=1), thread_id=TEXT, kind=st.sampled_from(["approval", "review"]),
     tool=st.none() | TEXT, input=JSON, output=OUTPUT,
-    at=st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)),
+    at=st.integers(0, 7 * 10**15).map(lambda us: datetime(1970, 1, 2, tzinfo=UTC) + timedelta(microseconds=us)),
     score=st.none() | st.floats(allow_nan=False, allow_infinity=False), model=st.none() | TEXT,
     route=st.sampled_from(["auto", "audit", "unsure", "query", "policy"]), propensity=st.floats(0.0009765625, 1),
     split=st.sampled_from(["train", "audit"]), decision=st.none() | DECISION, by_people=st.booleans(), better=JSON,

@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
 pytest.importorskip("torch")
-trl: Any = pytest.importorskip("trl")
+pytest.importorskip("trl")
+
+import datasets
+import tokenizers
+import trl
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from hitl_graph.learning.export import export
 from tests.learning.made import call, every_kind
@@ -25,9 +30,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     """One of bytes, with the chat template of a model that calls tools."""
-    import tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     made = tokenizers.Tokenizer(tokenizers.models.BPE())
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -43,8 +45,6 @@ def tokenizer() -> Any:
 @pytest.fixture
 def model(tokenizer: Any, tmp_path: Path) -> str:
     """A tiny one, untrained."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, **sizes)
     Qwen2ForCausalLM(config).save_pretrained(tmp_path / "model")
@@ -52,8 +52,6 @@ def model(tokenizer: Any, tmp_path: Path) -> str:
 
 
 def exported(name: str, tmp_path: Path) -> Any:
-    import datasets
-
     several = [*every_kind(), call("b1", tool="search", output={"q": "x", "eur": "5"}), call("b2", "reject")]
     count = export(several, name, tmp_path / "out").written
     found = datasets.load_dataset(

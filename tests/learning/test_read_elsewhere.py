@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-datasets = pytest.importorskip("datasets")
-rg = pytest.importorskip("argilla")
+os.environ["HF_HUB_OFFLINE"] = "1"
+pytest.importorskip("datasets")
+pytest.importorskip("argilla")
 
+import argilla as rg
+import datasets
 from langsmith import schemas
 
 from hitl_graph.learning.export import export, export_waiting
@@ -91,9 +93,9 @@ def test_argilla_gets_what_waits_without_a_decision(tmp_path: Path) -> None:
 def test_langsmith_takes_each_row_as_an_example(tmp_path: Path) -> None:
     export(every_kind(), "langsmith", tmp_path / "out")
     rows = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    make: Any = schemas.ExampleCreate
     made = [
-        schemas.ExampleCreate(reference_outputs=row["outputs"], **{key: row[key] for key in row if key != "outputs"})
-        for row in rows
+        make(reference_outputs=row["outputs"], **{key: row[key] for key in row if key != "outputs"}) for row in rows
     ]
     assert [one.split for one in made].count("audit") == 1
     assert made[0].inputs == {"messages": ASKED}
