@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("typer")
 
 from hitl_graph.checkpointers import SqliteCheckpointer
-from hitl_graph.cli import main
+from hitl_graph.cli import exporting, main
 from hitl_graph.inbox import Inbox
+from hitl_graph.learning.formats import FORMATS
 from hitl_graph.model import approve, edit, reject
 from hitl_graph.worker import Worker
 from tests.invariants.agents import build, pay_call, ran, start
@@ -42,6 +43,11 @@ def hitl(capsys: pytest.CaptureFixture[str], *args: str) -> Told:
 
 def lines(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_the_formats_that_are_told_are_those_that_there_are() -> None:
+    assert exporting._FORMATS.split(", ") == list(FORMATS)
+    assert exporting._READ.split(", ") == [name for name, one in FORMATS.items() if one.waiting and one.labels]
 
 
 def test_decisions_become_training_data_with_the_messages_before_them(

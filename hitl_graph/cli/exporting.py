@@ -1,16 +1,15 @@
 """`hitl export`, `hitl import`: decisions as data to learn from, and labels that were made elsewhere."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import TextColumn
 
-from hitl_graph.checkpointers.base import Checkpointer
 from hitl_graph.cli import queries, views
 from hitl_graph.cli.app import (
     REFUSED,
@@ -29,30 +28,31 @@ from hitl_graph.cli.database import age_of
 from hitl_graph.cli.progress import shown
 from hitl_graph.errors import LearningError
 from hitl_graph.inbox import Inbox
-from hitl_graph.learning.examples import Example
-from hitl_graph.learning.export import Exported, export, export_waiting
-from hitl_graph.learning.formats import FORMATS, find
-from hitl_graph.learning.imported import Imported, import_labels
-from hitl_graph.learning.reading import examples
 from hitl_graph.ledger import Ledger
 from hitl_graph.model import Request
+
+if TYPE_CHECKING:  # imported when a command runs: others need not wait for it
+    from hitl_graph.learning.examples import Example
+    from hitl_graph.learning.export import Exported
+    from hitl_graph.learning.imported import Imported
 
 __all__: list[str] = []
 
 _LISTED = 20
-_READ = [name for name, one in FORMATS.items() if one.labels is not None]
+_FORMATS = "jsonl, parquet, trl-sft, trl-dpo, trl-kto, label-studio, argilla, langsmith, openai-evals"
+_READ = "jsonl, label-studio, argilla"
 
 
 @app.command("export", cls=Command)
 def export_decisions(
-    format: Annotated[str, typer.Option("--format", "-f", metavar="FORMAT", help=", ".join(FORMATS) + ".")],
+    format: Annotated[str, typer.Option("--format", "-f", metavar="FORMAT", help=f"{_FORMATS}.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write.")],
     split: Annotated[
         Literal["train", "audit"] | None,
         typer.Option("--split", help="Only this one. Audits measure: no model is trained with them unless you say so."),
     ] = None,
     waiting: Annotated[
-        bool, typer.Option("--waiting", help=f"What waits for people, to be labelled elsewhere ({', '.join(_READ)}).")
+        bool, typer.Option("--waiting", help=f"What waits for people, to be labelled elsewhere ({_READ}).")
     ] = False,
     thread: Annotated[str | None, typer.Option("--thread", metavar="THREAD", help="Only of this thread.")] = None,
     since: Annotated[
@@ -66,9 +66,10 @@ def export_decisions(
 
     The file is complete or not there. It holds what people were asked and answered: keep it as safe as the database.
     """
+    from hitl_graph.learning.export import export, export_waiting
+
     start = _start(since)
-    with _usage():
-        find(format, waiting=waiting)
+    _check(format, waiting=waiting)
     if waiting and split is not None:
         raise Failure(USAGE, "--split is of decisions; what waits has none. Nothing was written")
     if os.path.exists(out):
@@ -93,7 +94,7 @@ def export_decisions(
 @app.command("import", cls=Command)
 def import_decisions(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What was labelled elsewhere.")],
-    format: Annotated[str, typer.Option("--format", "-f", metavar="FORMAT", help=", ".join(_READ) + ".")],
+    format: Annotated[str, typer.Option("--format", "-f", metavar="FORMAT", help=f"{_READ}.")],
     people: Annotated[
         list[str] | None,
         typer.Option("--reviewer", metavar="ACCOUNT=NAME", help="Who is meant by an account; may be given again."),
@@ -109,11 +110,12 @@ def import_decisions(
     Every check of a decision holds; what is refused is listed with its reason, and the rest is recorded. Exit code 4 if
     something was refused.
     """
+    from hitl_graph.learning.imported import import_labels
+
     names = dict(_account(one) for one in people or ())
     if reviewer is not None and not reviewer.strip():
         raise Failure(USAGE, "--as is empty; give the name of who decided. Nothing was recorded")
-    with _usage():
-        find(format, waiting=True)
+    _check(format, waiting=True)
     if not file.exists():
         raise Failure(UNKNOWN, f"there is no file {file}; nothing was recorded")
     with open_ledger(db) as ledger, _counting("importing: {task.completed:,.0f} done") as tick:
@@ -123,22 +125,30 @@ def import_decisions(
         raise typer.Exit(REFUSED)
 
 
-@contextmanager
-def _usage() -> Generator[None]:
+def _check(format: str, *, waiting: bool) -> None:
+    from hitl_graph.learning.formats import find
+
     try:
-        yield
+        find(format, waiting=waiting)
     except LearningError as exc:
         raise Failure(USAGE, str(exc)) from exc
 
 
 @contextmanager
-def _counting(text: str) -> Generator[Any]:
+def _counting(text: str) -> Generator[Callable[[int], None]]:
     with shown(TextColumn(text)) as tick:
-        yield lambda done: tick(completed=done)
+
+        def count(done: int) -> None:
+            tick(completed=done)
+
+        yield count
 
 
-def _examples(ledger: Ledger, thread: str | None) -> Iterator[Example]:
+def _examples(ledger: Ledger, thread: str | None) -> Iterator["Example"]:
     """With the messages before them, as far as the threads are still in this database."""
+    from hitl_graph.checkpointers.base import Checkpointer
+    from hitl_graph.learning.reading import examples
+
     return examples(ledger, Checkpointer(ledger.database), thread_id=thread)
 
 
@@ -173,7 +183,7 @@ def _account(given: str) -> tuple[str, str]:
     return account, name
 
 
-def _tell_exported(result: Exported, out: Path, as_json: bool) -> None:
+def _tell_exported(result: "Exported", out: Path, as_json: bool) -> None:
     if as_json:
         emit({"file": str(out), "written": result.written, "skipped": result.skipped})
         return
@@ -182,7 +192,7 @@ def _tell_exported(result: Exported, out: Path, as_json: bool) -> None:
         note("Left out: " + "; ".join(f"{count:,} {why}" for why, count in sorted(result.skipped.items())) + ".")
 
 
-def _tell_imported(result: Imported, file: Path, as_json: bool) -> None:
+def _tell_imported(result: "Imported", file: Path, as_json: bool) -> None:
     if as_json:
         refused = [vars(one) for one in result.refused]
         counts = {"decided": result.decided, "votes": result.votes, "unanswered": result.unanswered}

@@ -1,7 +1,7 @@
 """What the trainers of TRL take: conversational datasets, one row a decision. No I/O.
 
 https://huggingface.co/docs/trl/dataset_formats. Arguments of calls are objects, as chat templates want them; `datasets`
-from 4.8 on reads them so even if each tool has others. Trainers leave `id` alone.
+from 4.7 on reads them so even if each tool has others. Trainers leave `id` alone.
 """
 
 from typing import Any
