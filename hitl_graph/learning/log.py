@@ -5,8 +5,10 @@ nothing was automatic, and the audits since. What people decided before a certif
 for the next one.
 """
 
+import hashlib
+import hmac
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -18,19 +20,20 @@ from pydantic import JsonValue
 from hitl_graph.errors import LearningError
 from hitl_graph.learning.agreement import Agreement, dissent, interval
 from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
-from hitl_graph.learning.certify import certify
+from hitl_graph.learning.certifying import certify
 from hitl_graph.learning.drift import ErrorDrift, Shift, shift
 from hitl_graph.learning.examples import Example
+from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.online import Online
 from hitl_graph.learning.reading import examples
 from hitl_graph.learning.routing import audited
 from hitl_graph.learning.sample import Sample, by_order, is_late, of, said, sample, since, source_of
 from hitl_graph.learning.sequence import least
 from hitl_graph.learning.unsure import Unsure
-from hitl_graph.ledger import Ledger, certificates, routing
+from hitl_graph.ledger import Ledger, certificates, requests, routing
 from hitl_graph.ledger.certificates import Issued, Standing
-from hitl_graph.ledger.routing import Source
-from hitl_graph.model import to_ms
+from hitl_graph.ledger.routing import Routed, Source
+from hitl_graph.model import Request, from_ms, to_ms
 from hitl_graph.steps import arun, blocking
 from hitl_graph.storage import Transaction
 
@@ -165,14 +168,32 @@ class DecisionLog:
         _check(unsure, grouped=False)
         return await self._awrite(_updated, unsure)
 
-    def health(self, unsure: Unsure) -> list[Health]:
-        """How it goes, for each group; first takes a certificate back that the audits speak against."""
-        _check(unsure)
+    def health(self, unsure: Unsure) -> Health:
+        """How it goes; first takes the certificate back if the audits speak against it.
+
+        Raises:
+            LearningError: The promise is for each group, or it has a fixed limit.
+        """
+        _check(unsure, grouped=False)
+        return self._write(_health, unsure)[""]
+
+    async def ahealth(self, unsure: Unsure) -> Health:
+        """As `health`."""
+        _check(unsure, grouped=False)
+        return (await self._awrite(_health, unsure))[""]
+
+    def health_each(self, unsure: Unsure) -> Mapping[str, Health]:
+        """As `health`, for each group that was met: by canonical JSON of the group.
+
+        Raises:
+            LearningError: There are no groups.
+        """
+        _check(unsure, grouped=True)
         return self._write(_health, unsure)
 
-    async def ahealth(self, unsure: Unsure) -> list[Health]:
-        """As `health`."""
-        _check(unsure)
+    async def ahealth_each(self, unsure: Unsure) -> Mapping[str, Health]:
+        """As `health_each`."""
+        _check(unsure, grouped=True)
         return await self._awrite(_health, unsure)
 
     def suspend(self, unsure: Unsure, *, reason: str, by: str) -> int:
@@ -188,6 +209,50 @@ class DecisionLog:
             valid = [one for one in certificates.listed(tx, unsure.name) if one.state == "valid"]
             why = f"{by}: {reason}"
             return sum(certificates.end(tx, self.ledger.now_ms(), one, "suspended", why, actor=by) for one in valid)
+
+        return self.ledger.write(work)
+
+    def choose(
+        self,
+        pool: Sequence[Candidate],
+        budget: int,
+        *,
+        topic: str = "labels",
+        uniform: float = 0.2,
+        reviewers: Sequence[str] = (),
+        schema: dict[str, JsonValue] | None = None,
+        unsure: Unsure | None = None,
+        model: str | None = None,
+    ) -> list[Request]:
+        """Asks people about some items of a pool: most of them where the model is unsure, some at random.
+
+        The requests are in the inbox; nothing waits for them. The same topic and pool give the same choice.
+
+        Args:
+            pool: Items without labels.
+            budget: How many people look at.
+            topic: What it is about, for people; another topic is another choice.
+            uniform: The share of the budget that is drawn at random. Only these may certify.
+            reviewers: Selectors of who is asked; anybody unless given.
+            schema: JSON Schema of the outputs, for edits.
+            unsure: Where the pool is a random sample of what its rule will decide: the random part then counts for its
+                certificate.
+            model: Name of the model, as it gives it in its messages.
+
+        Raises:
+            LearningError: Names that are not unique, or numbers that make no sense.
+        """
+
+        def work(tx: Transaction) -> list[Request]:
+            now_ms, asked = self.ledger.now_ms(), list[Request]()
+            secret = (unsure.secret if unsure else None) or routing.secret(tx)
+            for candidate, chosen in picked(pool, budget, hmac.digest(secret, topic.encode(), "sha256"), uniform):
+                request = question(topic, candidate, chosen, reviewers=reviewers, schema=schema)
+                requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=1)
+                if unsure is not None and chosen.propensity is not None:
+                    routing.record(tx, _sampled(unsure, candidate, request, chosen.propensity, model, now_ms))
+                asked.append(request)
+            return asked
 
         return self.ledger.write(work)
 
@@ -210,11 +275,24 @@ class DecisionLog:
         return found
 
 
-def _check(unsure: Unsure, *, grouped: bool | None = None) -> None:
+def _sampled(
+    unsure: Unsure, candidate: Candidate, request: Request, propensity: float, model: str | None, now_ms: int
+) -> Routed:
+    score = candidate.score
+    return Routed(
+        hashlib.sha256(f"label\0{request.id}".encode()).hexdigest()[:32], request.thread_id,
+        Source(unsure.name, unsure.binding, "" if model is None else hashlib.sha256(model.encode()).hexdigest()),
+        "label", candidate.input, candidate.output, score if math.isfinite(score) else None,
+        route="audit", propensity=propensity, least=propensity, drawn=0.0, certificate=None, request_id=request.id,
+        at=from_ms(now_ms),
+    )  # fmt: skip
+
+
+def _check(unsure: Unsure, *, grouped: bool) -> None:
     if unsure.guarantee is None:
         raise LearningError(f"{unsure.told} has a fixed limit, below={unsure.below}: give it a guarantee= instead")
-    if grouped is False and unsure.group is not None:
-        raise LearningError(f"{unsure.told} promises something for each group: use calibrate_each")
+    if not grouped and unsure.group is not None:
+        raise LearningError(f"{unsure.told} promises something for each group: use calibrate_each, health_each")
     if grouped and unsure.group is None:
         raise LearningError(f"{unsure.told} has no groups: give it group=, or use calibrate")
 
@@ -330,11 +408,11 @@ def _updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
     return certificate
 
 
-def _health(tx: Transaction, now_ms: int, unsure: Unsure) -> list[Health]:
-    sources = source_of(tx, unsure)
-    if not sources:
-        return [Health(unsure.name, "", "none", _nothing_yet(unsure).why, _promised(unsure))]
-    return [_of_source(tx, now_ms, unsure, source) for source in sources]
+def _health(tx: Transaction, now_ms: int, unsure: Unsure) -> dict[str, Health]:
+    found = {source.group: _of_source(tx, now_ms, unsure, source) for source in source_of(tx, unsure)}
+    if found or unsure.group is not None:
+        return found
+    return {"": Health(unsure.name, "", "none", _nothing_yet(unsure).why, _promised(unsure))}
 
 
 def _of_source(tx: Transaction, now_ms: int, unsure: Unsure, source: Source) -> Health:
