@@ -101,6 +101,7 @@ _COMMANDS = (
     "tokens",
     "sweeping",
     "audit",
+    "exporting",
     "database",
     "policy",
     "replay",
