@@ -20,6 +20,8 @@ from hitl_graph.mcp import telling
 from hitl_graph.model import approve, edit, reject, respond
 from hitl_graph.notebook import inbox_widget, review
 from hitl_graph.notebook import telling as told_in_cells
+from hitl_graph.notebook.cards import CardWidget
+from hitl_graph.notebook.session import Desk
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.replay import replay
 from hitl_graph.steps import run as drive
@@ -188,3 +190,23 @@ def test_a_replay_of_a_policy_does_not_take_an_audit_for_a_question(ledger: Ledg
     Inbox(ledger).decide(audit(ledger).id, reject("wrong"), reviewer="alice")
     told = replay(ledger, Policy([Rule("*", "ask")]), since=ledger.clock() - timedelta(hours=1))
     assert told.calls == 0
+
+
+def test_a_card_in_a_notebook_keeps_what_was_decided_before_closed(ledger: Ledger) -> None:
+    widgets: Any = pytest.importorskip("ipywidgets")
+    decide(ledger, edit({**MAIL, "to": "carol@corp.example"}, "<b>Bob</b> left"))
+    request = mail(ledger)
+    desk = Desk(ledger, request.thread_id, "alice")
+    shown = CardWidget(desk, request, drive(desk.look(None)), lambda *_: None, ready=True)
+    closed = shown.box.children[-1]
+    assert isinstance(closed, widgets.Accordion)
+    assert closed.selected_index is None
+    assert closed.titles == ("Decided before: 1 alike: 1 edited",)
+    assert "&lt;b&gt;Bob&lt;/b&gt; left" in closed.children[0].value
+    assert "carol@corp.example" in closed.children[0].value
+    look_at = audit(ledger)
+    judged = CardWidget(
+        desk, look_at, drive(Desk(ledger, look_at.thread_id, "alice").look_at(look_at)), lambda *_: None, ready=True
+    )
+    assert not any(isinstance(one, widgets.Accordion) for one in judged.box.children)
+    assert [button.description for button in judged._buttons.values()] == ["Right", "Correct", "Wrong"]

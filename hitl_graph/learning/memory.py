@@ -62,7 +62,7 @@ class DecisionStore(BaseStore):
 
     def steps(self, ops: Sequence[Op]) -> Steps[list[Result]]:
         """As `batch`, for both colours."""
-        refuse(ops)
+        _refuse(ops)
         found: list[Result] = yield blocking(self._ledger.read, self._answered, ops)
         return found
 
@@ -121,7 +121,7 @@ class _Both(BaseStore):
 
     def _steps(self, ops: list[Op]) -> Steps[list[Result]]:
         mine = [number for number, op in enumerate(ops) if _is_about_decisions(op)]
-        refuse([ops[number] for number in mine])
+        _refuse([ops[number] for number in mine])
         both = {
             number: op
             for number, op in enumerate(ops)
@@ -171,7 +171,7 @@ async def afew_shot(store: BaseStore, tool: str, query: str | None = None, *, k:
     return _prompt(tool, await store.asearch((DECISIONS, tool), query=query, limit=k))
 
 
-def refuse(ops: Sequence[Op]) -> None:
+def _refuse(ops: Sequence[Op]) -> None:
     """Let nothing be written.
 
     Raises:
