@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
 from hitl_graph.card import answers_of, card
@@ -166,7 +167,7 @@ def test_a_thread_does_not_wait_for_an_audit(tmp_path: Path) -> None:
     with SqliteCheckpointer(tmp_path / "agent.db") as checkpointer:
         graph = builder.compile(checkpointer=checkpointer)
         config: Any = {"configurable": {"thread_id": "7"}}
-        graph.invoke({"messages": [("user", "hi")]}, config)
+        graph.invoke({"messages": [HumanMessage("hi")]}, config)
         request = audit(checkpointer.ledger, thread_id="7")
         run = review(graph, config)
         assert (run.status, run.requests) == ("finished", ())

@@ -91,7 +91,7 @@ class DecisionStore(BaseStore):
         found = _of(tx, op.namespace_prefix)
         values = self._values(tx, found)
         kept = [pair for pair in zip(found, values, strict=True) if matches(pair[1], op.filter or {})]
-        scores: list[float | None] = [None] * len(kept)
+        scores: Sequence[float | None] = [None] * len(kept)
         if op.query:
             wanted = precedents.words_in(op.query)
             near = [precedents.overlap(wanted, precedents.words_in(_told(value))) for _, value in kept]

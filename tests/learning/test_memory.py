@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, PutOp, SearchOp
+from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, Op, PutOp, SearchOp
 from langgraph.store.memory import InMemoryStore
 from typing_extensions import TypedDict
 
@@ -134,7 +134,7 @@ def test_nothing_can_be_written_and_then_nothing_else_is(ledger: Ledger, own: In
 async def test_beside_an_agent_s_own_store(ledger: Ledger, own: InMemoryStore) -> None:
     decided = decide(ledger, approve())
     store = with_decisions(own, ledger)
-    ops = [
+    ops: list[Op] = [
         GetOp(("users", "7"), "likes"), SearchOp(MAILS), PutOp(("users", "8"), "likes", {"food": "rice"}),
         ListNamespacesOp(), GetOp(MAILS, decided.id), SearchOp(("users",), limit=1),
     ]  # fmt: skip
