@@ -1,0 +1,10 @@
+"""How it goes with what is decided without asking: for whoever is on call, and as a page with plots.
+
+`overview` tells from the database alone; `read` takes everything that a report is made of, and `page` makes it.
+"""
+
+from hitl_graph.learning.report.overview import Overview, overview
+from hitl_graph.learning.report.page import page
+from hitl_graph.learning.report.reading import Record, read
+
+__all__ = ["Overview", "Record", "overview", "page", "read"]
