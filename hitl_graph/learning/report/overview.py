@@ -151,7 +151,7 @@ def _of(
 
 def _drift(tx: Transaction, issued: Issued, audits: list[Label]) -> float:
     """What was remembered before the last automatic decision, and what people said since."""
-    state = routing.learned(tx, f"drift:{issued.id}") or {"after": 0, "ahead": [], "audits": 0, "evidence": []}
+    state: Any = routing.learned(tx, f"drift:{issued.id}") or {"after": 0, "ahead": [], "audits": 0, "evidence": []}
     watch = ErrorDrift(issued.body["error"], audits=state["audits"], evidence=tuple(state["evidence"]))
     for label in audits:
         number = label.routed.number

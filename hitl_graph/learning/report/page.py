@@ -205,4 +205,4 @@ def _notes() -> str:
 
 @cache
 def _css() -> str:
-    return files(__package__).joinpath("report.css").read_text("utf-8")
+    return files("hitl_graph.learning.report").joinpath("report.css").read_text("utf-8")
