@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from hitl_graph.learning.choose import Chosen, choose
     from hitl_graph.learning.drift import ErrorDrift, Shift, shift
     from hitl_graph.learning.examples import Example
+    from hitl_graph.learning.labelling import Candidate
     from hitl_graph.learning.log import DecisionLog, Health
     from hitl_graph.learning.online import Online
     from hitl_graph.learning.unsure import Unsure
 
 __all__ = [
+    "Candidate",
     "Certificate",
     "Chosen",
     "DecisionLog",
@@ -41,10 +43,10 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Certificate": "certificate", "Chosen": "choose", "DecisionLog": "log", "ErrorDrift": "drift",
-    "Example": "examples", "Guarantee": "certificate", "Health": "log", "NotEnough": "certificate", "Online": "online",
-    "Shift": "drift", "Unsure": "unsure", "certify": "certify", "certify_each": "certify", "choose": "choose",
-    "draw": "audit", "is_audited": "audit", "shift": "drift",
+    "Candidate": "labelling", "Certificate": "certificate", "Chosen": "choose", "DecisionLog": "log",
+    "ErrorDrift": "drift", "Example": "examples", "Guarantee": "certificate", "Health": "log",
+    "NotEnough": "certificate", "Online": "online", "Shift": "drift", "Unsure": "unsure", "certify": "certify",
+    "certify_each": "certify", "choose": "choose", "draw": "audit", "is_audited": "audit", "shift": "drift",
 }  # fmt: skip
 
 

@@ -5,8 +5,10 @@ nothing was automatic, and the audits since. What people decided before a certif
 for the next one.
 """
 
+import hashlib
+import hmac
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -21,6 +23,7 @@ from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
 from hitl_graph.learning.certify import certify
 from hitl_graph.learning.drift import ErrorDrift, Shift, shift
 from hitl_graph.learning.examples import Example
+from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.online import Online
 from hitl_graph.learning.reading import examples
 from hitl_graph.learning.report.overview import Overview, overview
@@ -28,10 +31,10 @@ from hitl_graph.learning.routing import audited
 from hitl_graph.learning.sample import Sample, by_order, is_late, of, said, sample, since, source_of
 from hitl_graph.learning.sequence import least
 from hitl_graph.learning.unsure import Unsure
-from hitl_graph.ledger import Ledger, certificates, routing
+from hitl_graph.ledger import Ledger, certificates, requests, routing
 from hitl_graph.ledger.certificates import Issued, Standing
-from hitl_graph.ledger.routing import Source
-from hitl_graph.model import to_ms
+from hitl_graph.ledger.routing import Routed, Source
+from hitl_graph.model import Request, from_ms, to_ms
 from hitl_graph.steps import arun, blocking
 from hitl_graph.storage import Transaction
 
@@ -213,6 +216,50 @@ class DecisionLog:
 
         return self.ledger.write(work)
 
+    def choose(
+        self,
+        pool: Sequence[Candidate],
+        budget: int,
+        *,
+        topic: str,
+        uniform: float = 0.2,
+        reviewers: Sequence[str] = (),
+        schema: dict[str, JsonValue] | None = None,
+        unsure: Unsure | None = None,
+        model: str | None = None,
+    ) -> list[Request]:
+        """Asks people about some items of a pool: most of them where the model is unsure, some at random.
+
+        The requests are in the inbox; nothing waits for them. The same topic and pool give the same choice.
+
+        Args:
+            pool: Items without labels.
+            budget: How many people look at.
+            topic: What it is about, for people; another topic is another choice.
+            uniform: The share of the budget that is drawn at random. Only these may certify.
+            reviewers: Selectors of who is asked; anybody unless given.
+            schema: JSON Schema of the outputs, for edits.
+            unsure: Where the pool is a random sample of what its rule will decide: the random part then counts for its
+                certificate.
+            model: Name of the model, as it gives it in its messages.
+
+        Raises:
+            LearningError: Names that are not unique, or numbers that make no sense.
+        """
+
+        def work(tx: Transaction) -> list[Request]:
+            now_ms, asked = self.ledger.now_ms(), list[Request]()
+            secret = (unsure.secret if unsure else None) or routing.secret(tx)
+            for candidate, chosen in picked(pool, budget, hmac.digest(secret, topic.encode(), "sha256"), uniform):
+                request = question(topic, candidate, chosen, reviewers=reviewers, schema=schema)
+                requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=1)
+                if unsure is not None and chosen.propensity is not None:
+                    routing.record(tx, _sampled(unsure, candidate, request, chosen.propensity, model, now_ms))
+                asked.append(request)
+            return asked
+
+        return self.ledger.write(work)
+
     def agreement(self) -> Agreement:
         """Krippendorff's alpha of all who were asked about the same, with a bootstrap interval.
 
@@ -230,6 +277,19 @@ class DecisionLog:
 
         found: T = await arun(steps())
         return found
+
+
+def _sampled(
+    unsure: Unsure, candidate: Candidate, request: Request, propensity: float, model: str | None, now_ms: int
+) -> Routed:
+    score = candidate.score
+    return Routed(
+        hashlib.sha256(f"label\0{request.id}".encode()).hexdigest()[:32], request.thread_id,
+        Source(unsure.name, unsure.binding, "" if model is None else hashlib.sha256(model.encode()).hexdigest()),
+        "label", candidate.input, candidate.output, score if math.isfinite(score) else None,
+        route="audit", propensity=propensity, least=propensity, drawn=0.0, certificate=None, request_id=request.id,
+        at=from_ms(now_ms),
+    )  # fmt: skip
 
 
 def _check(unsure: Unsure, *, grouped: bool | None = None) -> None:

@@ -158,7 +158,8 @@ def labels(
         [after, *parameters, limit],
     ).fetchall()
     found = [_routed(row) for row in rows]
-    asked = requests.for_actions(tx, [one.key for one in found if one.route == "unsure"])
+    keys = [one.key for one in found if one.route == "unsure"]
+    asked = requests.for_actions(tx, keys) if keys else {}
     named = [one.request_id for one in found if one.request_id is not None]
     audits = {request.id: request for request in _by_id(tx, named)}
     return [Label(one, audits.get(one.request_id or "") or _first(asked.get(one.key, ()))) for one in found]

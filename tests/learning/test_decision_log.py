@@ -2,16 +2,18 @@
 
 import asyncio
 import random
+import statistics
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from hitl_graph.errors import LearningError
-from hitl_graph.learning import Certificate, DecisionLog, Guarantee, NotEnough, Unsure
+from hitl_graph.errors import LearningError, NotEntitledError
+from hitl_graph.learning import Candidate, Certificate, DecisionLog, Guarantee, NotEnough, Unsure
 from hitl_graph.ledger import Ledger
-from hitl_graph.model import approve
+from hitl_graph.model import approve, reject
+from hitl_graph.reviewers import Reviewer
 from tests.databases import open_ledger
 from tests.learning.moderating import Feed, confidence
 
@@ -321,6 +323,33 @@ async def test_in_both_colours(ledger: Ledger) -> None:
     assert isinstance(await log.acalibrate(when), Certificate)
     assert isinstance(await log.aupdate(when), NotEnough | Certificate)
     assert (await log.ahealth(when))[0].standing == "valid"
+
+
+def test_people_are_asked_about_some_items_of_a_pool_and_the_random_ones_may_certify(ledger: Ledger) -> None:
+    rng = random.Random(0)
+    pool = [
+        Candidate(f"item-{number}", "ok", f"text {number}", (score := rng.random()), [score, rng.random()])
+        for number in range(400)
+    ]
+    when, log = unsure(), DecisionLog(ledger)
+    asked = log.choose(pool, 100, topic="spring", uniform=0.6, unsure=when, reviewers=("role:labels",))
+    assert [one.route for one in asked].count("audit") == 60
+    assert statistics.median(one.score or 0 for one in asked if one.route == "query") < 0.45
+    assert [one.id for one in asked] == [
+        one.id for one in log.choose(pool, 100, topic="spring", uniform=0.6, unsure=when)
+    ]
+    assert asked != log.choose(pool, 100, topic="autumn", uniform=0.6)
+    assert {one.thread_id for one in asked} == {"labels:spring"}
+    reviewer = Reviewer("alice", roles=frozenset({"labels"}))
+    with pytest.raises(NotEntitledError):
+        ledger.decide(asked[0].id, approve(), reviewer="mallory", channel="test")
+    for one in asked:
+        ledger.decide(one.id, approve() if one.route == "audit" else reject(), reviewer=reviewer, channel="test")
+    certificate = log.calibrate(when)
+    assert isinstance(certificate, Certificate)
+    assert (certificate.labels, certificate.errors) == (60, 0)
+    queries = [one for one in log.examples() if one.route == "query" and one.thread_id == "labels:spring"]
+    assert (len(queries), {one.split for one in queries}) == (40, {"train"})
 
 
 def test_settings_that_make_no_sense() -> None:
