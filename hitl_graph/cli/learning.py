@@ -188,12 +188,10 @@ def _told(one: "Overview", now: datetime) -> Iterator[Text | str]:
     if one.ended_at is not None:
         rows += [("ended", views.clock(one.ended_at))]
     rows += [("holds?" if one.standing == "valid" else "why", views.visible(told.sentence))]
-    told_of = (
-        f"{one.calls:,} routed, {one.automatic:,} decided without asking ({words.percent(one.automatic / one.calls)})"
-    )
+    routed = f"{one.calls:,} routed, {one.automatic:,} decided without asking ({words.percent(one.share)})"
     if one.under:
-        told_of += f"; {one.let:,} of {one.under:,} ({words.percent(one.let / one.under)}) under this certificate"
-    rows += [("calls", told_of)]
+        routed += f"; {one.let:,} of {one.under:,} ({words.percent(one.let / one.under)}) under this certificate"
+    rows += [("calls", routed)]
     if one.issued_at is not None:
         most = f"; at most {words.percent(one.error_at_most)} is wrong by these alone" if one.answered else ""
         audits = f"{one.answered:,} answered, {one.waiting:,} wait; {words.count(one.mistakes, 'mistake')}{most}"
@@ -215,7 +213,7 @@ def _table(out: Console, found: "Sequence[Overview]") -> Text:
             "-" if one.threshold is None else words.score(one.threshold),
             "-" if one.error is None else words.percent(one.error),
             f"{one.calls:,}",
-            f"{one.automatic:,} ({words.percent(one.automatic / one.calls)})",
+            f"{one.automatic:,} ({words.percent(one.share)})",
             f"{one.mistakes} in {one.answered}",
             words.percent(one.error_at_most) if one.answered else "-",
             words.percent(one.drift),
@@ -249,12 +247,19 @@ def _calibrated(ledger: Ledger, unsure: "Unsure", as_json: bool) -> list[bool]:
     if not found and unsure.guarantee is not None:
         why = "no call was routed yet by this rule with this prompt and score: let the agent run, and people decide"
         found = {"": NotEnough(None, why, unsure.guarantee, 0)}
+    in_force = {
+        one.source.group: one.threshold
+        for one in log.overview(unsure.name)
+        if one.source.binding == unsure.binding and one.current and one.standing == "valid"
+    }
     for group, result in found.items():
-        _print(unsure, group, result, as_json)
+        _print(unsure, group, result, in_force.get(group), as_json)
     return [isinstance(result, Certificate) for result in found.values()]
 
 
-def _print(unsure: "Unsure", group: str, result: "Certificate | NotEnough", as_json: bool) -> None:
+def _print(
+    unsure: "Unsure", group: str, result: "Certificate | NotEnough", in_force: float | None, as_json: bool
+) -> None:
     from hitl_graph.learning import Certificate
     from hitl_graph.learning.report import words
 
@@ -262,9 +267,9 @@ def _print(unsure: "Unsure", group: str, result: "Certificate | NotEnough", as_j
     if as_json:
         row = {"name": unsure.name, "group": group, "certificate": is_given, **asdict(result.guarantee)}
         row |= {key: value for key, value in asdict(result).items() if key != "guarantee"}
-        emit(row | ({"share": result.share} if isinstance(result, Certificate) else {}))
+        emit(row | ({"share": result.share} if isinstance(result, Certificate) else {}) | {"in_force": in_force})
         return
-    told = words.certified(result) if isinstance(result, Certificate) else words.refused(result)
+    told = words.certified(result) if isinstance(result, Certificate) else words.refused(result, in_force)
     source = views.visible(f"{unsure.name}, {group}" if group else unsure.name)
     views.show(views.console(), [Text.assemble((f"{source}: ", "bold"), views.visible(told))])
 

@@ -130,6 +130,8 @@ def coverage(one: Overview, found: Sequence[Threshold], sample: Sampled, id_: st
 def saved(found: Sequence[Step], events: Sequence[Issued], id_: str) -> Chart:
     """How many questions were not asked."""
     name = "How many questions were saved?"
+    if not found:
+        return Chart(name, "No call was routed yet.")
     first, last = found[0], found[-1]
     spared = last.calls - last.asked
     told = f"{count(last.calls, 'call')}, and people were asked about {last.asked:,} of them:"
@@ -142,7 +144,7 @@ def saved(found: Sequence[Step], events: Sequence[Issued], id_: str) -> Chart:
     plot.line(calls, "seen quiet")
     plot.line(asked, "seen")
     _events(plot, events, x)
-    late = next(step for step in found if x.place(step.at.timestamp()) >= 0.86)
+    late = next((step for step in found if x.place(step.at.timestamp()) >= 0.86), last)
     if late.calls - late.asked > 0.1 * last.calls:
         middle = (late.calls + late.asked) / 2
         plot.label(late.at.timestamp(), middle, f"{spared:,} saved", "strong", dy=5, anchor="middle")

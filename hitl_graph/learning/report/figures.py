@@ -189,7 +189,7 @@ def thresholds(labels: Sequence[tuple[float, bool]], confidence: float) -> list[
 def growth(points: Sequence[Point]) -> list[Step]:
     """How many calls came, and about how many of them people were asked, as time goes on."""
     found, asked = list[Step](), 0
-    for calls, point in enumerate(points, 1):
+    for calls, point in enumerate((point for point in points if point.route != "query"), 1):
         asked += point.route != "auto"
         found.append(Step(point.at, calls, asked))
     return _some(found)

@@ -17,6 +17,7 @@ __all__ = ["Overview", "at_most", "is_over", "overview", "paged"]
 
 _PAGE = 500
 _KEY = "r.name, r.binding, r.model_digest, r.class"
+_ROUTE = "CASE WHEN r.route = 'audit' AND r.certificate IS NULL THEN 'query' ELSE r.route END"  # of a pool
 _Key = tuple[str, str, str, str]
 
 
@@ -36,9 +37,10 @@ class Overview:
         labels, accepted, errors: What it stands on.
         method: How it was made: `calibrate` or `update`.
         first_at, last_at: When the first and the last call were routed.
-        calls: How many were routed in all.
+        calls: How many calls were routed in all.
         automatic: How many of these went without waiting for anybody; audits are among them.
         saved: How many of these nobody was asked about, not even afterwards.
+        pooled: How many items of a pool people were asked about besides, so that there are labels.
         under: How many were routed under this certificate.
         let: How many of those went without waiting for anybody.
         audits: How many automatic decisions were drawn for an audit under this certificate.
@@ -61,6 +63,7 @@ class Overview:
     calls: int
     automatic: int
     saved: int
+    pooled: int = 0
     threshold: float | None = None
     error: float | None = None
     confidence: float | None = None
@@ -80,6 +83,11 @@ class Overview:
     drift: float = 0.0
     open: int = 0
     oldest: datetime | None = None
+
+    @property
+    def share(self) -> float:
+        """Which share of all calls went without waiting for anybody."""
+        return self.automatic / max(1, self.calls)
 
 
 def overview(tx: Transaction, name: str | None = None) -> list[Overview]:
@@ -124,11 +132,13 @@ def at_most(mistakes: int, labels: int, confidence: float) -> float:
 def _of(
     tx: Transaction, source: Source, current: bool, calls: dict[str, Any], waits: dict[str, tuple[int, int]]
 ) -> Overview:
-    routes: dict[str, int] = calls["routes"]
+    routes: dict[str, int] = dict(calls["routes"])
+    pooled = routes.pop("query", 0)
     common: dict[str, Any] = {
         "source": source, "current": current, "first_at": calls["first"], "last_at": calls["last"],
         "calls": sum(routes.values()), "saved": routes.get("auto", 0),
         "automatic": routes.get("auto", 0) + routes.get("audit", 0),
+        "pooled": pooled,
         "open": sum(count for count, _ in waits.values()),
         "oldest": from_ms(min(since for _, since in waits.values())) if waits else None,
     }  # fmt: skip
@@ -176,7 +186,7 @@ def _key(source: Source) -> _Key:
 
 def _calls(tx: Transaction) -> dict[_Key, dict[str, Any]]:
     rows = tx.execute(
-        f"SELECT {_KEY}, r.route, count(*), min(r.at_ms), max(r.at_ms) FROM hitl_routed r GROUP BY {_KEY}, r.route"
+        f"SELECT {_KEY}, {_ROUTE}, count(*), min(r.at_ms), max(r.at_ms) FROM hitl_routed r GROUP BY {_KEY}, {_ROUTE}"
     ).fetchall()
     found: dict[_Key, dict[str, Any]] = {}
     for *key, route, count, first, last in rows:

@@ -50,7 +50,9 @@ def page(records: Sequence[Record], at: datetime) -> str:
     body = "".join(_source(number, record) for number, record in enumerate(records))
     calls = sum(record.overview.calls for record in records)
     automatic = sum(record.overview.automatic for record in records)
-    told = f"{count(calls, 'call')}, {automatic:,} of them decided without asking ({percent(automatic / calls)})"
+    told = (
+        f"{count(calls, 'call')}, {automatic:,} of them decided without asking ({percent(automatic / max(1, calls))})"
+    )
     if not records:
         told, body = "No call was routed by a rule with Unsure(guarantee=...) yet", ""
     return (
@@ -69,7 +71,7 @@ def _contents(records: Sequence[Record]) -> str:
     rows = [
         (
             f'<a href="#s{number}">{escape(title(one.source))}</a>', _badge(one), f"{one.calls:,}",
-            percent(one.automatic / one.calls), escape(one.source.model or "-"), f"{one.last_at:{_AT}}",
+            percent(one.share), escape(one.source.model or "-"), f"{one.last_at:{_AT}}",
         )
         for number, one in enumerate(record.overview for record in records)
     ]  # fmt: skip
@@ -127,6 +129,7 @@ def _of(one: Overview) -> str:
         f"Model {one.source.model}" if one.source.model else "Model not named",
         f"prompt and score {one.source.binding}",
     ]
+    told += [f"{count(one.pooled, 'label')} of a pool besides"] if one.pooled else []
     told += [] if one.current else ["not in use any more: calls come with another model, prompt or score by now"]
     span = f"calls from {one.first_at:{_AT}} to {one.last_at:{_AT}} UTC"
     return f'<p class="muted small of">{escape("; ".join([*told, span]))}.</p>'

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from hitl_graph.learning.examples import Route
 from hitl_graph.learning.report.overview import Overview, is_over, overview
 from hitl_graph.learning.sample import of, said
 from hitl_graph.ledger import Ledger, certificates, deciding, routing
 from hitl_graph.ledger.certificates import Issued
-from hitl_graph.ledger.routing import Label, Route
+from hitl_graph.ledger.routing import Label
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import Vote
 
@@ -20,9 +21,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A routed call.
+    """A routed call, or an item of a pool.
 
     Attributes:
+        route: `query`: it is no call, but an item of a pool that people were asked about.
         wrong: Whether the model was wrong; None if nobody said.
         over: Nobody will say any more.
         is_sample: It is one of a uniform sample of all calls, so that estimates may be made of it.
@@ -69,7 +71,7 @@ def read(ledger: Ledger, name: str | None = None, progress: Progress | None = No
         progress: Called now and then with how many calls are read, and of how many.
     """
     records = [Record(one) for one in ledger.read(overview, name)]
-    total, done = sum(record.overview.calls for record in records), 0
+    total, done = sum(one.overview.calls + one.overview.pooled for one in records), 0
     for record in records:
         record.certificates = [
             one
@@ -103,4 +105,5 @@ def _page(tx: Transaction, one: Overview, after: int) -> list[tuple[Label, tuple
 
 def _point(label: Label) -> Point:
     one = label.routed
-    return Point(one.at, one.score, one.route, one.is_sample, label.wrong, is_over(label))
+    route: Route = "query" if one.route == "audit" and one.certificate is None else one.route
+    return Point(one.at, one.score, route, one.is_sample, label.wrong, is_over(label))

@@ -65,11 +65,19 @@ def certified(found: Certificate) -> str:
     )
 
 
-def refused(found: NotEnough) -> str:
-    """Why there is no certificate, and how many labels it takes."""
+def refused(found: NotEnough, in_force: float | None = None) -> str:
+    """Why there is no certificate, and how many labels it takes.
+
+    Args:
+        in_force: The threshold of an earlier one that still is.
+    """
     told = found.needed is None or str(found.needed) in found.why
     more = "" if told else f" It takes about {found.needed:,} labels in all; there are {found.labels:,}."
-    return f"No certificate, so everything is asked: {found.why}.{more}"
+    if in_force is None:
+        return f"No certificate, so everything is asked: {found.why}.{more}"
+    return (
+        f"No new certificate: {found.why}.{more} The one before stays in force, from a score of {score(in_force)} on."
+    )
 
 
 def verdict(one: Overview) -> Verdict:
