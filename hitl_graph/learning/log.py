@@ -26,7 +26,7 @@ from hitl_graph.learning.examples import Example
 from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.online import Online
 from hitl_graph.learning.reading import examples
-from hitl_graph.learning.report.overview import Overview, overview
+from hitl_graph.learning.report.standing import Overview, overview
 from hitl_graph.learning.routing import audited
 from hitl_graph.learning.sample import Sample, by_order, is_late, of, said, sample, since, source_of
 from hitl_graph.learning.sequence import least

@@ -19,8 +19,8 @@ from hitl_graph.learning import Certificate, DecisionLog
 from hitl_graph.learning.labelling import Candidate
 from hitl_graph.learning.report import overview, page, read
 from hitl_graph.learning.report.figures import bins, growth, people, periods, sampled, thresholds
-from hitl_graph.learning.report.overview import Overview, at_most
 from hitl_graph.learning.report.reading import Opinion, Point, Record
+from hitl_graph.learning.report.standing import Overview, at_most
 from hitl_graph.learning.report.svg import Plot, linear, times
 from hitl_graph.learning.report.words import percent, verdict
 from hitl_graph.ledger import Ledger
@@ -113,7 +113,8 @@ def test_each_reviewer_beside_the_majority() -> None:
     assert [(r.name, r.answers, r.shared, r.agreed) for r in found.reviewers] == [
         ("alice", 3, 2, 2), ("bob", 3, 2, 1), ("carol", 2, 1, 1),
     ]  # fmt: skip
-    assert (found.shared, found.dissent) == (3, pytest.approx(2 / 7))
+    assert found.shared == 3
+    assert found.dissent == pytest.approx(2 / 7)
     assert found.alpha is not None
     assert people([row(alice="ok")]).alpha is None
 

@@ -3,8 +3,8 @@
 `overview` tells from the database alone; `read` takes everything that a report is made of, and `page` makes it.
 """
 
-from hitl_graph.learning.report.overview import Overview, overview
-from hitl_graph.learning.report.page import page
+from hitl_graph.learning.report.pages import page
 from hitl_graph.learning.report.reading import Record, read
+from hitl_graph.learning.report.standing import Overview, overview
 
 __all__ = ["Overview", "Record", "overview", "page", "read"]

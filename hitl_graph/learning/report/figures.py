@@ -14,8 +14,8 @@ from typing import TypeVar
 from scipy.special import betaincinv
 
 from hitl_graph.learning.agreement import Agreement, dissent, interval
-from hitl_graph.learning.report.overview import at_most
 from hitl_graph.learning.report.reading import Opinion, Point, Record
+from hitl_graph.learning.report.standing import at_most
 
 __all__ = [
     "Bin",
