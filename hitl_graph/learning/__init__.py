@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hitl_graph.learning.audit import draw, is_audited
     from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
-    from hitl_graph.learning.certify import certify, certify_each
-    from hitl_graph.learning.choose import Chosen, choose
+    from hitl_graph.learning.certifying import certify, certify_each
+    from hitl_graph.learning.choosing import Chosen, choose
     from hitl_graph.learning.drift import ErrorDrift, Shift, shift
     from hitl_graph.learning.examples import Example
     from hitl_graph.learning.labelling import Candidate
@@ -43,10 +43,10 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Candidate": "labelling", "Certificate": "certificate", "Chosen": "choose", "DecisionLog": "log",
+    "Candidate": "labelling", "Certificate": "certificate", "Chosen": "choosing", "DecisionLog": "log",
     "ErrorDrift": "drift", "Example": "examples", "Guarantee": "certificate", "Health": "log",
-    "NotEnough": "certificate", "Online": "online", "Shift": "drift", "Unsure": "unsure", "certify": "certify",
-    "certify_each": "certify", "choose": "choose", "draw": "audit", "is_audited": "audit", "shift": "drift",
+    "NotEnough": "certificate", "Online": "online", "Shift": "drift", "Unsure": "unsure", "certify": "certifying",
+    "certify_each": "certifying", "choose": "choosing", "draw": "audit", "is_audited": "audit", "shift": "drift",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from pydantic import JsonValue
 
-from hitl_graph.learning.choose import Chosen, choose
+from hitl_graph.learning.choosing import Chosen, choose
 from hitl_graph.model import Request
 from hitl_graph.terms import Stage, Terms
 

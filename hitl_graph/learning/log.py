@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from hitl_graph.errors import LearningError
 from hitl_graph.learning.agreement import Agreement, dissent, interval
 from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
-from hitl_graph.learning.certify import certify
+from hitl_graph.learning.certifying import certify
 from hitl_graph.learning.drift import ErrorDrift, Shift, shift
 from hitl_graph.learning.examples import Example
 from hitl_graph.learning.labelling import Candidate, picked, question
@@ -169,14 +169,32 @@ class DecisionLog:
         _check(unsure, grouped=False)
         return await self._awrite(_updated, unsure)
 
-    def health(self, unsure: Unsure) -> list[Health]:
-        """How it goes, for each group; first takes a certificate back that the audits speak against."""
-        _check(unsure)
+    def health(self, unsure: Unsure) -> Health:
+        """How it goes; first takes the certificate back if the audits speak against it.
+
+        Raises:
+            LearningError: The promise is for each group, or it has a fixed limit.
+        """
+        _check(unsure, grouped=False)
+        return self._write(_health, unsure)[""]
+
+    async def ahealth(self, unsure: Unsure) -> Health:
+        """As `health`."""
+        _check(unsure, grouped=False)
+        return (await self._awrite(_health, unsure))[""]
+
+    def health_each(self, unsure: Unsure) -> Mapping[str, Health]:
+        """As `health`, for each group that was met: by canonical JSON of the group.
+
+        Raises:
+            LearningError: There are no groups.
+        """
+        _check(unsure, grouped=True)
         return self._write(_health, unsure)
 
-    async def ahealth(self, unsure: Unsure) -> list[Health]:
-        """As `health`."""
-        _check(unsure)
+    async def ahealth_each(self, unsure: Unsure) -> Mapping[str, Health]:
+        """As `health_each`."""
+        _check(unsure, grouped=True)
         return await self._awrite(_health, unsure)
 
     def overview(self, name: str | None = None) -> list[Overview]:
@@ -221,7 +239,7 @@ class DecisionLog:
         pool: Sequence[Candidate],
         budget: int,
         *,
-        topic: str,
+        topic: str = "labels",
         uniform: float = 0.2,
         reviewers: Sequence[str] = (),
         schema: dict[str, JsonValue] | None = None,
@@ -292,11 +310,11 @@ def _sampled(
     )  # fmt: skip
 
 
-def _check(unsure: Unsure, *, grouped: bool | None = None) -> None:
+def _check(unsure: Unsure, *, grouped: bool) -> None:
     if unsure.guarantee is None:
         raise LearningError(f"{unsure.told} has a fixed limit, below={unsure.below}: give it a guarantee= instead")
-    if grouped is False and unsure.group is not None:
-        raise LearningError(f"{unsure.told} promises something for each group: use calibrate_each")
+    if not grouped and unsure.group is not None:
+        raise LearningError(f"{unsure.told} promises something for each group: use calibrate_each, health_each")
     if grouped and unsure.group is None:
         raise LearningError(f"{unsure.told} has no groups: give it group=, or use calibrate")
 
@@ -412,11 +430,11 @@ def _updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
     return certificate
 
 
-def _health(tx: Transaction, now_ms: int, unsure: Unsure) -> list[Health]:
-    sources = source_of(tx, unsure)
-    if not sources:
-        return [Health(unsure.name, "", "none", _nothing_yet(unsure).why, _promised(unsure))]
-    return [_of_source(tx, now_ms, unsure, source) for source in sources]
+def _health(tx: Transaction, now_ms: int, unsure: Unsure) -> dict[str, Health]:
+    found = {source.group: _of_source(tx, now_ms, unsure, source) for source in source_of(tx, unsure)}
+    if found or unsure.group is not None:
+        return found
+    return {"": Health(unsure.name, "", "none", _nothing_yet(unsure).why, _promised(unsure))}
 
 
 def _of_source(tx: Transaction, now_ms: int, unsure: Unsure, source: Source) -> Health:

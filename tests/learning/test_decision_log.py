@@ -82,7 +82,7 @@ def test_under_a_certificate_what_is_sure_goes_without_asking_and_a_share_is_aud
     automatic = len(routes) - routes.count("unsure")
     assert 0.1 < routes.count("audit") / automatic < 0.3
     assert {way.routed.propensity for way in feed.ways if way.is_automatic} == {0.2}
-    [health] = log.health(when)
+    health = log.health(when)
     assert (health.standing, health.calls, health.saved) == ("valid", 500, routes.count("auto"))
     assert (health.audits, health.answered, health.mistakes) == (routes.count("audit"),) * 2 + (0,)
     assert health.error_at_most < 0.1
@@ -138,7 +138,7 @@ def test_audits_that_find_mistakes_take_the_certificate_back_before_the_next_cal
     assert last < 150
     assert routes[last + 1 :] == ["unsure"] * (300 - last - 1)
     assert "audits find too many mistakes" in feed.ways[-1].why
-    [health] = log.health(when)
+    health = log.health(when)
     assert (health.standing, health.drift) == ("suspended", 1.0)
     refused = log.calibrate(when)  # of what was said since, in which the model is wrong everywhere
     assert isinstance(refused, NotEnough)
@@ -192,7 +192,7 @@ def test_open_questions_do_not_count_and_passed_over_ones_count_as_mistakes(ledg
         feed.post(f"open-{number}", 0.95, answer=False)
     certificate = log.calibrate(when)
     assert isinstance(certificate, Certificate)
-    assert (certificate.labels, log.health(when)[0].open) == (150, 30)
+    assert (certificate.labels, log.health(when).open) == (150, 30)
     clock.now += timedelta(days=30)
     assert isinstance(log.calibrate(when), NotEnough)  # 30 of about 105 in the accepted part
 
@@ -282,15 +282,15 @@ def test_two_people_and_a_third_where_they_differ(ledger: Ledger) -> None:
     feed = Feed(ledger, when, sure_is_right)
     agreed, split = (feed.post(name, 0.9, answer=False) for name in ("agreed", "split"))
     feed.answer(agreed, "alice")
-    assert log.health(when)[0].answered == 0
+    assert log.health(when).answered == 0
     feed.answer(agreed, "bob")
     feed.answer(split, "alice")
     feed.is_wrong = lambda post, score: True
     feed.answer(split, "bob")
-    assert log.health(when)[0].answered == 1
+    assert log.health(when).answered == 1
     feed.is_wrong = sure_is_right
     feed.answer(split, "carol")
-    [health] = log.health(when)
+    health = log.health(when)
     assert (health.answered, health.mistakes) == (2, 0)
     assert health.dissent == pytest.approx(1 / 5)
     assert health.agreement is not None
@@ -322,7 +322,7 @@ async def test_in_both_colours(ledger: Ledger) -> None:
     await asyncio.to_thread(fed, ledger, when, 200)
     assert isinstance(await log.acalibrate(when), Certificate)
     assert isinstance(await log.aupdate(when), NotEnough | Certificate)
-    assert (await log.ahealth(when))[0].standing == "valid"
+    assert (await log.ahealth(when)).standing == "valid"
 
 
 def test_people_are_asked_about_some_items_of_a_pool_and_the_random_ones_may_certify(ledger: Ledger) -> None:
