@@ -26,6 +26,7 @@ from hitl_graph.learning.examples import Example
 from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.online import Online
 from hitl_graph.learning.reading import examples
+from hitl_graph.learning.report.standing import Overview, overview
 from hitl_graph.learning.routing import audited
 from hitl_graph.learning.sample import Sample, by_order, is_late, of, said, sample, since, source_of
 from hitl_graph.learning.sequence import least
@@ -196,17 +197,38 @@ class DecisionLog:
         _check(unsure, grouped=True)
         return await self._awrite(_health, unsure)
 
-    def suspend(self, unsure: Unsure, *, reason: str, by: str) -> int:
+    def overview(self, name: str | None = None) -> list[Overview]:
+        """How it goes with all that was routed, as far as the database tells without the rules. Changes nothing.
+
+        Args:
+            name: Only of the `Unsure` of this name.
+        """
+        return self.ledger.read(overview, name)
+
+    async def aoverview(self, name: str | None = None) -> list[Overview]:
+        """As `overview`."""
+
+        def steps() -> Any:
+            return (yield blocking(self.overview, name))
+
+        found: list[Overview] = await arun(steps())
+        return found
+
+    def suspend(self, unsure: Unsure | str, *, reason: str, by: str) -> int:
         """Takes its certificates back by hand: everything is asked again. Returns how many were valid.
+
+        Args:
+            unsure: The `Unsure`, or its name.
 
         Raises:
             LearningError: It is not said why, or by whom.
         """
         if not reason.strip() or not by.strip():
             raise LearningError("say why, and who does it: reviewers are told; nothing was suspended")
+        name = unsure if isinstance(unsure, str) else unsure.name
 
         def work(tx: Transaction) -> int:
-            valid = [one for one in certificates.listed(tx, unsure.name) if one.state == "valid"]
+            valid = [one for one in certificates.listed(tx, name) if one.state == "valid"]
             why = f"{by}: {reason}"
             return sum(certificates.end(tx, self.ledger.now_ms(), one, "suspended", why, actor=by) for one in valid)
 
