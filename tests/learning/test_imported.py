@@ -78,6 +78,7 @@ def test_each_label_is_a_decision_of_whoever_made_it(ledger: Ledger, tmp_path: P
     assert "already decided: approve by alice" in refusals(again)["line 1"]
 
 
+@pytest.mark.both_databases
 def test_a_bad_line_keeps_no_other_from_being_recorded(ledger: Ledger, tmp_path: Path) -> None:
     asked = {name: ask(ledger, name) for name in "abcdefghijklmno"}
     good = {"decision": "approve", "reviewer": "alice"}
@@ -104,6 +105,8 @@ def test_a_bad_line_keeps_no_other_from_being_recorded(ledger: Ledger, tmp_path:
         row("m", reviewer="Anonymous"),
         "",
         row("n", decision="edit", output=7),
+        *(row("n", **{name: bad}) for name in ("id", "reviewer", "digest") for bad in ("\ud800", "a\0b", 1e999)),
+        row("n", decision="reject", message="\ud800"),
         row("o"),
     )
     result = import_labels(ledger, path, "jsonl")
@@ -116,7 +119,7 @@ def test_a_bad_line_keeps_no_other_from_being_recorded(ledger: Ledger, tmp_path:
         17: "neither a text",
     }  # fmt: skip
     told = refusals(result)
-    assert list(told) == [f"line {number}" for number in expected]
+    assert list(told) == [f"line {number}" for number in (*expected, *range(18, 28))]
     for number, reason in expected.items():
         assert reason in told[f"line {number}"]
     pending = {request.id for request in Inbox(ledger).pending()}
@@ -127,7 +130,7 @@ def test_a_bad_line_keeps_no_other_from_being_recorded(ledger: Ledger, tmp_path:
 def test_bytes_that_are_no_text_are_one_bad_line(ledger: Ledger, tmp_path: Path) -> None:
     a = ask(ledger, "a")
     line = json.dumps({"id": a.id, "decision": "approve", "reviewer": "alice"}).encode()
-    (tmp_path / "labels").write_bytes(b'{"id": "\xff"}\n' + line + b"\r\n" + b"[" * 100_000 + b"\n")
+    (tmp_path / "labels").write_bytes(b'\xef\xbb\xbf{"id": "\xff"}\n' + line + b"\r\n" + b"[" * 100_000 + b"\n")
     result = import_labels(ledger, tmp_path / "labels", "jsonl")
     assert (result.decided, len(result.refused)) == (1, 2)
 
@@ -328,6 +331,8 @@ def test_a_file_that_is_none_is_an_error(ledger: Ledger, tmp_path: Path) -> None
         list(labelled(tmp_path / "none", "jsonl"))
     with pytest.raises(LearningError, match="no format 'trl-sft' to label in"):
         import_labels(ledger, written(tmp_path), "trl-sft")
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf []")
+    assert import_labels(ledger, tmp_path / "marked.json", "label-studio") == Imported(0, 0, 0, ())
     (tmp_path / "half.json").write_text('[{"id": 1}, ')
     result = import_labels(ledger, tmp_path / "half.json", "label-studio")
     assert "the file" in refusals(result)

@@ -51,6 +51,7 @@ class Unclear(Exception):
 
 def entries(data: bytes) -> Iterator[tuple[str, Any]]:
     """The entries of a file, a JSON array or JSON lines: where each stands, and what it says; `Unclear` for no JSON."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
     if data.lstrip()[:1] == b"[":
         try:
             found = checked(data)
@@ -112,9 +113,13 @@ def name_of(value: Any, what: str) -> str | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+    if isinstance(value, bool) or not isinstance(value, str | int) or not _is_name(str(value).strip()):
         raise Unclear(f"its {what} is {json.dumps(value)[:60]}, which is none")
     return str(value).strip()
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and text.isprintable()  # no zero, no half a surrogate: databases take neither
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
