@@ -173,7 +173,10 @@ def _told(one: "Overview", now: datetime) -> Iterator[Text | str]:
     from hitl_graph.learning.report import words
 
     told = words.verdict(one)
-    where = [f"model {one.source.model}" if one.source.model else "", "" if one.current else "not in use any more"]
+    where = [
+        f"model {words.model(one.source)}" if one.source.model else "",
+        "" if one.current else "not in use any more",
+    ]
     yield Text.assemble(
         (views.visible(words.title(one.source)), "bold"), *(f"  {views.visible(text)}" for text in where if text)
     )
@@ -207,7 +210,7 @@ def _table(out: Console, found: "Sequence[Overview]") -> Text:
     rows = [
         (
             views.visible(one.source.name),
-            views.visible(one.source.model or "-"),
+            views.visible(words.model(one.source) or "-"),
             views.visible(one.source.group or "-"),
             words.verdict(one).short,
             "-" if one.threshold is None else words.score(one.threshold),

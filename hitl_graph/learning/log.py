@@ -8,6 +8,7 @@ for the next one.
 import hashlib
 import hmac
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,7 +23,8 @@ from hitl_graph.learning.agreement import Agreement, dissent, interval
 from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
 from hitl_graph.learning.certifying import certify
 from hitl_graph.learning.drift import ErrorDrift, Shift, shift
-from hitl_graph.learning.examples import Example
+from hitl_graph.learning.examples import Example, Split
+from hitl_graph.learning.export import Exported, export
 from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.online import Online
 from hitl_graph.learning.reading import examples
@@ -118,6 +120,16 @@ class DecisionLog:
             thread_id: Only of this thread.
         """
         return examples(self.ledger, self.checkpointer, thread_id=thread_id)
+
+    def export(
+        self, format: str, path: str | os.PathLike[str], *, split: Split | None = None, overwrite: bool = False
+    ) -> Exported:
+        """Write what was decided into a file to train, evaluate or label with; see `hitl_graph.learning.export`.
+
+        Raises:
+            LearningError: There is no such format, its package is missing, or the file exists.
+        """
+        return export(self.examples(), format, path, split=split, overwrite=overwrite)
 
     def calibrate(self, unsure: Unsure) -> Found:
         """Looks for the lowest score from which on nobody has to be asked, and puts the certificate in force.

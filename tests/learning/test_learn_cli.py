@@ -96,7 +96,7 @@ def test_calibrate_status_suspend(hitl: Hitl, db: str) -> None:
         feed = fed(ledger, unsure, 60, seed=1)
         silent = [feed.post(f"silent-{n}", 0.99, answer=False) for n in range(30)]
         feed.post("unsure", 0.1, answer=False)
-        [health] = DecisionLog(ledger).health(unsure)
+        health = DecisionLog(ledger).health(unsure)
     found = row(hitl)
     assert (found["standing"], found["threshold"]) == ("valid", pytest.approx(float(threshold), abs=0.001))
     assert (found["errors"], found["accepted"]) == (int(mistakes), int(accepted))
@@ -222,7 +222,7 @@ def test_on_postgresql(hitl: Hitl, postgres_dsn: str) -> None:
         fed(ledger, unsure, 200)
         assert isinstance(DecisionLog(ledger).calibrate(unsure), Certificate)
         fed(ledger, unsure, 40, seed=1)
-        [health] = DecisionLog(ledger).health(unsure)
+        health = DecisionLog(ledger).health(unsure)
     found = row(hitl, "--db", url)
     assert (found["standing"], found["audits"], found["saved"]) == ("valid", health.audits, health.saved)
     code, out, _ = hitl("calibrate", f"{HERE}:unsure", "--db", url)

@@ -13,7 +13,7 @@ from hitl_graph.learning.report.charts import Chart
 from hitl_graph.learning.report.reading import Record
 from hitl_graph.learning.report.standing import Overview
 from hitl_graph.learning.report.svg import escape
-from hitl_graph.learning.report.words import count, percent, promise, score, title, verdict
+from hitl_graph.learning.report.words import count, model, percent, promise, score, title, verdict
 from hitl_graph.ledger.certificates import Issued
 
 __all__ = ["page"]
@@ -71,7 +71,7 @@ def _contents(records: Sequence[Record]) -> str:
     rows = [
         (
             f'<a href="#s{number}">{escape(title(one.source))}</a>', _badge(one), f"{one.calls:,}",
-            percent(one.share), escape(one.source.model or "-"), f"{one.last_at:{_AT}}",
+            percent(one.share), escape(model(one.source) or "-"), f"{one.last_at:{_AT}}",
         )
         for number, one in enumerate(record.overview for record in records)
     ]  # fmt: skip
@@ -126,7 +126,7 @@ def _facts(one: Overview) -> str:
 
 def _of(one: Overview) -> str:
     told = [
-        f"Model {one.source.model}" if one.source.model else "Model not named",
+        f"Model {model(one.source)}" if one.source.model else "Model not named",
         f"prompt and score {one.source.binding}",
     ]
     told += [f"{count(one.pooled, 'label')} of a pool besides"] if one.pooled else []

@@ -8,7 +8,10 @@ from hitl_graph.learning.certificate import Certificate, NotEnough
 from hitl_graph.learning.report.standing import Overview
 from hitl_graph.ledger.routing import Source
 
-__all__ = ["Verdict", "certified", "count", "percent", "promise", "refused", "score", "title", "verdict"]
+__all__ = ["Verdict", "certified", "count", "model", "percent", "promise", "refused", "score", "title", "verdict"]
+
+
+_DIGEST, _DIGITS = 64, 12
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ def score(value: float) -> str:
 def title(source: Source) -> str:
     """What people call it; the name, and the group where there are groups."""
     return f"{source.name}, {source.group}" if source.group else source.name
+
+
+def model(source: Source) -> str:
+    """The model as people tell it from others: the beginning of its digest."""
+    return source.model[:_DIGITS] if len(source.model) == _DIGEST and source.model.isalnum() else source.model
 
 
 def promise(error: float, confidence: float) -> str:
