@@ -36,7 +36,7 @@ from sklearn.linear_model import LogisticRegression
 
 from hitl_graph.learning import Certificate, ErrorDrift, Guarantee, certify, choose
 from hitl_graph.learning import online as stream
-from hitl_graph.learning.drift import grow
+from hitl_graph.learning.drift import ratios
 
 Floats = NDArray[np.float64]
 TRAINED_ON = {"davidson_dev": 2000, "banking77": 3000, "surge_toxicity": 300}
@@ -270,11 +270,13 @@ def online(
 def show_drift(replays: int) -> None:
     print("\n## Drift: promised error 2 %, error 1 % for 500 audits and then\n")
     print("| then | median delay (audits) | false alarms in the 500 |\n|---|---|---|")
+    right, bad = (np.array(ratios(0.02, wrong)) for wrong in (False, True))
     for rate in (0.04, 0.06, 0.10, 0.20):
         rng, evidence = np.random.default_rng(5), np.zeros((replays, len(ErrorDrift(0.02).evidence)))
         first = np.full(replays, np.inf)
         for audit in range(1, 4001):
-            evidence = grow(evidence, rng.random(replays) < (0.01 if audit <= 500 else rate), 0.02)
+            wrong = rng.random(replays) < (0.01 if audit <= 500 else rate)
+            evidence = (evidence + 1) * np.where(wrong[:, None], bad, right)  # `ErrorDrift.after`, of all at once
             first = np.where(np.isinf(first) & (evidence.mean(axis=-1) >= ErrorDrift(0.02).patience), audit, first)
         print(f"| {rate:.0%} | {np.median(first[first > 500]) - 500:.0f} | {(first <= 500).mean():.4f} |")
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from hitl_graph import position, turns
 from hitl_graph.deadlines import Came, Sweeper
 from hitl_graph.errors import DatabaseClosedError, DeliveryError, ThreadBusyError
-from hitl_graph.ledger import Ledger, claims, messages, owner, requests
+from hitl_graph.ledger import Ledger, claims, events, messages, owner, requests
 from hitl_graph.ledger.messages import MARK, Queued
 from hitl_graph.model import Request
 from hitl_graph.steps import Step, Steps, arun, blocking, run
@@ -68,6 +68,8 @@ class Worker:
         lease: Seconds for which a claim holds where the claiming process cannot be seen to be alive. A live worker
             renews it.
         on_resumed: Told of each thread as soon as it is done.
+        learn: Called whenever something was decided, such as `partial(DecisionLog(ledger).update, unsure)`. If it
+            fails, that is logged, and it is called again in the next round.
         on_turn: Told of each reminder, escalation and end of waiting, as `Sweeper(on_turn=)`; while a thread runs, from
             another thread of this process.
     """
@@ -81,6 +83,7 @@ class Worker:
         context: Any = None,
         lease: float = 60,
         on_resumed: Callable[[Resumed], object] | None = None,
+        learn: Callable[[], object] | None = None,
         on_turn: Callable[[Came], object] | None = None,
     ) -> None:
         if isinstance(graph, RemoteGraph):
@@ -96,6 +99,8 @@ class Worker:
         self.context = context
         self.lease = lease
         self.on_resumed = on_resumed
+        self.learn = learn
+        self._learned = -1
         self._sweeper = Sweeper(ledger, on_turn=on_turn)
         self._stopping = Event()
         self._failing: set[str] = set()
@@ -178,7 +183,17 @@ class Worker:
                     self._failing.add(thread_id)
                 if self.on_resumed is not None:
                     self.on_resumed(result)
+        yield blocking(self._learn)
         return results
+
+    def _learn(self) -> None:
+        if self.learn is None or (last := self.ledger.read(events.last)) == self._learned:
+            return
+        try:
+            self.learn()
+            self._learned = last
+        except Exception as exc:
+            log.warning("nothing was learned from the latest decisions: %s", exc, exc_info=True)
 
     def _serve_thread(self, thread_id: str, *, begun: bool) -> Steps[list[Resumed] | None]:
         """Do all that there is to do in a thread now, in order; None while somebody else does.

@@ -10,8 +10,9 @@ from pydantic import BaseModel, field_validator
 
 from hitl_graph.errors import PolicyError
 from hitl_graph.model import Finding
+from hitl_graph.nodes import Unsure
 from hitl_graph.nodes.checking import Judge, findings
-from hitl_graph.nodes.verdicts import DRAW, Judged, Sampled, Unsure, check_rules, judge
+from hitl_graph.nodes.verdicts import DRAW, Judged, Sampled, judge
 from hitl_graph.policy import Call, Policy, Rule
 from hitl_graph.steps import arun, run
 from hitl_graph.testing import ScriptedChatModel
@@ -80,7 +81,7 @@ def test_confidence(colour: Colour) -> None:
         result = judged(ALLOW, rule, call=call, colour=colour)
         assert (result.verdict.outcome, result.route, result.score) == (outcome, route, score)
     low = Call("review", {"draft": "low"}, metadata={DRAW: "x"})
-    assert judged(ALLOW, rule, call=low, colour=colour).verdict.reason == "the confidence is 0.2, below 0.8"
+    assert judged(ALLOW, rule, call=low, colour=colour).verdict.reason == "the score is 0.2, below 0.8"
     assert judged(ALLOW, rule, call=low, colour=colour).verdict.allowed == ("approve", "reject")
     asked = judged(Rule("review", "ask"), rule, call=low, colour=colour)
     assert (asked.route, asked.score) == ("policy", 0.2)  # it is on record, too, where people are asked anyway
@@ -104,9 +105,9 @@ def test_rules_that_make_no_sense_are_refused() -> None:
     for outcome in ("allow", "deny"):
         for when in (Sampled(0.5), Unsure(lambda call: 1.0, below=0.5)):
             with pytest.raises(PolicyError, match="goes with 'ask'"):
-                check_rules(Policy([Rule("review", outcome, when=when)]), "review")
+                Rule("review", outcome, when=when)
     elsewhere = Policy([Rule("pay", "allow"), Rule("pay", "ask", when=Unsure(lambda call: 1.0, below=0.5))])
-    assert elsewhere.judge(Call("pay", {})).outcome == "ask"  # in an ApprovalNode's policy it is a predicate that fails
+    assert elsewhere.judge(Call("pay", {})).outcome == "ask"  # without a node, nobody knows the score
     assert Policy([Rule("pay", "allow"), Rule("pay", "ask", when=Sampled(0.0))]).judge(Call("pay", {})).outcome == "ask"
 
 

@@ -22,6 +22,7 @@ from hitl_graph.model import approve, respond
 from hitl_graph.nodes import ApprovalNode
 from hitl_graph.worker import Resumed, Worker
 from tests.databases import open_checkpointer
+from tests.invariants import agents
 
 pytestmark = pytest.mark.both_databases
 
@@ -166,3 +167,26 @@ def test_a_worker_leaves_the_threads_of_other_graphs_to_theirs(saver: Checkpoint
     for name, graph in reversed(graphs.items()):
         assert [(one.thread_id, one.status) for one in Worker(graph, saver.ledger).run_once()] == [(name, "finished")]
     assert did == ["buying: it", "travel: it"]
+
+
+def test_it_learns_when_something_was_decided(db_path: str, tmp_path: Path) -> None:
+    learned = list[int]()
+
+    def learn() -> None:
+        learned.append(len(learned))
+        if len(learned) == 1:
+            raise RuntimeError("not yet")
+
+    with open_checkpointer(db_path) as checkpointer:
+        graph = agents.build(checkpointer, tmp_path / "effects")
+        agents.start(graph, "t", [agents.pay_call(1)])
+        worker, inbox = Worker(graph, checkpointer.ledger, learn=learn), Inbox(checkpointer.ledger)
+        worker.run_once()
+        assert len(learned) == 1
+        worker.run_once()  # it failed
+        worker.run_once()
+        assert len(learned) == 2
+        [request] = inbox.pending()
+        inbox.decide(request.id, approve(), reviewer="alice")
+        [done] = worker.run_once()
+        assert (done.status, len(learned)) == ("finished", 3)

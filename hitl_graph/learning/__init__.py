@@ -7,21 +7,22 @@ about, `is_audited` what to look at all the same, `agreement` how far people agr
 """
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hitl_graph.learning.audit import draw, is_audited
     from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
-    from hitl_graph.learning.certify import certify, certify_each
-    from hitl_graph.learning.choose import Chosen, choose
+    from hitl_graph.learning.certifying import certify, certify_each
+    from hitl_graph.learning.choosing import Chosen, choose
     from hitl_graph.learning.drift import ErrorDrift, Shift, shift
     from hitl_graph.learning.examples import Example
+    from hitl_graph.learning.labelling import Candidate
     from hitl_graph.learning.log import DecisionLog, Health
     from hitl_graph.learning.online import Online
     from hitl_graph.learning.unsure import Unsure
 
 __all__ = [
+    "Candidate",
     "Certificate",
     "Chosen",
     "DecisionLog",
@@ -42,10 +43,10 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Certificate": "certificate", "Chosen": "choose", "DecisionLog": "log", "ErrorDrift": "drift",
-    "Example": "examples", "Guarantee": "certificate", "Health": "log", "NotEnough": "certificate", "Online": "online",
-    "Shift": "drift", "Unsure": "unsure", "certify": "certify", "certify_each": "certify", "choose": "choose",
-    "draw": "audit", "is_audited": "audit", "shift": "drift",
+    "Candidate": "labelling", "Certificate": "certificate", "Chosen": "choosing", "DecisionLog": "log",
+    "ErrorDrift": "drift", "Example": "examples", "Guarantee": "certificate", "Health": "log",
+    "NotEnough": "certificate", "Online": "online", "Shift": "drift", "Unsure": "unsure", "certify": "certifying",
+    "certify_each": "certifying", "choose": "choosing", "draw": "audit", "is_audited": "audit", "shift": "drift",
 }  # fmt: skip
 
 
@@ -53,8 +54,11 @@ def __getattr__(name: str) -> Any:
     """What is asked for is imported then: a rule needs no numpy until something is certified."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not (find_spec("numpy") and find_spec("scipy")):
-        raise ImportError('hitl_graph.learning needs an extra: pip install "hitl-graph[learning]"')
-    found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    try:
+        found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("numpy", "scipy"):
+            raise
+        raise ImportError(f'{name} needs an extra: pip install "hitl-graph[learning]"') from exc
     globals()[name] = found
     return found

@@ -1,22 +1,24 @@
 """Has the world changed since the certificate? By the errors that audits find, and, without labels, by the scores.
 
 A certificate speaks of items like those it was made of. Whoever is told of a drift stops deciding automatically and
-asks.
+asks. `ErrorDrift` takes nothing but Python: it is looked at before each automatic decision.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from hitl_graph.errors import LearningError
 
-__all__ = ["ErrorDrift", "Shift", "first_alarm", "grow", "shift"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["ErrorDrift", "Shift", "first_alarm", "ratios", "shift"]
 
 _SUSPECTED = (1.5, 2.5, 4.0, 8.0)  # times the promised error: what the error may have become
+_MOST = 1e300  # evidence beyond this tells nothing more
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,12 @@ class ErrorDrift:
         patience: How many audits lie between false alarms, at least and on average, if the error is exactly as
             promised.
         audits: How many were seen.
-        evidence: One number a bet, kept between audits. With it, the state can be stored and gone on with.
+        evidence: One number a bet, kept between audits.
+
+    The attributes are the state: `ErrorDrift(**json.loads(stored))` goes on where `json.dumps(asdict(watch))` was.
+
+    Raises:
+        LearningError: An error, a patience or a state that makes no sense.
     """
 
     error: float
@@ -43,13 +50,18 @@ class ErrorDrift:
     def __post_init__(self) -> None:
         if not 0 < self.error < 1 or not self.patience > 1:
             raise LearningError(f"error {self.error} is between 0 and 1, and patience {self.patience} above 1 audit")
-        if not self.evidence:
-            object.__setattr__(self, "evidence", (0.0,) * len(_SUSPECTED))
+        evidence = tuple(float(one) for one in self.evidence) or (0.0,) * len(_SUSPECTED)
+        if len(evidence) != len(_SUSPECTED) or min(evidence) < 0:
+            raise LearningError(
+                f"evidence {evidence} is not that of {len(_SUSPECTED)} bets, each 0 or above; leave it out"
+            )
+        object.__setattr__(self, "evidence", evidence)
 
     def after(self, wrong: bool) -> "ErrorDrift":
         """One audit later."""
-        grown = grow(np.asarray(self.evidence), np.asarray(wrong), self.error)
-        return ErrorDrift(self.error, self.patience, self.audits + 1, tuple(float(e) for e in grown))
+        pairs = zip(self.evidence, ratios(self.error, bool(wrong)), strict=True)
+        grown = tuple(min((one + 1) * ratio, _MOST) for one, ratio in pairs)
+        return ErrorDrift(self.error, self.patience, self.audits + 1, grown)
 
     @property
     def alarm(self) -> bool:
@@ -57,11 +69,11 @@ class ErrorDrift:
         return not sum(self.evidence) / len(self.evidence) < self.patience
 
 
-def grow(evidence: NDArray[np.float64], wrong: NDArray[np.bool_], error: float) -> NDArray[np.float64]:
-    """The evidence one audit later; any number of watches at once, the bets last."""
-    suspected = np.minimum(np.asarray(_SUSPECTED) * error, (1 + error) / 2)
-    ratio = np.where(wrong[..., None], suspected / error, (1 - suspected) / (1 - error))
-    return np.minimum((evidence + 1) * ratio, 1e300)
+@cache
+def ratios(error: float, wrong: bool) -> tuple[float, ...]:
+    """How much likelier such an audit is under each suspected error than under the promised one."""
+    suspected = [min(times * error, (1 + error) / 2) for times in _SUSPECTED]
+    return tuple(one / error if wrong else (1 - one) / (1 - error) for one in suspected)
 
 
 def first_alarm(wrong: Iterable[bool], error: float, patience: float = 2000.0) -> int | None:
@@ -89,7 +101,7 @@ class Shift:
     shifted: bool
 
 
-def shift(reference: ArrayLike, recent: ArrayLike, *, level: float = 1e-4) -> Shift:
+def shift(reference: "ArrayLike", recent: "ArrayLike", *, level: float = 1e-4) -> Shift:
     """Compares recent scores with those at calibration: an early warning that needs no labels. It guarantees nothing.
 
     Args:
@@ -100,6 +112,7 @@ def shift(reference: ArrayLike, recent: ArrayLike, *, level: float = 1e-4) -> Sh
     Raises:
         LearningError: One of them is empty.
     """
+    import numpy as np
     from scipy.stats import ks_2samp  # a quarter of a second, which who has no drift to look for need not wait
 
     before, after = np.asarray(reference, float).ravel(), np.asarray(recent, float).ravel()

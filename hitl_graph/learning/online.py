@@ -8,7 +8,8 @@ fallback procedure, as in `sequence`.
 """
 
 import math
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,23 +76,30 @@ class Online:
         """How probable it is that people are asked: 1 where nothing is certified, else the rate of audits."""
         return self.rate if self.allows(score) else 1.0
 
-    def update(self, score: float, wrong: bool, propensity: float) -> Self:
+    def update(self, score: float, wrong: bool, propensity: float, *, least: float | None = None) -> Self:
         """One label.
 
         Args:
             score: Of the item.
             wrong: Whether the model was wrong; true where nobody answered in time.
             propensity: What `propensity` said when the item was routed.
+            least: The smallest propensity that any item could have had at that moment: 1 if nothing was certified yet,
+                else the rate of audits. None if this object itself routed the item.
 
         Raises:
-            LearningError: A propensity that this object cannot have given.
+            LearningError: Propensities that such an object cannot have given.
         """
-        if propensity not in (1.0, self.rate):
+        if least is None and propensity not in (1.0, self.rate):
             raise LearningError(
                 f"a propensity of {propensity} is neither 1 nor the rate of audits, {self.rate}: was it routed here?"
             )
+        if least is not None and not 0 < least <= propensity <= 1:
+            raise LearningError(
+                f"a propensity of {propensity} and a least of {least} are shares, the least being the smaller one: both"
+                " are told at routing"
+            )
         above = np.asarray(math.isfinite(score) and score >= self.thresholds)
-        smallest = 1.0 if self.threshold is None and propensity == 1.0 else self.rate
+        smallest = least or (1.0 if self.threshold is None and propensity == 1.0 else self.rate)
         self._wealth = wager(
             self._wealth,
             np.broadcast_to(above, self.thresholds.shape),
@@ -101,10 +109,53 @@ class Online:
             self.guarantee.error,
         )
         self._best = most(self._best, self._wealth)
+        self.labels += 1
+        return self._settled()
+
+    def _settled(self) -> Self:
         loosest = int(certified(self._best, self._parts))
         self.threshold = float(self.thresholds[loosest]) if loosest >= 0 else None
-        self.labels += 1
         return self
+
+    def state(self) -> dict[str, Any]:
+        """All there is to it, as plain JSON; `restored` goes on from there, to the last bit."""
+        return {
+            "error": self.guarantee.error,
+            "confidence": self.guarantee.confidence,
+            "rate": self.rate,
+            "labels": self.labels,
+            "thresholds": self.thresholds.tolist(),
+            "parts": self._parts.tolist(),
+            "wealth": self._wealth.tolist(),
+            "best": self._best.tolist(),
+        }
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> Self:
+        """Goes on from a `state`.
+
+        Raises:
+            LearningError: It is no state of such an object, or one of a version with other bets.
+        """
+        try:
+            guarantee = Guarantee(float(state["error"]), float(state["confidence"]))
+            stream = cls(state["thresholds"], guarantee, rate=float(state["rate"]))
+            stream.labels = int(state["labels"])
+            stream.thresholds, stream._parts, stream._wealth, stream._best = (
+                np.asarray(state[name], float) for name in ("thresholds", "parts", "wealth", "best")
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise LearningError(f"this is not what `Online.state` gave: {exc!r}. Start anew; people are asked") from exc
+        count = len(stream.thresholds)
+        found = (stream._parts.shape, stream._best.shape, stream._wealth.shape)
+        if found != ((count,), (count,), (count, len(BETS))):
+            raise LearningError(
+                f"a state of shapes {found} is not of {count} thresholds and {len(BETS)} bets, which this version has: "
+                "start anew; people are asked"
+            )
+        if not all(np.isfinite(one).all() for one in (stream._parts, stream._best, stream._wealth)):
+            raise LearningError("a state with a number that is none: start anew; people are asked")
+        return stream._settled()
 
 
 def wager(

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 from hitl_graph.errors import LearningError
 from hitl_graph.learning.certificate import Guarantee
 from hitl_graph.policy import Call
+from hitl_graph.policy.verdict import Outcome
 
 __all__ = ["Unsure"]
 
@@ -47,6 +48,7 @@ class Unsure:
         LearningError: A rate that is none, a limit beside a guarantee, or a secret that is too short.
     """
 
+    outcome: ClassVar[Outcome] = "ask"
     score: Callable[[Call], float | Awaitable[float]]
     below: float | None = None
     guarantee: Guarantee | None = None

@@ -13,7 +13,7 @@ from hitl_graph.ledger.routing import Source
 from hitl_graph.model import canonical, from_ms
 from hitl_graph.storage import Transaction
 
-__all__ = ["Issued", "end", "issue", "latest", "listed", "valid"]
+__all__ = ["Issued", "Standing", "end", "find", "issue", "latest", "listed", "valid"]
 
 Standing = Literal["valid", "suspended", "replaced"]
 _COLUMNS = "id, name, binding, model_digest, class, threshold, body, state, why, issued_ms, ended_ms"
@@ -66,6 +66,12 @@ def end(tx: Transaction, now_ms: int, issued: Issued, state: Standing, why: str,
         event = f"certificate.{state}"
         audit.append(tx, now_ms, event, issued.id, {"state": state, "why": why}, thread_id=None, actor=actor)
     return changed.rowcount == 1
+
+
+def find(tx: Transaction, certificate_id: str) -> Issued | None:
+    """The one with this id."""
+    found = _select(tx, "id = ?", (certificate_id,))
+    return found[0] if found else None
 
 
 def valid(tx: Transaction, source: Source) -> Issued | None:

@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "labels",
     "learned",
+    "of_requests",
     "record",
     "redact",
     "remember",
@@ -157,10 +158,26 @@ def labels(
         [after, *parameters, limit],
     ).fetchall()
     found = [_routed(row) for row in rows]
-    asked = requests.for_actions(tx, [one.key for one in found if one.route == "unsure"])
+    keys = [one.key for one in found if one.route == "unsure"]
+    asked = requests.for_actions(tx, keys) if keys else {}
     named = [one.request_id for one in found if one.request_id is not None]
     audits = {request.id: request for request in _by_id(tx, named)}
     return [Label(one, audits.get(one.request_id or "") or _first(asked.get(one.key, ()))) for one in found]
+
+
+def of_requests(tx: Transaction, asked: Sequence[Request]) -> dict[str, Routed]:
+    """The routed call that each request is about, by its id; those of which no rule wanted to know are not there."""
+    keys = {request.action_key: request.id for request in asked if request.action_key is not None}
+    ids = [request.id for request in asked if request.answer_shape == "audit"]
+    if not keys and not ids:
+        return {}
+    marks = (",".join("?" * len(keys)) or "NULL", ",".join("?" * len(ids)) or "NULL")
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM hitl_routed WHERE action_key IN ({marks[0]}) OR request_id IN ({marks[1]})",
+        [*keys, *ids],
+    ).fetchall()
+    found = [_routed(row) for row in rows]
+    return {keys.get(one.key) or one.request_id or "": one for one in found}
 
 
 def sources(tx: Transaction) -> list[Source]:

@@ -103,6 +103,9 @@ class Rule:
                 raise wrong(f"when= {exc}") from exc
         if self.when is not None and not callable(self.when):
             raise wrong("when= takes a function of the call, or a condition as text")
+        only = getattr(self.when, "outcome", None)
+        if only in get_args(Outcome) and only != self.outcome:
+            raise wrong(f"when= {type(self.when).__name__} goes with {only!r}")
         if self.hints is not None:
             then = self.when.then if isinstance(self.when, Hinted) else self.when  # a rule that is copied has both
             try:

@@ -24,7 +24,7 @@ from hitl_graph.errors import (
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger.effects import Authority
 from hitl_graph.model import Decision, Finding, approve, delivery, edit, reject, respond
-from hitl_graph.nodes.verdicts import Sampled, Unsure
+from hitl_graph.nodes import Sampled, Unsure
 from hitl_graph.policy import Policy, Rule
 from hitl_graph.steps import blocking, run
 from hitl_graph.worker import Worker

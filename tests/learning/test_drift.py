@@ -1,6 +1,10 @@
 """Drift is found soon where errors grow, and hardly ever where they do not."""
 
+import json
 import math
+import subprocess
+import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,9 +13,16 @@ from hypothesis import strategies as st
 
 from hitl_graph.errors import LearningError
 from hitl_graph.learning import ErrorDrift, shift
-from hitl_graph.learning.drift import first_alarm, grow
+from hitl_graph.learning.drift import first_alarm, ratios
 
 RUNS = 2000
+
+
+def grow(evidence: np.ndarray, wrong: np.ndarray, error: float) -> np.ndarray:
+    """`ErrorDrift.after`, of many watches at once."""
+    right, bad = (np.array(ratios(error, one)) for one in (False, True))
+    grown: np.ndarray = np.minimum((evidence + 1) * np.where(wrong[:, None], bad, right), 1e300)
+    return grown
 
 
 def alarms(rates: list[float], patience: float = 2000.0) -> np.ndarray:
@@ -45,9 +56,9 @@ def test_many_watches_at_once_are_as_one(wrong: list[bool], error: float) -> Non
     for one in wrong:
         watch = watch.after(one)
         evidence = grow(evidence, np.array([one]), error)
-    assert watch.evidence == pytest.approx(evidence[0])
+    assert watch.evidence == tuple(evidence[0])
     assert watch.audits == len(wrong)
-    assert ErrorDrift(error, audits=watch.audits, evidence=watch.evidence) == watch  # stored, and gone on with
+    assert ErrorDrift(**json.loads(json.dumps(asdict(watch)))) == watch  # stored, and gone on with
 
 
 def test_the_alarm_comes_when_the_evidence_reaches_the_patience() -> None:
@@ -66,6 +77,32 @@ def test_evidence_that_is_no_number_is_an_alarm() -> None:
 def test_a_watch_that_makes_no_sense_is_refused(of: tuple[float, float]) -> None:
     with pytest.raises(LearningError):
         ErrorDrift(*of)
+
+
+@pytest.mark.parametrize("evidence", [(1.0,), (1.0,) * 5, (-1.0,) * 4])
+def test_a_state_that_is_none_is_refused(evidence: tuple[float, ...]) -> None:
+    with pytest.raises(LearningError, match="evidence"):
+        ErrorDrift(0.02, evidence=evidence)
+
+
+def test_a_watch_and_audits_need_no_extra_and_what_does_says_so() -> None:
+    code = """
+import sys
+sys.modules.update(numpy=None, scipy=None)
+from hitl_graph.learning import Certificate, ErrorDrift, Guarantee, is_audited
+watch = ErrorDrift(0.02)
+while not watch.alarm:
+    watch = watch.after(True)
+print(watch.audits, Certificate(0.9, Guarantee(), 100, 80, 0).allows(0.95), is_audited(b"0123456789abcdef", "a", 1.0))
+try:
+    from hitl_graph.learning import certify
+except ImportError as exc:
+    print(exc)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first == f"{first_alarm([True] * 10, 0.02)} True True"
+    assert second == 'certify needs an extra: pip install "hitl-graph[learning]"'
 
 
 def test_a_shift_of_scores_is_seen_without_labels() -> None:

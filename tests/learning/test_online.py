@@ -1,6 +1,8 @@
 """After every label: the promise holds at all times together, and what is certified stays so."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +118,56 @@ def test_a_label_that_was_not_routed_here_is_refused() -> None:
         with pytest.raises(LearningError):
             stream.update(1.0, False, propensity)
     assert stream.labels == 0
+
+
+def fed(stream: Online, labels: list[tuple[float, bool]]) -> Online:
+    for score, wrong in labels:
+        stream.update(score, wrong, stream.propensity(score))
+    return stream
+
+
+LABELS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from([False] * 30 + [True])), max_size=150)
+
+
+@given(first=LABELS, then=LABELS, scores=st.lists(st.floats(-1, 2), min_size=1, max_size=50))
+@settings(deadline=None, max_examples=30)
+def test_a_stream_that_was_stored_goes_on_as_if_it_had_not_been(
+    first: list[tuple[float, bool]], then: list[tuple[float, bool]], scores: list[float]
+) -> None:
+    stream = fed(Online(scores, Guarantee(0.2, 0.8), rate=0.3), first)
+    again = Online.restored(json.loads(json.dumps(stream.state(), allow_nan=False)))
+    assert (again.threshold, again.labels, again.rate) == (stream.threshold, stream.labels, stream.rate)
+    assert again.guarantee == stream.guarantee
+    assert fed(again, then).state() == fed(stream, then).state()
+    assert again.threshold == stream.threshold
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"wealth": [[0.0]]}, {"best": [math.nan, 0.0]}, {"parts": "much"}, {"labels": None}, {"rate": 0}, {"error": 2}],
+)
+def test_a_state_that_is_none_is_refused(change: dict[str, Any]) -> None:
+    state = Online([1.0, 2.0]).state()
+    assert Online.restored(state).state() == state
+    with pytest.raises(LearningError):
+        Online.restored(state | change)
+    for name in state:
+        with pytest.raises(LearningError):
+            Online.restored({key: value for key, value in state.items() if key != name})
+
+
+def test_what_another_threshold_routed_is_taken_as_it_was_routed() -> None:
+    """A label of a time when nothing was certified may come in later, and one of a time when something was, before."""
+    label = (1.0, False, 1.0)
+    open_, audits = Online([1.0, 2.0]).update(*label, least=1.0), Online([1.0, 2.0]).update(*label, least=0.05)
+    assert open_.state() == Online([1.0, 2.0]).update(*label).state()
+    assert (open_._wealth > audits._wealth)[-1].all()
+    stream = fed(Online([1.0, 2.0]), [(2.0, False)] * 300)
+    assert stream.threshold is not None
+    assert stream.update(*label).state() != Online.restored(stream.state()).update(*label, least=1.0).state()
+    for propensity, least in ((0.05, 1.0), (2.0, 1.0), (1.0, math.nan), (1.0, 0.0)):
+        with pytest.raises(LearningError):
+            stream.update(1.0, False, propensity, least=least)
 
 
 @pytest.mark.parametrize(("scores", "rate"), [([1.0], 0.0), ([1.0], 1.1), ([], 0.1), ([math.nan], 0.1)])

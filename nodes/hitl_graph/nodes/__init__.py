@@ -1,5 +1,6 @@
 """Graph nodes that ask people, and what goes with them."""
 
+from hitl_graph.learning.unsure import Unsure
 from hitl_graph.nodes.approval import ApprovalNode
 from hitl_graph.nodes.checking import Judge
 from hitl_graph.nodes.code import CodeBlocksNode, CodeResult, code_tool
@@ -9,7 +10,7 @@ from hitl_graph.nodes.questionnaire import ask_human_questions
 from hitl_graph.nodes.review import OutputReviewNode
 from hitl_graph.nodes.revisions import Revision, released
 from hitl_graph.nodes.user_proxy import UserProxyNode
-from hitl_graph.nodes.verdicts import Sampled, Unsure
+from hitl_graph.nodes.verdicts import Sampled
 from hitl_graph.nodes.withholding import withheld
 
 __all__ = [

@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.prebuilt.tool_node import ToolInvocationError
 from langgraph.runtime import Runtime
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from hitl_graph.model import Action, Request
 from hitl_graph.nodes import replies
+from hitl_graph.nodes.verdicts import Judged
 from hitl_graph.policy import Verdict
 
 __all__ = [
     "InputType",
     "Item",
     "Refusing",
+    "asked_for",
     "item_of",
     "items_of",
     "key_of",
@@ -46,6 +48,7 @@ class Item:
         tool: None where there is none of that name.
         refused: The answer to a call that never gets as far as being judged.
         verdict: What the policy says of it.
+        judged: The same, and by which route it got there.
         asked: People were asked whether it may run.
         answered: The request, if they were asked in one go with other calls, and have decided.
         escalated: People were asked what now, as it was denied.
@@ -62,6 +65,7 @@ class Item:
     asked: bool = False
     answered: Request | None = None
     escalated: bool = False
+    judged: Judged | None = None
 
 
 def items_of(
@@ -155,6 +159,13 @@ def model_of(state: Any, key: str) -> str | None:
     last = next((m for m in reversed(messages) if isinstance(m, AIMessage)), None)
     name = last.response_metadata.get("model_name") if last else None
     return hashlib.sha256(str(name).encode()).hexdigest() if name else None
+
+
+def asked_for(state: Any, key: str) -> list[JsonValue]:
+    """What the model had to go by, as an example for another one: the last message of a person."""
+    messages = state if isinstance(state, list) else part_of(state, key) or []
+    last = next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
+    return [] if last is None else [{"role": "user", "content": last.text}]
 
 
 class Refusing:

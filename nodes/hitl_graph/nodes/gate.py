@@ -19,14 +19,16 @@ from pydantic import BaseModel, ValidationError
 
 from hitl_graph.effects import Asked, Effect, Outcome, Stopped, is_idempotent
 from hitl_graph.errors import OutcomeUnknownError, PermitError
+from hitl_graph.learning.routing import Subject, route
 from hitl_graph.ledger import Ledger, effects, requests
 from hitl_graph.ledger.effects import Authority
 from hitl_graph.model import Action, Request
 from hitl_graph.nodes import consent, denying, permitting, questions, replies
 from hitl_graph.nodes.asking import Asker
-from hitl_graph.nodes.calls import Item, schema_of
+from hitl_graph.nodes.calls import Item, asked_for, model_of, schema_of
 from hitl_graph.nodes.human import AskHuman
 from hitl_graph.nodes.terms import graph_of, on_terms, origin_of
+from hitl_graph.nodes.verdicts import DRAW, Judged, Routing, judge
 from hitl_graph.policy import Call, Mode, Policy, Verdict
 from hitl_graph.policy.modes import under
 from hitl_graph.schema import alike
@@ -83,7 +85,8 @@ class Gate:
         judged = []
         for item in items:
             if item.action is not None and item.refused is None:
-                item = replace(item, verdict=(yield from self._verdict(item, item.action, config)))
+                how = yield from self._judge(item, item.action, config)
+                item = replace(item, verdict=how.verdict, judged=how)
             judged.append(item)
         return judged
 
@@ -96,8 +99,33 @@ class Gate:
         return replace(Asker.of(config, self.ledger, self.owner, self.client), alone=self.alone)
 
     def _verdict(self, item: Item, action: Action, config: RunnableConfig) -> Steps[Verdict]:
+        """What the policy says of what people have looked at."""
         call, mode = self._call(item, action), config.get("configurable", {}).get("hitl_mode")
-        verdict = yield from self.policy.steps(call, mode=mode)
+        return self._on_questions(item, (yield from self.policy.steps(call, mode=mode)), call, config)
+
+    def _judge(self, item: Item, action: Action, config: RunnableConfig) -> Steps[Judged]:
+        call, mode = self._call(item, action), config.get("configurable", {}).get("hitl_mode")
+        is_question = isinstance(item.tool, AskHuman)
+        judged = yield from judge(self.policy, call, mode, None if is_question else self._routing(item, action, config))
+        return replace(judged, verdict=self._on_questions(item, judged.verdict, call, config))
+
+    def _routing(self, item: Item, action: Action, config: RunnableConfig) -> Routing:
+        asker = self.asker(config)
+        subject = Subject(
+            key=item.key,
+            thread_id=asker.thread_id,
+            tool=action.name,
+            output=action.args,
+            input=asked_for(item.runtime.state, self.messages_key),
+            model=model_of(item.runtime.state, self.messages_key) or "",
+            schema=schema_of(item.tool),
+            action=action,
+            tool_call_id=item.call["id"],
+        )
+        return lambda unsure, call: route(unsure, asker.ledger, subject, call)
+
+    def _on_questions(self, item: Item, verdict: Verdict, call: Call, config: RunnableConfig) -> Verdict:
+        """The verdict on a tool that asks a person itself is about asking."""
         if not isinstance(human := item.tool, AskHuman):
             return verdict
         # It has no effects, so that it may be done while planning.
@@ -129,7 +157,8 @@ class Gate:
 
     def _call(self, item: Item, action: Action) -> Call:
         tool = item.tool
-        return Call(action.name, action.args, item.call["id"], item.runtime.state, (tool and tool.metadata) or {})
+        metadata = {**((tool and tool.metadata) or {}), DRAW: item.key}
+        return Call(action.name, action.args, item.call["id"], item.runtime.state, metadata)
 
     def allowed(self, item: Item, config: RunnableConfig, alone: bool) -> Steps[Output | None]:
         """A call that no person is asked about. None: it needs a task of its own after all."""

@@ -6,6 +6,7 @@ from hitl_graph.effects import Lost
 from hitl_graph.model import Action, Request
 from hitl_graph.nodes.calls import Item, model_of, schema_of
 from hitl_graph.nodes.permitting import takes_grants
+from hitl_graph.nodes.verdicts import Judged
 from hitl_graph.policy import Verdict
 from hitl_graph.terms import Terms
 
@@ -16,6 +17,7 @@ def may_it_run(
     item: Item, thread_id: str, action: Action, verdict: Verdict, description: str, messages_key: str
 ) -> Callable[[str, str], Request]:
     """The question whether a call may run."""
+    how = item.judged or Judged(verdict)
 
     def describe(request_id: str, interrupt_id: str) -> Request:
         return Request(
@@ -33,6 +35,10 @@ def may_it_run(
             action_key=item.key,
             model_digest=model_of(item.runtime.state, messages_key),
             grantable=None if takes_grants(verdict) else False,
+            score=how.score,
+            route=how.route,
+            propensity=how.propensity,
+            reference=how.reference,
         )
 
     return describe

@@ -19,18 +19,20 @@ from pydantic import JsonValue, ValidationError
 
 from hitl_graph.effects import Asked, Effect, Outcome, Stopped
 from hitl_graph.errors import OutcomeUnknownError, PermitError, PolicyError
+from hitl_graph.learning.routing import Subject, route
 from hitl_graph.ledger import Ledger, effects, requests
 from hitl_graph.ledger.effects import Authority
 from hitl_graph.model import Action, Finding, Request, Review, canonical, delivery, digest
 from hitl_graph.nodes import consent
 from hitl_graph.nodes.asking import Asker
+from hitl_graph.nodes.calls import asked_for, model_of
 from hitl_graph.nodes.checking import Check, findings
 from hitl_graph.nodes.drafting import Draft, Place
 from hitl_graph.nodes.reviewing import End, Item, question, update, what_became
 from hitl_graph.nodes.revisions import MARK, past, revision
 from hitl_graph.nodes.revisions import Outcome as What
 from hitl_graph.nodes.terms import graph_of, origin_of
-from hitl_graph.nodes.verdicts import DRAW, Judged, check_rules, judge
+from hitl_graph.nodes.verdicts import DRAW, Judged, Routing, judge
 from hitl_graph.nodes.withholding import conceal
 from hitl_graph.policy import Call, Policy, Rule, Verdict
 from hitl_graph.policy.modes import under
@@ -94,7 +96,7 @@ class Release:
         self.place, self.owner = place, owner
         self.delivery, self.idempotent = delivery, idempotent
         self.policy = policy or Policy([Rule("*", "ask", reason="every draft is reviewed")])
-        check_rules(self.policy, name)
+        self.policy.check([name])
         self.checks = tuple(checks)
         self.max_revisions, self.max_automatic = max_revisions, max_automatic
         self.ledger, self.client, self.subject = ledger, client_of(client), name
@@ -144,24 +146,39 @@ class Release:
             now = yield from judge(self.policy, self._call(item, item.draft.value, review.findings), item.mode)
             kept = Verdict("ask", first.reason, first.allowed, first.editable, risk=first.risk)
             judged = Judged(
-                kept.stricter(now.verdict.asking or now.verdict), first.route, first.propensity, first.score
-            )
+                kept.stricter(now.verdict.asking or now.verdict),
+                first.route, first.propensity, first.score, first.reference,
+            )  # fmt: skip
             return judged, review.findings, (yield from self._denied(item, judged.verdict))
         found = yield from findings(self.checks, item.draft.value, item.draft.plain)
-        judged = yield from judge(self.policy, self._call(item, item.draft.value, found), item.mode)
+        wanted = {finding.then: finding for finding in reversed(found)}
+        serious = wanted.get("ask") or wanted.get("revise")
+        routing = None if serious or "block" in wanted else self._routing(item)
+        judged = yield from judge(self.policy, self._call(item, item.draft.value, found), item.mode, routing)
         if ending := (yield from self._denied(item, judged.verdict)):
             return judged, found, ending
-        wanted = {finding.then: finding for finding in reversed(found)}
         if blocking_one := wanted.get("block"):
             return judged, found, End("blocked", "checks", blocking_one.text)
         if "revise" in wanted and item.past.by_checks < self.max_automatic:
             comments = tuple(finding for finding in found if finding.then == "revise")
             return judged, found, End("revise", "checks", comments=comments)
-        if judged.verdict.outcome == "allow" and (serious := wanted.get("ask") or wanted.get("revise")):
+        if judged.verdict.outcome == "allow" and serious:
             reason = f"{serious.check or 'a check'}: {serious.text}"
             verdict = under(self.policy.modes(item.mode), Verdict("ask", reason), self._call(item, None, found))
             judged = replace(judged, verdict=verdict, route="policy")
         return judged, found, (yield from self._denied(item, judged.verdict))
+
+    def _routing(self, item: Item) -> Routing:
+        subject = Subject(
+            key=item.key,
+            thread_id=item.asker.thread_id,
+            tool="deliver",
+            output=item.draft.plain,
+            input=asked_for(item.state, self.place.messages),
+            model=model_of(item.state, self.place.messages) or "",
+            schema=item.draft.schema,
+        )
+        return lambda unsure, call: route(unsure, item.asker.ledger, subject, call)
 
     def _denied(self, item: Item, verdict: Verdict) -> Steps[End | None]:
         if verdict.outcome != "deny":

@@ -111,6 +111,7 @@ def question(
             model_digest=digest(str(model)) if model else None,
             route=judged.route,
             propensity=judged.propensity,
+            reference=judged.reference,
         )
 
     return describe

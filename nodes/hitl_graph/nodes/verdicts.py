@@ -1,34 +1,38 @@
-"""Which drafts people are asked about: a policy whose rules may also draw samples and look at confidence.
+"""What a policy says of a call or a draft whose rules may also draw samples and ask how sure the model is.
 
-The verdict on a draft comes with what learning needs later: by which route it got to a person, how likely that was,
-and the confidence.
+The verdict comes with what learning needs later: by which route it got to a person, how likely that was, and the score.
 """
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isnan, prod
-from typing import Any, Literal
+from math import prod
+from typing import Any, ClassVar, Literal
 
 from hitl_graph.errors import PolicyError
+from hitl_graph.learning.routing import TWO, Way, scored
+from hitl_graph.learning.unsure import Unsure
 from hitl_graph.policy import Call, Policy, Rule, Verdict
 from hitl_graph.policy.modes import under
-from hitl_graph.steps import Steps, calling
+from hitl_graph.policy.verdict import Outcome
+from hitl_graph.steps import Steps
 
-__all__ = ["Judged", "Sampled", "Unsure", "check_rules", "judge"]
+__all__ = ["DRAW", "Judged", "Routing", "Sampled", "judge"]
 
 DRAW = "hitl_draw"
-"""Names in a call's metadata what a draw is bound to: thread, revision and digest of the draft."""
+"""Names in a call's metadata what a draw is bound to: the key of the call; thread, revision and digest of a draft."""
+
+Routing = Callable[[Unsure, Call], Steps[Way]]
+"""Settles which way a call goes of which nothing but the model's sureness is in question."""
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """For `Rule(..., "ask", when=Sampled(0.1))`: a share of all drafts, drawn for an audit.
+    """For `Rule(..., "ask", when=Sampled(0.1))`: a share of all calls or drafts is asked about, as a sample.
 
-    The draw is a function of seed, thread, revision and draft: looking again does not draw again, and without the seed
-    nobody can write a draft that is passed over.
+    The draw is a function of the seed and of the call, or of thread, revision and draft: looking again does not draw
+    again, and without the seed nobody can write what is passed over.
 
     Args:
         rate: The share, from 0 to 1.
@@ -38,6 +42,7 @@ class Sampled:
         PolicyError: The rate is no share.
     """
 
+    outcome: ClassVar[Outcome] = "ask"
     rate: float
     seed: str = ""
 
@@ -46,77 +51,73 @@ class Sampled:
             raise PolicyError(f"Sampled({self.rate!r}): the rate is a share, from 0 to 1")
 
     def __call__(self, call: Call) -> bool:
-        """Whether this draft is in the sample."""
+        """Whether it is in the sample."""
         drawn = hmac.new(self.seed.encode(), str(call.metadata[DRAW]).encode(), hashlib.sha256).digest()
         return int.from_bytes(drawn[:8], "big") < self.rate * 2**64
 
 
 @dataclass(frozen=True)
-class Unsure:
-    """For `Rule(..., "ask", when=Unsure(score, below=0.8))`: drafts of which the agent itself is not sure.
-
-    Args:
-        confidence: Gives a number for a `Call`, sync or async. One that fails or gives no number means "ask".
-        below: People are asked if the confidence is less than this.
-    """
-
-    confidence: Callable[[Call], float | Awaitable[float]]
-    below: float
-
-    def __call__(self, call: Call) -> bool:
-        raise PolicyError("Unsure is for the policy of an OutputReviewNode")  # which asks for the number itself
-
-
-@dataclass(frozen=True)
 class Judged:
-    """A verdict on a draft, and how it came about."""
+    """A verdict, and how it came about."""
 
     verdict: Verdict
     route: Literal["auto", "audit", "unsure", "query", "policy"] = "policy"
     propensity: float = 1.0
     score: float | None = None
+    reference: str | None = None
 
 
-def check_rules(policy: Policy, name: str) -> None:
-    """Refuse a policy that does not do for the node of this name what it says.
-
-    Raises:
-        PolicyError: A rule names something else, or draws a sample of something else than "ask".
-    """
-    policy.check([name])
-    for rule in policy.rules:
-        if isinstance(rule.when, Sampled | Unsure) and rule.outcome != "ask":
-            raise PolicyError(f"Rule({rule.tool!r}, {rule.outcome!r}): {type(rule.when).__name__} goes with 'ask'")
-
-
-def judge(policy: Policy, call: Call, mode: Any = None) -> Steps[Judged]:
-    """The verdict on a draft. What the other rules say comes first; a sample is drawn of what they allow.
+def judge(policy: Policy, call: Call, mode: Any = None, routing: Routing | None = None) -> Steps[Judged]:
+    """The verdict on a call or a draft. What the other rules say comes first; the rest is about what they allow.
 
     Args:
         mode: What the run wants, on top of the policy's own mode.
+        routing: Looks whether people have to be asked where a rule wants a guarantee; without it they are.
     """
-    judged = yield from _by_rules(policy, call)
-    return replace(judged, verdict=under(policy.modes(mode), judged.verdict, call))
+    modes = policy.modes(mode)
+    judged = yield from _by_rules(policy, call, None if modes else routing)
+    return replace(judged, verdict=under(modes, judged.verdict, call))
 
 
-def _by_rules(policy: Policy, call: Call) -> Steps[Judged]:
+def _by_rules(policy: Policy, call: Call, routing: Routing | None) -> Steps[Judged]:
     special = [rule for rule in policy.rules if isinstance(rule.when, Sampled | Unsure) and rule.matches(call.name)]
-    verdict = yield from Policy(r for r in policy.rules if not isinstance(r.when, Sampled | Unsure)).steps(call)
+    if not special:
+        return Judged((yield from policy.by_rules(call)))
+    verdict = yield from Policy(r for r in policy.rules if r not in special).by_rules(call)
     judged = Judged(verdict)
     if verdict.outcome == "deny":
         return judged
-    for rule in special:
-        if isinstance(rule.when, Unsure):
-            judged = yield from _unsure(rule, rule.when, call, judged)
+    unsure = [(rule, rule.when) for rule in special if isinstance(rule.when, Unsure)]
+    for rule, when in unsure:
+        if when.below is not None:
+            judged = yield from _limited(rule, when, when.below, call, judged)
+    judged = _sampled(special, call, judged)
+    promising = [(rule, when) for rule, when in unsure if when.below is None]
+    for rule, when in promising:
+        judged = yield from _promised(rule, when, call, judged, routing if len(promising) == 1 else None)
+    return judged
+
+
+def _limited(rule: Rule, unsure: Unsure, below: float, call: Call, judged: Judged) -> Steps[Judged]:
+    """By a fixed limit."""
+    score, reason = yield from scored(unsure, call)
+    if score is not None:
+        judged = replace(judged, score=score)
+        reason = rule.reason or f"the score is {score:g}, below {below:g}" if score < below else None
+    if reason and judged.verdict.outcome == "allow":
+        return replace(judged, verdict=rule.verdict("ask", reason), route="unsure")
+    return replace(judged, verdict=judged.verdict.stricter(rule.verdict("ask", reason))) if reason else judged
+
+
+def _sampled(special: list[Rule], call: Call, judged: Judged) -> Judged:
     samples = [(rule, rule.when) for rule in special if isinstance(rule.when, Sampled)]
-    drawn = [rule for rule, sampled in samples if sampled(call)]
     if not samples or judged.verdict.outcome != "allow":
         return judged
     rates = dict[str, float]()
     for _, sampled in samples:  # one seed is one draw, whatever the rates
         rates[sampled.seed] = max(sampled.rate, rates.get(sampled.seed, 0.0))
     propensity = 1 - prod(1 - rate for rate in rates.values())
-    if drawn:
+    if drawn := [rule for rule, sampled in samples if sampled(call)]:
         rule = drawn[0]
         asked = rule.verdict("ask", rule.reason or "drawn for an audit")
         return replace(judged, verdict=asked, route="audit", propensity=propensity)
@@ -124,18 +125,23 @@ def _by_rules(policy: Policy, call: Call) -> Steps[Judged]:
     return replace(judged, verdict=passed)
 
 
-def _unsure(rule: Rule, unsure: Unsure, call: Call, judged: Judged) -> Steps[Judged]:
-    score: float | None = None
-    try:
-        given = yield calling(unsure.confidence, replace(call, args=deepcopy(call.args)), in_thread=True)
-        if isinstance(given, int | float) and not isinstance(given, bool) and not isnan(given):
-            score = float(given)
-        reason = f"the confidence is no number: {given!r:.80}"
-    except Exception as exc:
-        reason = f"the confidence is not known: {exc!r:.200}"
-    if score is not None:
-        judged = replace(judged, score=score)
-        reason = rule.reason or f"the confidence is {score:g}, below {unsure.below:g}" if score < unsure.below else ""
-    if reason and judged.verdict.outcome == "allow":
-        return replace(judged, verdict=rule.verdict("ask", reason), route="unsure")
-    return replace(judged, verdict=judged.verdict.stricter(rule.verdict("ask", reason))) if reason else judged
+def _promised(rule: Rule, unsure: Unsure, call: Call, judged: Judged, routing: Routing | None) -> Steps[Judged]:
+    """Under a certificate, if there is one. Standing permissions do not take the place of a label."""
+    verdict = judged.verdict
+    if verdict.outcome != "allow":  # people are asked anyway, whatever the model is sure of
+        score, _ = yield from scored(unsure, call)
+        return judged if score is None else replace(judged, score=score)
+    if routing is None:
+        asked = rule.verdict("ask", rule.reason or "whether it may go without asking cannot be told here")
+        return replace(judged, verdict=asked, route="unsure")
+    way = yield from routing(unsure, call)
+    routed = way.routed
+    judged = replace(judged, route=routed.route, propensity=routed.propensity, score=routed.score)
+    if way.is_automatic:
+        return replace(judged, verdict=replace(verdict, reason=f"{verdict.reason}; {way.why}"))
+    asked = rule.verdict("ask", f"{rule.reason}; {way.why}" if rule.reason else way.why)
+    if way.double and asked.terms is None:
+        return replace(judged, verdict=replace(asked, grants=False, terms=TWO), reference="two who agree")
+    quorum = sum(stage.quorum for stage in asked.terms.stages) if asked.terms else 1
+    reference = "one reviewer" if quorum == 1 else f"{quorum} who agree"
+    return replace(judged, verdict=replace(asked, grants=False), reference=reference)

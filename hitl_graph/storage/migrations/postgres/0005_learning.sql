@@ -24,6 +24,7 @@ CREATE TABLE hitl_routed (
 CREATE INDEX hitl_routed_name ON hitl_routed (name, binding, model_digest, id);
 CREATE INDEX hitl_routed_thread ON hitl_routed (thread_id);
 CREATE INDEX hitl_routed_audits ON hitl_routed (certificate, id) WHERE route = 'audit';
+CREATE INDEX hitl_routed_requests ON hitl_routed (request_id) WHERE request_id IS NOT NULL;
 
 CREATE TABLE hitl_certificates (
     id           text COLLATE "C" PRIMARY KEY,

@@ -1,0 +1,115 @@
+"""Which labels of a source count, and as what: the uniform sample, in the order of routing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue
+
+from hitl_graph.learning.examples import edited
+from hitl_graph.learning.unsure import Unsure
+from hitl_graph.ledger import certificates, deciding, routing
+from hitl_graph.ledger.routing import Label, Source
+from hitl_graph.model import Decision, canonical, to_ms
+from hitl_graph.storage import Transaction
+
+__all__ = ["Sample", "by_order", "is_late", "of", "said", "sample", "since", "source_of", "votes_of"]
+
+_OF = "name = ? AND binding = ? AND model_digest = ? AND class = ?"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labels that may certify.
+
+    Attributes:
+        scores: How sure the model was; `-inf` where it gave no number.
+        wrong: Whether it was wrong. One that nobody answered in time counts as wrong.
+        votes: What each person said about each item.
+        open: How many questions still wait, and do not count yet.
+    """
+
+    scores: list[float]
+    wrong: list[bool]
+    votes: list[list[str]]
+    open: int
+
+
+def source_of(tx: Transaction, unsure: Unsure) -> list[Source]:
+    """The sources of a rule's `Unsure` as it is now, with the model that was met last: one for each group."""
+    found = [one for one in routing.sources(tx) if (one.name, one.binding) == (unsure.name, unsure.binding)]
+    return [one for one in found if one.model == found[0].model]
+
+
+def of(source: Source) -> tuple[str, list[Any]]:
+    """A WHERE clause of its rows, and its values."""
+    return _OF, [source.name, source.binding, source.model, source.group]
+
+
+def since(tx: Transaction, source: Source) -> datetime | None:
+    """When a certificate of it was last suspended: what was said before does not count any more."""
+    suspended = [
+        one for one in certificates.listed(tx, source.name) if one.source == source and one.state == "suspended"
+    ]
+    return max((one.ended_at for one in suspended if one.ended_at is not None), default=None)
+
+
+def by_order(tx: Transaction, source: Source, *, after: int = 0, limit: int = 100_000) -> list[Label]:
+    """Its rows since the last suspension, in the order of routing."""
+    where, values = of(source)
+    if (begun := since(tx, source)) is not None:
+        where, values = f"{where} AND at_ms > ?", [*values, to_ms(begun)]
+    return routing.labels(tx, where, values, after=after, limit=limit)
+
+
+def sample(tx: Transaction, now_ms: int, unsure: Unsure, source: Source) -> Sample:
+    """The uniform sample of a source.
+
+    It ends where the questions begin that people have not come to yet. One that was passed over counts as wrong: from
+    what is left out because it is hard, nothing could be concluded.
+    """
+    rows = [label for label in by_order(tx, source) if label.routed.is_sample and label.routed.route != "auto"]
+    waits = [label.wrong is None and not is_late(label, now_ms, unsure) for label in rows]
+    end = _end(waits, unsure.guarantee.error if unsure.guarantee else 1.0)
+    kept = rows[:end]
+    return Sample(
+        [float("-inf") if one.routed.score is None else one.routed.score for one in kept],
+        [one.wrong is not False for one in kept],
+        votes_of(tx, kept),
+        sum(waits),
+    )
+
+
+def is_late(label: Label, now_ms: int, unsure: Unsure) -> bool:
+    """Whether nobody will say any more, or has not in time."""
+    ended = label.request is not None and label.request.state not in ("pending", "decided")
+    return ended or to_ms(label.routed.at) + unsure.patience.total_seconds() * 1000 <= now_ms
+
+
+def votes_of(tx: Transaction, labels: Sequence[Label]) -> list[list[str]]:
+    """What each person said, as far as several were asked: which answers say the same, and which do not."""
+    ids = [label.request.id for label in labels if label.request is not None and label.request.terms is not None]
+    votes = {key: one for i in range(0, len(ids), 500) for key, one in deciding.votes_on(tx, ids[i : i + 500]).items()}
+    found = []
+    for label in labels:
+        cast = votes.get(label.request.id, ()) if label.request is not None else ()
+        found.append([said(label.routed.output, vote.decision) for vote in cast])
+    return found
+
+
+def said(output: JsonValue, decision: Decision) -> str:
+    """What somebody thinks is right: what was proposed, what they make of it, or `no`."""
+    if decision.type == "approve":
+        return canonical(output)
+    return canonical(edited(decision)) if decision.type == "edit" else "no"
+
+
+def _end(waits: Sequence[bool], error: float) -> int:
+    """Where to end, so that as much counts as possible: each open question before it costs as a mistake does."""
+    best, worth, total = 0, 0.0, 0.0
+    for number, waiting in enumerate(waits, 1):
+        total += -1 / error if waiting else 1
+        if total > worth:
+            best, worth = number, total
+    return best

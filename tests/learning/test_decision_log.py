@@ -1,0 +1,364 @@
+"""From people's decisions to fewer questions: certificates of a ledger, what they let through, when they end."""
+
+import asyncio
+import random
+import statistics
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from hitl_graph.errors import LearningError, NotEntitledError
+from hitl_graph.learning import Candidate, Certificate, DecisionLog, Guarantee, NotEnough, Unsure
+from hitl_graph.ledger import Ledger
+from hitl_graph.model import approve, reject
+from hitl_graph.reviewers import Reviewer
+from tests.databases import open_ledger
+from tests.learning.moderating import Feed, confidence
+
+pytestmark = pytest.mark.both_databases
+
+SECRET = b"a secret of the tests"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(db_path: str, clock: Clock) -> Iterator[Ledger]:
+    with open_ledger(db_path) as ledger:
+        ledger.clock = clock
+        yield ledger
+        assert ledger.verify_audit().ok
+
+
+def unsure(**options: Any) -> Unsure:
+    return Unsure(confidence, guarantee=Guarantee(0.05, 0.9), secret=SECRET, version="1", **options)
+
+
+def sure_is_right(post: str, score: float) -> bool:
+    """Right from .5 on, else wrong every second time."""
+    return score < 0.5 and random.Random(post).random() < 0.5
+
+
+def fed(ledger: Ledger, when: Unsure, count: int, seed: int = 0, **how: Any) -> Feed:
+    feed, rng = Feed(ledger, when, how.pop("is_wrong", sure_is_right), **how), random.Random(seed)
+    for number in range(count):
+        feed.post(f"{seed}-{number}", round(rng.random(), 3))
+    return feed
+
+
+def test_without_a_certificate_everything_is_asked(ledger: Ledger) -> None:
+    feed = fed(ledger, unsure(), 5)
+    assert {way.routed.route for way in feed.ways} == {"unsure"}
+    assert {way.routed.propensity for way in feed.ways} == {1.0}
+    assert "there is no certificate" in feed.ways[0].why
+
+
+def test_under_a_certificate_what_is_sure_goes_without_asking_and_a_share_is_audited(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=0.2), DecisionLog(ledger)
+    fed(ledger, when, 200)
+    certificate = log.calibrate(when)
+    assert isinstance(certificate, Certificate)
+    assert certificate.guarantee == when.guarantee
+    assert certificate.labels == 200
+    assert 0.4 < certificate.threshold < 0.65
+    feed = fed(ledger, when, 300, seed=1)
+    for way in feed.ways:
+        assert way.is_automatic == (way.routed.score is not None and way.routed.score >= certificate.threshold)
+    routes = [way.routed.route for way in feed.ways]
+    automatic = len(routes) - routes.count("unsure")
+    assert 0.1 < routes.count("audit") / automatic < 0.3
+    assert {way.routed.propensity for way in feed.ways if way.is_automatic} == {0.2}
+    health = log.health(when)
+    assert (health.standing, health.calls, health.saved) == ("valid", 500, routes.count("auto"))
+    assert (health.audits, health.answered, health.mistakes) == (routes.count("audit"),) * 2 + (0,)
+    assert health.error_at_most < 0.1
+    assert health.drift < 1
+
+
+def test_a_call_is_routed_once_whatever_comes_later(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    feed = fed(ledger, when, 200)
+    assert isinstance(log.calibrate(when), Certificate)
+    assert feed.post("0-0", 0.99, answer=False).routed == feed.ways[0].routed
+    other = Feed(ledger, when, sure_is_right)
+    sure = other.post("new", 0.99)
+    log.suspend(when, reason="I do not like it", by="alice")
+    again = Feed(ledger, when, sure_is_right).post("new", 0.99, answer=False)
+    assert again.routed == sure.routed
+
+
+@pytest.mark.parametrize("score", [None, float("nan"), float("inf"), "0.99", True])
+def test_what_is_no_number_is_asked(ledger: Ledger, score: Any) -> None:
+    when = unsure()
+    fed(ledger, when, 200)
+    assert isinstance(DecisionLog(ledger).calibrate(when), Certificate)
+    odd = Unsure(lambda call: score, guarantee=when.guarantee, secret=SECRET, version="1")
+    way = Feed(ledger, odd, sure_is_right).post("odd", 0.99)
+    assert (way.routed.route, way.routed.score) == ("unsure", None)
+
+
+def test_another_model_prompt_or_score_is_asked_about(ledger: Ledger) -> None:
+    when = unsure(prompt="You moderate.")
+    fed(ledger, when, 200)
+    assert isinstance(DecisionLog(ledger).calibrate(when), Certificate)
+    assert Feed(ledger, when, sure_is_right).post("same", 0.99).is_automatic
+    model = Feed(ledger, when, sure_is_right, model="n").post("model", 0.99)
+    assert (model.is_automatic, "the model is another one" in model.why) == (False, True)
+    for other in (
+        unsure(prompt="You moderate well."),
+        Unsure(confidence, secret=SECRET, version="2", prompt="You moderate."),
+    ):
+        way = Feed(ledger, other, sure_is_right).post(other.binding, 0.99)
+        assert (way.is_automatic, "the prompt or the score is another one" in way.why) == (False, True)
+    stricter = Unsure(confidence, guarantee=Guarantee(0.01, 0.9), secret=SECRET, version="1", prompt="You moderate.")
+    assert not Feed(ledger, stricter, sure_is_right).post("stricter", 0.99).is_automatic
+
+
+def test_audits_that_find_mistakes_take_the_certificate_back_before_the_next_call(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=0.5), DecisionLog(ledger)
+    fed(ledger, when, 200)
+    assert isinstance(log.calibrate(when), Certificate)
+    feed = fed(ledger, when, 300, seed=1, is_wrong=lambda post, score: random.Random(post).random() < 0.4)
+    routes = [way.routed.route for way in feed.ways]
+    last = max(number for number, way in enumerate(feed.ways) if way.is_automatic)
+    assert last < 150
+    assert routes[last + 1 :] == ["unsure"] * (300 - last - 1)
+    assert "audits find too many mistakes" in feed.ways[-1].why
+    health = log.health(when)
+    assert (health.standing, health.drift) == ("suspended", 1.0)
+    refused = log.calibrate(when)  # of what was said since, in which the model is wrong everywhere
+    assert isinstance(refused, NotEnough)
+    assert refused.needed is None
+
+
+def test_scores_that_look_different_take_the_certificate_back(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    fed(ledger, when, 200)
+    assert isinstance(log.calibrate(when), Certificate)
+    feed = Feed(ledger, when, lambda post, score: False)
+    for number in range(320):
+        feed.post(f"shift-{number}", 0.9 + number % 10 / 100)
+    assert feed.ways[0].is_automatic
+    assert not feed.ways[-1].is_automatic
+    assert "do not look like those of the certificate" in feed.ways[-1].why
+
+
+def test_audits_nobody_answers_count_as_mistakes(ledger: Ledger, clock: Clock) -> None:
+    when, log = unsure(audit_rate=1.0, patience=timedelta(days=2)), DecisionLog(ledger)
+    fed(ledger, when, 200)
+    assert isinstance(log.calibrate(when), Certificate)
+    feed = Feed(ledger, when, sure_is_right)
+    for number in range(40):
+        feed.post(f"silent-{number}", 0.9, answer=False)
+    assert feed.ways[-1].is_automatic
+    clock.now += timedelta(days=3)
+    assert not feed.post("later", 0.9).is_automatic
+
+
+def test_too_few_labels_are_refused_with_a_number_and_cost_nothing(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    nothing = log.calibrate(when)
+    assert isinstance(nothing, NotEnough)
+    assert nothing.needed
+    feed = fed(ledger, when, 30)
+    few = log.calibrate(when)
+    assert isinstance(few, NotEnough)
+    assert few.needed is not None
+    assert few.needed > 30
+    for number in range(170):
+        feed.post(f"more-{number}", 0.9)
+    for _ in range(5):  # the same labels are the same try
+        assert isinstance(log.calibrate(when), Certificate)
+
+
+def test_open_questions_do_not_count_and_passed_over_ones_count_as_mistakes(ledger: Ledger, clock: Clock) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    feed = fed(ledger, when, 150)
+    for number in range(30):
+        feed.post(f"open-{number}", 0.95, answer=False)
+    certificate = log.calibrate(when)
+    assert isinstance(certificate, Certificate)
+    assert (certificate.labels, log.health(when).open) == (150, 30)
+    clock.now += timedelta(days=30)
+    assert isinstance(log.calibrate(when), NotEnough)  # 30 of about 105 in the accepted part
+
+
+def test_after_every_decision(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=0.2), DecisionLog(ledger)
+    feed, rng, found = Feed(ledger, when, sure_is_right), random.Random(3), []
+    for number in range(400):
+        feed.post(str(number), round(rng.random(), 3))
+        if number % 20 == 0:
+            found.append(log.update(when))
+    assert isinstance(found[2], NotEnough)
+    last = found[-1]
+    assert isinstance(last, Certificate)
+    assert 0.45 < last.threshold < 0.9
+    thresholds = [one.threshold for one in found if isinstance(one, Certificate)]
+    assert thresholds == sorted(thresholds, reverse=True)
+    assert any(way.routed.route == "auto" for way in feed.ways)
+
+
+def test_an_update_waits_for_whoever_is_asked_first(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    feed = Feed(ledger, when, sure_is_right)
+    first = feed.post("first", 0.9, answer=False)
+    for number in range(300):
+        feed.post(str(number), 0.9)
+    waiting = log.update(when)
+    assert isinstance(waiting, NotEnough)
+    assert waiting.labels == 0
+    feed.answer(first)
+    assert isinstance(log.update(when), Certificate)
+
+
+def test_each_group_has_its_own_certificate(ledger: Ledger) -> None:
+    when, log = unsure(group=lambda call: call.args["label"]), DecisionLog(ledger)
+    feed = Feed(ledger, when, lambda post, score: post.startswith("hate"))
+    for number in range(150):
+        feed.post(f"ok-{number}", 0.5 + number / 1000)
+        feed.post(f"hate-{number}", 0.5 + number / 1000, label="hate")
+    found = log.calibrate_each(when)
+    assert isinstance(found['"ok"'], Certificate)
+    assert isinstance(found['"hate"'], NotEnough)
+    assert feed.post("ok-new", 0.9).is_automatic
+    assert not feed.post("hate-new", 0.9, label="hate").is_automatic
+    with pytest.raises(LearningError, match="calibrate_each"):
+        log.calibrate(when)
+    with pytest.raises(LearningError, match="no groups"):
+        log.calibrate_each(unsure())
+
+
+def test_deadlines_do_not_know_what_is_right(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    feed = Feed(ledger, when, sure_is_right)
+    for number in range(100):
+        way = feed.post(str(number), 0.9, answer=False)
+        ledger.decide(way.routed.key[:20], approve(), reviewer="deadline", channel="deadline")
+    assert isinstance(log.calibrate(when), NotEnough)
+    assert all(example.wrong is None for example in log.examples())
+
+
+def test_examples_say_what_was_proposed_and_what_became_of_it(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=0.3), DecisionLog(ledger)
+    fed(ledger, when, 200)
+    log.calibrate(when)
+    feed = fed(ledger, when, 60, seed=1)
+    examples = list(log.examples())
+    assert len(examples) == 260
+    assert [example.at for example in examples] == sorted(example.at for example in examples)
+    routes = [way.routed.route for way in feed.ways]
+    for route in ("auto", "audit", "unsure"):
+        assert [e.route for e in examples].count(route) == routes.count(route) + 200 * (route == "unsure")
+    audit = next(example for example in examples if example.route == "audit")
+    assert (audit.split, audit.kind, audit.tool, audit.reviewer) == ("audit", "review", "moderate", "alice")
+    assert audit.input == f"post {audit.output['post']}"  # type: ignore[index, call-overload]
+    assert audit.seconds is not None
+    assert audit.seconds > 0
+    automatic = next(example for example in examples if example.route == "auto")
+    assert (automatic.decision, automatic.wrong, automatic.propensity) == (None, None, 0.3)
+    edited = next(e for e in examples if e.decision and e.decision.type == "edit")
+    assert (edited.wrong, edited.right) == (True, {**edited.output, "label": "hate"})  # type: ignore[dict-item]
+
+
+def test_two_people_and_a_third_where_they_differ(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=1.0, double_rate=1.0), DecisionLog(ledger)
+    fed(ledger, unsure(audit_rate=1.0), 200)
+    assert isinstance(log.calibrate(when), Certificate)
+    feed = Feed(ledger, when, sure_is_right)
+    agreed, split = (feed.post(name, 0.9, answer=False) for name in ("agreed", "split"))
+    feed.answer(agreed, "alice")
+    assert log.health(when).answered == 0
+    feed.answer(agreed, "bob")
+    feed.answer(split, "alice")
+    feed.is_wrong = lambda post, score: True
+    feed.answer(split, "bob")
+    assert log.health(when).answered == 1
+    feed.is_wrong = sure_is_right
+    feed.answer(split, "carol")
+    health = log.health(when)
+    assert (health.answered, health.mistakes) == (2, 0)
+    assert health.dissent == pytest.approx(1 / 5)
+    assert health.agreement is not None
+    audit = next(example for example in log.examples() if example.reference == "two who agree")
+    assert len(audit.votes) == 2
+
+
+def test_redaction_removes_what_was_kept(ledger: Ledger) -> None:
+    feed = fed(ledger, unsure(), 3)
+    thread = feed.ways[0].routed.thread_id
+    ledger.redact(thread, actor="alice", reason="asked to")
+    assert ledger.verify_audit().ok
+    redacted = next(example for example in DecisionLog(ledger).examples() if example.thread_id == thread)
+    assert (redacted.input, redacted.output) == (None, None)
+
+
+def test_the_draws_are_kept_with_the_database(ledger: Ledger) -> None:
+    when = Unsure(confidence, guarantee=Guarantee(0.05), version="1", audit_rate=0.5)
+    fed(ledger, when, 200)
+    assert isinstance(DecisionLog(ledger).calibrate(when), Certificate)
+    feed = fed(ledger, when, 100, seed=1)
+    drawn = {way.routed.drawn for way in feed.ways}
+    assert len(drawn) == 100
+    assert 0.3 < sum(drawn) / 100 < 0.7
+
+
+async def test_in_both_colours(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    await asyncio.to_thread(fed, ledger, when, 200)
+    assert isinstance(await log.acalibrate(when), Certificate)
+    assert isinstance(await log.aupdate(when), NotEnough | Certificate)
+    assert (await log.ahealth(when)).standing == "valid"
+
+
+def test_people_are_asked_about_some_items_of_a_pool_and_the_random_ones_may_certify(ledger: Ledger) -> None:
+    rng = random.Random(0)
+    pool = [
+        Candidate(f"item-{number}", "ok", f"text {number}", (score := rng.random()), [score, rng.random()])
+        for number in range(400)
+    ]
+    when, log = unsure(), DecisionLog(ledger)
+    asked = log.choose(pool, 100, topic="spring", uniform=0.6, unsure=when, reviewers=("role:labels",))
+    assert [one.route for one in asked].count("audit") == 60
+    assert statistics.median(one.score or 0 for one in asked if one.route == "query") < 0.45
+    assert [one.id for one in asked] == [
+        one.id for one in log.choose(pool, 100, topic="spring", uniform=0.6, unsure=when)
+    ]
+    assert asked != log.choose(pool, 100, topic="autumn", uniform=0.6)
+    assert {one.thread_id for one in asked} == {"labels:spring"}
+    reviewer = Reviewer("alice", roles=frozenset({"labels"}))
+    with pytest.raises(NotEntitledError):
+        ledger.decide(asked[0].id, approve(), reviewer="mallory", channel="test")
+    for one in asked:
+        ledger.decide(one.id, approve() if one.route == "audit" else reject(), reviewer=reviewer, channel="test")
+    certificate = log.calibrate(when)
+    assert isinstance(certificate, Certificate)
+    assert (certificate.labels, certificate.errors) == (60, 0)
+    queries = [one for one in log.examples() if one.route == "query" and one.thread_id == "labels:spring"]
+    assert (len(queries), {one.split for one in queries}) == (40, {"train"})
+
+
+def test_settings_that_make_no_sense() -> None:
+    for options in (
+        {"below": 0.8, "guarantee": Guarantee()}, {"audit_rate": 0.0}, {"audit_rate": 1.1}, {"double_rate": 2.0},
+        {"secret": b"short"}, {"name": ""}, {"patience": timedelta(0)}, {"reviewers": "alice"},
+    ):  # fmt: skip
+        with pytest.raises(LearningError):
+            Unsure(confidence, **options)
+    with pytest.raises(LearningError):
+        Unsure(0.5)  # type: ignore[arg-type]
+    assert Unsure(confidence).guarantee == Guarantee(0.05, 0.9)
