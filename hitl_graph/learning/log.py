@@ -408,19 +408,14 @@ def _updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
     if (valid := certificates.valid(tx, source)) is not None:
         audited(tx, now_ms, unsure, valid)
     name = f"online:{_name(tx, source)}|{asked.error}|{asked.confidence}"
-    state = routing.learned(tx, name)
+    state: dict[str, Any] | None = routing.learned(tx, name)
     if state is None:
         scouted = [label.routed.score for label in by_order(tx, source, limit=_SCOUTED)]
         scores = [score for score in scouted if score is not None]
         if len(scouted) < _SCOUTED or not scores:
             why = f"{len(scouted)} calls were routed: after {_SCOUTED} it is known between which scores to look"
             return NotEnough(max(_SCOUTED, least(1, asked.error, (1 - asked.confidence) / 2)), why, asked, 0)
-        state = {
-            "after": 0,
-            "accepted": 0,
-            "errors": 0,
-            "stream": Online(scores, asked, rate=unsure.audit_rate).state(),
-        }
+        state = {"after": 0, "stream": Online(scores, asked, rate=unsure.audit_rate).state()}
     stream, after = Online.restored(state["stream"]), state["after"]
     for label in by_order(tx, source, after=after):
         if label.routed.route != "auto":
