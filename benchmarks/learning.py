@@ -288,7 +288,9 @@ def show_drift(replays: int) -> None:
         first = np.full(replays, np.inf)
         for audit in range(1, 4001):
             wrong = rng.random(replays) < (0.01 if audit <= 500 else rate)
-            evidence = (evidence + 1) * np.where(wrong[:, None], bad, right)  # `ErrorDrift.after`, of all at once
+            evidence = np.minimum(
+                (evidence + 1) * np.where(wrong[:, None], bad, right), 1e300
+            )  # `after`, of all at once
             first = np.where(np.isinf(first) & (evidence.mean(axis=-1) >= ErrorDrift(0.02).patience), audit, first)
         print(f"| {rate:.0%} | {np.median(first[first > 500]) - 500:.0f} | {(first <= 500).mean():.4f} |")
 

@@ -16,7 +16,9 @@ from hitl_graph.learning.audit import draw
 
 __all__ = ["Chosen", "choose"]
 
-_SHORTLIST = 10  # candidates a query, of which the clusters are made
+_UNSURE = 0.4  # margins below this make candidates, of which the clusters are made: many while the model knows little
+_FEWEST, _MOST = 4, 25  # candidates a query
+_USUAL = 10  # where the model's answers are not told, so that a margin has no scale
 _ANSWERS = 2.0  # how much the model's answers count beside the features, when items are told to be alike
 
 
@@ -72,8 +74,8 @@ def choose(
         raise LearningError(
             f"{n} names ask for as many different ones, as many probabilities and as many rows of features"
         )
-    points = None if points is None else _scaled(points)
-    if points is not None and given.ndim == 2:
+    answers, points = given.ndim == 2 and given.shape[1] > 1, None if points is None else _scaled(points)
+    if answers and points is not None:
         points = np.hstack([points, _ANSWERS * _scaled(np.sqrt(np.maximum(given, 0.0)))])
     if budget < 0 or not 0 <= uniform <= 1:
         raise LearningError(f"a budget of {budget} is at least 0, and a uniform share of {uniform} from 0 to 1")
@@ -81,7 +83,8 @@ def choose(
     at_random = min(budget, int(np.ceil(round(budget * uniform, 9))))
     by_draw = sorted(range(n), key=lambda i: (draw(secret, names[i]), names[i]))
     drawn, rest = by_draw[:at_random], np.array(sorted(by_draw[at_random:]), int)
-    queries = _queries(margins[rest], None if points is None else points[rest], budget - at_random, _seed(secret))
+    left = None if points is None else points[rest]
+    queries = _queries(margins[rest], left, budget - at_random, _seed(secret), told=answers)
     at = [str(name) for name in names]
     return [Chosen(i, at[i], "uniform", at_random / n) for i in drawn] + [
         Chosen(int(i), at[i], "query", None) for i in rest[queries]
@@ -108,9 +111,10 @@ def _margins(given: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _queries(
-    margins: NDArray[np.float64], points: NDArray[np.float64] | None, budget: int, seed: int
+    margins: NDArray[np.float64], points: NDArray[np.float64] | None, budget: int, seed: int, *, told: bool
 ) -> NDArray[np.int64]:
-    shortlist = np.argsort(margins, kind="stable")[: budget * _SHORTLIST]
+    unsure = int((margins < _UNSURE).sum()) if told else _USUAL * budget
+    shortlist = np.argsort(margins, kind="stable")[: min(max(unsure, _FEWEST * budget), _MOST * budget)]
     if points is None or budget < 2 or len(shortlist) <= budget:
         return shortlist[:budget]
     near = points[shortlist]
