@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from hitl_graph.handling import Claim, Delegation
-from hitl_graph.model import Action, Decision, Kind, Request, Review, Risk, State, Word
+from hitl_graph.model import Action, Decision, Kind, Request, Review, Risk, Route, State, Word
 from hitl_graph.terms import Fresh, Origin, Terms, Turn
 from hitl_graph.voting import Standing
 
@@ -76,6 +76,9 @@ class RequestDocument(_Document):
     origin: Origin | None = Field(description="On whose behalf, and by which version of what.")
     fresh: Fresh | None = Field(description="Facts that are read again before the action runs.")
     risk: Risk | None = Field(description="How much harm a wrong answer may do, as the rule says.")
+    route: Route = Field(
+        description="How it came to people; `audit`: it was decided automatically, nothing waits for it."
+    )
 
     @classmethod
     def of(cls, request: Request, standing: Standing, **more: object) -> Self:
@@ -97,6 +100,9 @@ class SummaryDocument(_Document):
     state: State
     tool: str | None = Field(description="Name of the call that is asked about.")
     risk: Risk | None = Field(description="How much harm a wrong answer may do, as the rule says.")
+    route: Route = Field(
+        description="How it came to people; `audit`: it was decided automatically, nothing waits for it."
+    )
     allowed: tuple[Word, ...] = Field(description="The answers that it takes.")
     reason: str = Field(description="Why people are asked.")
     created_at: AwareDatetime | None
@@ -117,6 +123,7 @@ class SummaryDocument(_Document):
             state=request.state,
             tool=request.action.name if request.action else None,
             risk=request.risk,
+            route=request.route,
             allowed=request.allowed,
             reason=request.reason,
             created_at=request.created_at,

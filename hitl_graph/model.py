@@ -25,6 +25,7 @@ __all__ = [
     "Request",
     "Review",
     "Risk",
+    "Route",
     "State",
     "Word",
     "approve",
@@ -44,6 +45,7 @@ Word = Literal["approve", "edit", "reject", "respond"]
 Kind = Literal["approval", "review", "escalation", "question"]
 Risk = Literal["low", "medium", "high"]
 State = Literal["pending", "decided", "delivered", "expired", "cancelled", "superseded"]
+Route = Literal["auto", "audit", "unsure", "query", "policy"]
 AnswerShape = Literal["hitl", "middleware", "tool_approval", "raw", "awaited", "audit"]
 
 WORDS: tuple[Word, ...] = ("approve", "edit", "reject", "respond")
@@ -296,7 +298,7 @@ class Request(_Frozen):
     """Digest of an answer that lay around before the question was asked; it does not count."""
     score: float | None = None
     model_digest: str | None = None
-    route: Literal["auto", "audit", "unsure", "query", "policy"] = "policy"
+    route: Route = "policy"
     propensity: float = 1.0
     reference: str | None = None
     terms: Terms | None = None
@@ -340,6 +342,11 @@ class Request(_Frozen):
     def is_ours(self) -> bool:
         """Whether this library asks it, not a plain `interrupt()` or the middleware of others."""
         return self.answer_shape in ("hitl", "awaited", "audit")
+
+    @property
+    def is_audit(self) -> bool:
+        """Whether it was decided automatically, and people only say what they think of it: nothing waits for them."""
+        return self.answer_shape == "audit"
 
     @property
     def takes_grant(self) -> bool:

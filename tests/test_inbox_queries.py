@@ -321,11 +321,13 @@ UNDONE = [
     "DROP INDEX hitl_requests_open", "DROP INDEX hitl_requests_sorts", "DROP INDEX hitl_requests_handled",
     "DROP INDEX hitl_audit_requests", "DROP INDEX hitl_audit_seen", "DROP TABLE hitl_words",
     "DROP TABLE hitl_words_due", "ALTER TABLE hitl_requests DROP COLUMN risk",
+    "DROP INDEX hitl_requests_precedents", "DROP TABLE hitl_routed", "DROP TABLE hitl_certificates",
+    "DROP TABLE hitl_learned",
 ]  # fmt: skip
 BEFORE = {
     "sqlite": ["CREATE INDEX requests_open ON hitl_requests (created_ms, id)", "PRAGMA user_version = 5"],
     "postgres": ["CREATE INDEX hitl_requests_open ON hitl_requests (created_ms, id)",
-                 "DELETE FROM hitl_migrations WHERE version = 4"],
+                 "DELETE FROM hitl_migrations WHERE version >= 4"],
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from hitl_graph.card.answers import Answer, answers_of
 from hitl_graph.card.contents import Draft, Evidence, Feedback, Field, File, Question, Remark
 from hitl_graph.card.look import Card, Event, Outcome, Ran, card, news, version
 from hitl_graph.card.people import Claimed, Coming, Given, Mine, People, Said
+from hitl_graph.card.precedents import Precedent, Precedents
 from hitl_graph.card.words import age, asked, done, heading, label, left, meaning, what
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Mine",
     "Outcome",
     "People",
+    "Precedent",
+    "Precedents",
     "Question",
     "Ran",
     "Remark",

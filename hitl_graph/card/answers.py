@@ -56,6 +56,8 @@ def answers_of(request: Request) -> tuple[Answer, ...]:
 def _confirm(request: Request, answer: Answer) -> str:
     if answer.word != "edit":
         return answer.label
+    if request.is_audit:
+        return "Record what it should have been"
     return {"review": "Deliver this version"}.get(
         request.kind, answer.label if answer.changes else "Approve with changes"
     )
@@ -89,6 +91,8 @@ def _edited(request: Request) -> tuple[Form, bool]:
 
 
 def _response(request: Request, says: str, means: str) -> Answer:
+    if request.is_audit:
+        return Answer("respond", says, means, text="must", text_label="Comment")
     if request.kind == "review":
         return Answer("respond", says, means, text_label="What to change", comments=True)
     if request.kind == "escalation":

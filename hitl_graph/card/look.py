@@ -21,6 +21,7 @@ from hitl_graph.card.contents import (
     question_of,
 )
 from hitl_graph.card.people import Mine, People, Said, mine_of, people_of
+from hitl_graph.card.precedents import Precedents, precedents_of
 from hitl_graph.card.words import did, done, happened, heading, what
 from hitl_graph.model import Request
 from hitl_graph.reviewers import Reviewer
@@ -86,6 +87,7 @@ class Card:
     """One request for people. Texts are as they came: escape them, and show hidden characters.
 
     Attributes:
+        is_audit: It was decided automatically, and people only say what they think of it.
         version: Of its moving half; another one means that it changed (see `version`).
         heading: What will happen, or is asked, in one sentence.
         summary: The same with the arguments, in one line.
@@ -101,10 +103,12 @@ class Card:
         mine: What the person who looks can do; None where nobody is known.
         answers: None once it is decided or closed.
         outcome: The decision, if there is one.
+        precedents: What people decided about requests like it; None if nothing.
     """
 
     id: str
     kind: str
+    is_audit: bool
     state: str
     thread: str
     digest: str
@@ -131,6 +135,7 @@ class Card:
     outcome: Outcome | None
     ran: tuple[Ran, ...]
     history: tuple[Event, ...]
+    precedents: Precedents | None
 
 
 def card(
@@ -142,6 +147,7 @@ def card(
     away: Iterable[Reviewer] = (),
     ran: Sequence[Ran] = (),
     history: Sequence[Event] = (),
+    precedents: Sequence[Request] = (),
 ) -> Card:
     """The card of a request.
 
@@ -151,6 +157,7 @@ def card(
         away: Whose deputy they are now.
         ran: What came of the decision.
         history: What happened to it.
+        precedents: What people decided about requests like it, the most alike first.
     """
     facts, question, evidence = request.fresh, question_of(request), evidence_of(request)
     told = request.action is not None or request.kind == "review" or question is not None or evidence is not None
@@ -169,6 +176,7 @@ def card(
     return Card(
         id=request.id,
         kind=request.kind,
+        is_audit=request.is_audit,
         state=request.state,
         thread=request.thread_id,
         digest=request.digest,
@@ -195,6 +203,7 @@ def card(
         outcome=outcome,
         ran=tuple(ran),
         history=tuple(history),
+        precedents=precedents_of(request, precedents),
     )
 
 

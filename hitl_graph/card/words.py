@@ -41,6 +41,12 @@ _MEANING: dict[Word, str] = {
     "reject": "{it} does not run; the agent is told why",
     "respond": "{it} does not run; the agent gets your text as its result",
 }
+_AUDITED: dict[Word, tuple[str, str, str, str]] = {  # what the button says, what it means, done, as an answer
+    "approve": ("Right", "it was right", "found right", "found it right"),
+    "edit": ("Correct", "it should have been this", "corrected", "corrected it"),
+    "reject": ("Wrong", "it was wrong", "found wrong", "found it wrong"),
+    "respond": ("Comment", "what you say is kept", "commented on", "commented on it"),
+}
 _LABELS: dict[str, dict[Word, str]] = {
     "question": {"respond": "Answer", "reject": "Decline"},
     "review": {"respond": "Send back"},
@@ -60,6 +66,9 @@ def heading(request: Request) -> str:
         return f"{agent} {'failed' if facts.failure is not None else 'is stuck'}, and asks what now"
     if isinstance(facts, Inquiry):
         return f"{agent} asks you"
+    if request.is_audit:
+        did = f"called {visible(request.action.name)}" if request.action is not None else "delivered this draft"
+        return f"{agent} {did} without asking" + (": was that right?" if request.state == "pending" else "")
     if request.kind == "review":
         number = request.review.revision if request.review is not None else 1
         draft = "this draft" if number == 1 else f"this draft (revision {number})"
@@ -165,11 +174,15 @@ def label(request: Request, word: Word) -> str:
     """What the button of an answer says."""
     if request.answer_shape == "raw" and word == "respond":
         return "Answer"
+    if request.is_audit:
+        return _AUDITED[word][0]
     return _LABELS.get(request.kind, {}).get(word, word.capitalize()) if request.action is None else word.capitalize()
 
 
 def meaning(request: Request, word: Word) -> str:
     """What comes of an answer."""
+    if request.is_audit:
+        return visible(request.labels.get(word, _AUDITED[word][1]))
     if word in request.labels:
         return visible(request.labels[word])
     if request.answer_shape == "raw":
@@ -184,11 +197,15 @@ def meaning(request: Request, word: Word) -> str:
 
 def done(request: Request, decision: Decision) -> str:
     """An answer as something that was done: `approved`, `sent back`."""
+    if request.is_audit:
+        return _AUDITED[decision.type][2]
     return "sent back" if request.kind == "review" and decision.type == "respond" else DONE[decision.type]
 
 
 def did(request: Request, decision: Decision) -> str:
     """The same after a name: `approved it`, `sent it back`."""
+    if request.is_audit:
+        return _AUDITED[decision.type][3]
     return "sent it back" if (word := done(request, decision)) == "sent back" else f"{word} it"
 
 

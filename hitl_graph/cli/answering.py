@@ -349,6 +349,8 @@ def _record(ledger: Ledger, request: Request, decision: Decision, who: str, *, q
     then = "it does not run, and a worker tells the agent" if refused else "a worker carries it out"
     if decided.kind == "review":
         then = f"a worker {reviews.THEN[made.type]}"
+    if decided.is_audit:
+        then = "it is kept for learning; nothing waited for it"
     lines += grants.given_with(ledger, decided)
     lines.append(f"Request {short} of thread {views.visible(decided.thread_id)}; {then}.")
     views.show(views.console(), lines)

@@ -102,6 +102,7 @@ _COMMANDS = (
     "tokens",
     "sweeping",
     "audit",
+    "exporting",
     "learning",
     "database",
     "policy",

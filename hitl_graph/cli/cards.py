@@ -9,6 +9,7 @@ from rich.text import Text
 
 from hitl_graph.card import words
 from hitl_graph.card.contents import fields_of
+from hitl_graph.card.precedents import Precedents
 from hitl_graph.cli import reviews, situations, standings, views
 from hitl_graph.documents import RequestDocument
 from hitl_graph.model import Request, Word
@@ -25,6 +26,9 @@ _TYPED: dict[Word, str] = {
 }
 
 
+_IN_ITS_PLACE = {False: "Delivered in its place", True: "It should have been"}
+
+
 def facts(request: Request, standing: Standing) -> dict[str, Any]:
     """A request as JSON for scripts: the same keys for every request."""
     return RequestDocument.of(request, standing).model_dump(mode="json")
@@ -32,9 +36,14 @@ def facts(request: Request, standing: Standing) -> dict[str, Any]:
 
 def card(
     out: Console, request: Request, standing: Standing, ran: list[dict[str, Any]], now: datetime, short: str, db: str,
-    directory: Directory | None = None,
+    directory: Directory | None = None, precedents: Precedents | None = None, *, all_alike: bool = False,
 ) -> list[Text | str]:  # fmt: skip
-    """All that a person needs to decide, in the order in which it is needed."""
+    """All that a person needs to decide, in the order in which it is needed.
+
+    Args:
+        precedents: What people decided about requests like it.
+        all_alike: Each of these, not only how many there are.
+    """
     lines: list[Text | str] = [Text(f"{words.heading(request)}:", style="bold"), ""]
     told = situations.contents(out, request, now)
     if request.description and request.kind == "question" and told is None:
@@ -42,9 +51,11 @@ def card(
     if told is not None:
         lines += told
     else:
-        lines += reviews.contents(out, request) if request.kind == "review" else _contents(out, request)
+        lines += reviews.contents(out, request) if request.draft is not None else _contents(out, request)
     lines += _fresh(out, request)
+    kind = [("kind", "audit: it was decided automatically, and nothing waits for it")] if request.is_audit else []
     about = [
+        *kind,
         ("why", views.visible(request.reason) or "-"),
         *([("risk", request.risk)] if request.risk else []),
         ("request", request.id),
@@ -57,11 +68,13 @@ def card(
     lines += ["", *views.pairs(about)]
     lines += standings.contents(out, request, standing, now, directory)
     lines += _decided(out, request, ran, now)
+    if precedents is not None:
+        lines += _precedents(out, precedents, now, f"hitl show {short} --alike{db}", all_alike=all_alike)
     if request.state == "pending":
         lines += ["", Text("Answers", style="bold")]
         for word in request.allowed:
             lines.append(Text.assemble("  ", (f"{word:<9}", "cyan"), words.meaning(request, word)))
-            how = reviews.typed(request, word) if request.kind == "review" else situations.typed(word, request)
+            how = reviews.typed(request, word) if request.draft is not None else situations.typed(word, request)
             typed, hint, other = (how or _TYPED[word]).format(id=short).partition("    ")
             lines.append(Text.assemble("             ", f"{typed}{db}", (hint + other, "dim")))
     return lines
@@ -81,6 +94,22 @@ def _fresh(out: Console, request: Request) -> list[Text]:
     if request.fresh.changed is not None:
         lines += [Text(""), Text("Changed since people were asked before", style="bold")]
         lines += reviews.coloured(out, request.fresh.changed)
+    return lines
+
+
+def _precedents(
+    out: Console, found: Precedents, now: datetime, how: str, *, all_alike: bool
+) -> list[Text | str]:  # fmt: skip
+    lines: list[Text | str] = ["", *views.pairs([("before", found.told + ("" if all_alike else f"    ({how})"))])]
+    for one in found.shown if all_alike else ():
+        by = f"{one.done.capitalize()} by {views.visible(one.by)}, {views.age(one.at, now)} ago"
+        same = f"; the same: {', '.join(map(views.visible, one.same))}" if one.same else ""
+        lines += ["", Text.assemble("  ", (by, "bold"), f"  {one.id}{same}")]
+        lines += views.quoted(out, [one.summary], "    ")
+        lines += views.quoted(out, list(map(views.visible, one.changes)), "      ")
+        lines += views.quoted(out, views.block(one.message), "    ") if one.message else []
+    if all_alike and found.more:
+        lines += ["", Text(f"  and {found.more} more", style="dim")]
     return lines
 
 
@@ -140,9 +169,10 @@ def _decided(out: Console, request: Request, ran: list[dict[str, Any]], now: dat
             ),
         ]
         if decision.args is not None:
+            lines += [Text(_IN_ITS_PLACE[True])] if request.is_audit else []
             lines += views.quoted(out, views.lines_of(views.arguments(request, decision.args)), "  ")
         if decision.draft is not None and request.draft is not None:
-            lines += ["", Text("Delivered in its place (what changed)", style="bold")]
+            lines += ["", Text(f"{_IN_ITS_PLACE[request.is_audit]} (what changed)", style="bold")]
             lines += reviews.changes(out, request.draft, decision.draft)
         if decision.message:
             lines += views.quoted(out, views.block(decision.message), "  ")

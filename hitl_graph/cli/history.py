@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hitl_graph.card.words import happened
+from hitl_graph.card.words import done, happened
 from hitl_graph.cli import queries, views
 from hitl_graph.cli.app import UNKNOWN, Command, Db, Failure, Json, app, emit, open_ledger
 from hitl_graph.ledger import Ledger, denials
@@ -63,7 +63,9 @@ def _events(ledger: Ledger, thread: str) -> Iterator[dict[str, Any]]:
         reason = f"  ({views.visible(request.reason)})" if request.reason else ""
         yield event(request.created_at, "asked", request.id, None, views.what(request) + reason)
         if request.decided_at is not None:
-            name = views.DONE[request.decision.type] if request.decision else "decided"
+            decision = request.decision
+            name = "decided" if decision is None else views.DONE[decision.type]
+            name = done(request, decision) if decision is not None and request.is_audit else name
             yield event(request.decided_at, name, request.id, request.reviewer, _answer(request, request.decision))
     for at_ms, name, request_id, actor, body in queries.closings(ledger, thread):
         known, people = asked.get(request_id), name in _BY_PEOPLE

@@ -8,6 +8,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from hitl_graph.card.precedents import precedents_of
 from hitl_graph.cli import queries, standings, views
 from hitl_graph.cli.app import (
     USAGE,
@@ -27,7 +28,7 @@ from hitl_graph.cli.cards import card, facts
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
 from hitl_graph.ledger.waiting import Filters
-from hitl_graph.model import Kind, Request, Risk
+from hitl_graph.model import Kind, Request, Risk, Route
 
 __all__: list[str] = []
 
@@ -40,6 +41,9 @@ def inbox(
     kind: Annotated[str | None, typer.Option(help="approval, review, escalation or question.")] = None,
     tool: Annotated[str | None, typer.Option(metavar="NAME", help="Only calls of this tool.")] = None,
     risk: Annotated[str | None, typer.Option(help="low, medium or high, as a rule says.")] = None,
+    route: Annotated[
+        str | None, typer.Option(help="How it came to people: policy, unsure, audit or query; see learning.")
+    ] = None,
     search: Annotated[str | None, typer.Option(metavar="WORDS", help="Only with all of these words in it.")] = None,
     mine: Annotated[bool, typer.Option("--mine", help="Only what you may decide now; see hitl whoami.")] = False,
     reviewer: As = None,
@@ -57,7 +61,11 @@ def inbox(
         raise Failure(USAGE, f"--kind is one of {', '.join(kinds)}, not {kind!r}")
     if risk is not None and risk not in (risks := get_args(Risk)):
         raise Failure(USAGE, f"--risk is one of {', '.join(risks)}, not {risk!r}")
-    wanted: Filters = {"kind": kind, "thread_id": thread, "tool": tool, "risk": risk, "search": search}
+    if route is not None and route not in (routes := get_args(Route)):
+        raise Failure(USAGE, f"--route is one of {', '.join(routes)}, not {route!r}")
+    wanted: Filters = {
+        "kind": kind, "thread_id": thread, "tool": tool, "risk": risk, "route": route, "search": search,
+    }  # fmt: skip
     out, who = views.console(), reviewer_name(reviewer) if mine else None
     if watch and not as_json and not out.is_terminal:
         raise Failure(USAGE, "--watch draws on a terminal; for a program use --watch --json")
@@ -96,7 +104,7 @@ def _listing(ledger: Ledger, out: Console, waiting: list[Request]) -> Text:
             short[r.id],
             views.age(r.created_at, now),
             views.visible(r.thread_id),
-            r.kind,
+            "audit" if r.is_audit else r.kind,
             r.risk or "-",
             views.what(r),
             views.visible(r.reason) or "-",
@@ -161,6 +169,9 @@ def show(
     ctx: typer.Context,
     request_id: Annotated[str, typer.Argument(metavar="ID")],
     db: Db = "agent.db",
+    alike: Annotated[
+        bool, typer.Option("--alike", help="With what people decided about requests like it, one by one.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """One request in full: what will happen, every argument, and how to answer."""
@@ -174,4 +185,8 @@ def show(
         out = views.console()
         short = queries.short_ids(ledger, [request.id])[request.id]
         here, people = answers_at(ctx, db), ledger.directory
-        views.show(out, card(out, request, standing, ran, ledger.clock(), short, here, people))
+        found = (
+            precedents_of(request, Inbox(ledger).precedents(request)) if request.state == "pending" or alike else None
+        )
+        now = ledger.clock()
+        views.show(out, card(out, request, standing, ran, now, short, here, people, found, all_alike=alike))

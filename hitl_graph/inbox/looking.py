@@ -4,8 +4,9 @@ import asyncio
 from typing import Unpack
 
 from hitl_graph.inbox.desk import Desk, to_the_end
-from hitl_graph.ledger import deciding, events, handling, requests, viewers, waiting, words
+from hitl_graph.ledger import deciding, events, handling, precedents, requests, viewers, waiting, words
 from hitl_graph.ledger.events import Event
+from hitl_graph.ledger.precedents import LOOKED_AT
 from hitl_graph.ledger.viewers import Viewer
 from hitl_graph.ledger.waiting import Facets, Filters, Mine
 from hitl_graph.model import Request
@@ -38,8 +39,8 @@ class Looking(Desk):
             newest_first: In the other order.
             limit: Rows a page.
             after: Id of the last request of the page before; it need not wait any more.
-            wanted: `kind`, `thread_id`, `tool`, `risk`, `assignee`, `since`, `before`, `search`: all that is given has
-                to be so (see `hitl_graph.ledger.waiting.Filters`).
+            wanted: `kind`, `thread_id`, `tool`, `risk`, `route`, `assignee`, `since`, `before`, `search`: all that is
+                given has to be so (see `hitl_graph.ledger.waiting.Filters`).
 
         Raises:
             UnknownRequestError: `after` names no request.
@@ -79,6 +80,17 @@ class Looking(Desk):
             UnknownRequestError: None begins so, or several do.
         """
         return self.ledger.read(requests.find, request_id)
+
+    def precedents(self, request: Request, *, limit: int = LOOKED_AT) -> list[Request]:
+        """What people decided about requests like this one: calls of the same tool, or other drafts.
+
+        The most alike first (see `hitl_graph.ledger.precedents`). None for audits, escalations and questions; nothing
+        that a deadline decided, and nothing that was redacted.
+
+        Args:
+            limit: How many of the latest decisions are looked at.
+        """
+        return self.ledger.read(precedents.alike, request, limit=limit)
 
     def standing(self, request_id: str) -> Standing:
         """How far a request is: its votes, who is still needed, who has it in hand, what comes when."""
@@ -166,6 +178,10 @@ class Looking(Desk):
     async def aget(self, request_id: str) -> Request:
         """As `get`."""
         return await asyncio.to_thread(self.get, request_id)
+
+    async def aprecedents(self, request: Request, *, limit: int = LOOKED_AT) -> list[Request]:
+        """As `precedents`."""
+        return await asyncio.to_thread(self.precedents, request, limit=limit)
 
     async def astanding(self, request_id: str) -> Standing:
         """As `standing`."""

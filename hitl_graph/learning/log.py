@@ -8,6 +8,7 @@ for the next one.
 import hashlib
 import hmac
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,7 +23,8 @@ from hitl_graph.learning.agreement import Agreement, dissent, interval
 from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
 from hitl_graph.learning.certifying import certify
 from hitl_graph.learning.drift import ErrorDrift, Shift, shift
-from hitl_graph.learning.examples import Example
+from hitl_graph.learning.examples import Example, Split
+from hitl_graph.learning.export import Exported, export
 from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.online import Online
 from hitl_graph.learning.reading import examples
@@ -118,6 +120,16 @@ class DecisionLog:
             thread_id: Only of this thread.
         """
         return examples(self.ledger, self.checkpointer, thread_id=thread_id)
+
+    def export(
+        self, format: str, path: str | os.PathLike[str], *, split: Split | None = None, overwrite: bool = False
+    ) -> Exported:
+        """Write what was decided into a file to train, evaluate or label with; see `hitl_graph.learning.export`.
+
+        Raises:
+            LearningError: There is no such format, its package is missing, or the file exists.
+        """
+        return export(self.examples(), format, path, split=split, overwrite=overwrite)
 
     def calibrate(self, unsure: Unsure) -> Found:
         """Looks for the lowest score from which on nobody has to be asked, and puts the certificate in force.
@@ -396,19 +408,14 @@ def _updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
     if (valid := certificates.valid(tx, source)) is not None:
         audited(tx, now_ms, unsure, valid)
     name = f"online:{_name(tx, source)}|{asked.error}|{asked.confidence}"
-    state = routing.learned(tx, name)
+    state: dict[str, Any] | None = routing.learned(tx, name)
     if state is None:
         scouted = [label.routed.score for label in by_order(tx, source, limit=_SCOUTED)]
         scores = [score for score in scouted if score is not None]
         if len(scouted) < _SCOUTED or not scores:
             why = f"{len(scouted)} calls were routed: after {_SCOUTED} it is known between which scores to look"
             return NotEnough(max(_SCOUTED, least(1, asked.error, (1 - asked.confidence) / 2)), why, asked, 0)
-        state = {
-            "after": 0,
-            "accepted": 0,
-            "errors": 0,
-            "stream": Online(scores, asked, rate=unsure.audit_rate).state(),
-        }
+        state = {"after": 0, "stream": Online(scores, asked, rate=unsure.audit_rate).state()}
     stream, after = Online.restored(state["stream"]), state["after"]
     for label in by_order(tx, source, after=after):
         if label.routed.route != "auto":

@@ -59,12 +59,12 @@ def count(tx: Transaction, span: Span) -> int:
 
 
 _TABLES = {
-    "hitl_requests": ("created_ms", "kind IN ('approval', 'review')"),
+    "hitl_requests": ("created_ms", "kind IN ('approval', 'review') AND route <> 'audit'"),  # an audit ran unasked
     "hitl_permits": ("issued_ms", "request_id IS NULL AND attempt = 1"),
     "hitl_denials": (  # what was denied after it was asked about counts as asked, what ran on a fork as allowed
         "at_ms",
         "NOT EXISTS (SELECT 1 FROM hitl_requests r WHERE r.action_key = hitl_denials.action_key"
-        " AND r.kind IN ('approval', 'review'))"
+        " AND r.kind IN ('approval', 'review') AND r.route <> 'audit')"
         " AND NOT EXISTS (SELECT 1 FROM hitl_permits p WHERE p.id = hitl_denials.action_key || '#1')",
     ),
 }
@@ -136,7 +136,7 @@ def _asked_again(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Sequenc
     """Of these actions those about which there were several questions: all of them, the oldest first."""
     if not keys:
         return {}
-    asks = f"action_key IN ({','.join('?' * len(keys))}) AND kind IN ('approval', 'review')"
+    asks = f"action_key IN ({','.join('?' * len(keys))}) AND kind IN ('approval', 'review') AND route <> 'audit'"
     several = tx.execute(
         f"SELECT action_key FROM hitl_requests WHERE {asks} GROUP BY action_key HAVING count(*) > 1", list(keys)
     ).fetchall()
@@ -144,7 +144,7 @@ def _asked_again(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Sequenc
     for (key,) in several:
         found[key] = tx.execute(
             f"SELECT {_QUESTION} FROM hitl_requests WHERE action_key = ? AND kind IN ('approval', 'review')"
-            " ORDER BY created_ms, id",
+            " AND route <> 'audit' ORDER BY created_ms, id",
             (key,),
         ).fetchall()
     return found

@@ -35,6 +35,8 @@ class Filters(TypedDict, total=False):
         thread_id: Of this thread.
         tool: The name of the tool.
         risk: `low`, `medium` or `high`.
+        route: How it came to people: `policy`, a rule says so; `unsure`, the model was; `audit`, it was decided
+            automatically; `query`, people are to teach the model.
         assignee: Whose it is now: of a person who has claimed it or to whom a vote was delegated, or of whom (a name,
             `role:finance`, `group:oncall`) the rule names, literally.
         since: Asked then or later (aware).
@@ -47,6 +49,7 @@ class Filters(TypedDict, total=False):
     thread_id: str | None
     tool: str | None
     risk: str | None
+    route: str | None
     assignee: str | None
     since: datetime | None
     before: datetime | None
@@ -199,7 +202,10 @@ def _query(
     way, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
     query = _Query([_OPEN], [], f"created_ms {way}, id {way}", is_sqlite=tx.dialect == "sqlite")
     walk = "+" if tx.dialect == "sqlite" else ""  # along the list: not by another index, to sort what it gives
-    for name, column in (("kind", f"{walk}kind"), ("thread_id",) * 2, ("tool", f"{walk}tool"), ("risk", f"{walk}risk")):
+    for name, column in (
+        ("kind", f"{walk}kind"), ("thread_id",) * 2, ("tool", f"{walk}tool"), ("risk", f"{walk}risk"),
+        ("route", f"{walk}route"),
+    ):  # fmt: skip
         if (value := wanted.get(name)) is not None:
             query.where.append(f"{column} = ?")
             query.parameters.append(value)

@@ -13,7 +13,7 @@ from typing import Any
 from hitl_graph.model import Request
 from hitl_graph.storage import Transaction
 
-__all__ = ["TIES", "are_common", "enter", "in_request", "is_behind", "leave", "marks", "of", "place", "query"]
+__all__ = ["TIES", "are_common", "enter", "in_request", "is_behind", "leave", "marks", "of", "place", "query", "texts"]
 
 LONGEST, MOST, _ASKED = 64, 4000, 32
 """Letters of a word, words of a request, and words of a search, that count."""
@@ -37,24 +37,24 @@ def in_request(request: Request) -> list[str]:
     told = (request.id, request.thread_id, request.reason, request.description, request.question, request.draft)
     named = (request.action.name, request.action.args) if request.action else ()
     found = dict[str, None]()
-    for text in _texts((*named, *told)):
+    for text in texts((*named, *told)):
         found.update(dict.fromkeys(of(text)))
         if len(found) > MOST:
             break
     return list(found)[:MOST]
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """Strings and numbers of plain JSON, without the names of fields."""
     match value:
         case str():
             yield value
         case dict():
             for inner in value.values():
-                yield from _texts(inner)
+                yield from texts(inner)
         case list() | tuple():
             for inner in value:
-                yield from _texts(inner)
+                yield from texts(inner)
         case bool() | None:
             pass
         case _:

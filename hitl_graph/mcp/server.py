@@ -13,6 +13,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import AnyHttpUrl, BaseModel, Field
 
+from hitl_graph.card.precedents import precedents_of
 from hitl_graph.errors import HitlError, StaleRequestError
 from hitl_graph.ledger import Ledger
 from hitl_graph.mcp import telling
@@ -21,7 +22,7 @@ from hitl_graph.mcp.deciding import Deciding
 from hitl_graph.mcp.desk import CHANNEL, Desk
 from hitl_graph.mcp.identity import Known, Tokens, Verifier
 from hitl_graph.mcp.shapes import Outcome, Page, Proposal, Shown
-from hitl_graph.model import Kind, Request
+from hitl_graph.model import Kind, Request, Route
 from hitl_graph.reviewers import Reviewer
 from hitl_graph.visible import visible
 
@@ -107,6 +108,9 @@ class _Tools:
         ctx: Talk,
         kind: Annotated[Kind | None, Field(description="Only of this kind.")] = None,
         tool: Annotated[str | None, Field(description="Only calls of this tool.")] = None,
+        route: Annotated[
+            Route | None, Field(description="Only what came by it; audit: it was decided automatically.")
+        ] = None,
         thread: Annotated[str | None, Field(description="Only of this thread.")] = None,
         search: Annotated[str | None, Field(description="Only with these words.")] = None,
         mine: Annotated[bool, Field(description="Only what this human may decide now.")] = False,
@@ -117,7 +121,7 @@ class _Tools:
         try:
             who = await self._desk.who(ctx, "read")
             found = await self._desk.inbox.apending(
-                kind=kind, tool=tool, thread_id=thread, search=search, reviewer=who if mine else None,
+                kind=kind, tool=tool, route=route, thread_id=thread, search=search, reviewer=who if mine else None,
                 limit=limit + 1, after=after,
             )  # fmt: skip
             standings = [await self._desk.inbox.astanding(request.id) for request in found[:limit]]
@@ -129,7 +133,10 @@ class _Tools:
         return _result(text, page)
 
     async def show(
-        self, ctx: Talk, request_id: Annotated[str, Field(description="Its id, or the beginning of it.")]
+        self,
+        ctx: Talk,
+        request_id: Annotated[str, Field(description="Its id, or the beginning of it.")],
+        alike: Annotated[bool, Field(description="With what people decided about requests like it.")] = False,
     ) -> Annotated[CallToolResult, Shown]:
         """One request in full: what the agent wants, why a human is asked, who decides. Changes nothing."""
         try:
@@ -137,11 +144,13 @@ class _Tools:
             request, standing = await self._desk.look(request_id)
             may = await self._desk.barred(request, standing, who) is None
             await self._desk.inbox.aseen(request, reviewer=who, channel=CHANNEL)
+            found = await self._desk.inbox.aprecedents(request) if alike or request.state == "pending" else []
         except HitlError as exc:
             raise ToolError(visible(str(exc))) from exc
         now, link = self._desk.ledger.clock(), self._desk.link(request)
         return _result(
-            telling.shown_text(request, standing, now, link), telling.seen(request, standing, now, may=may, link=link)
+            telling.shown_text(request, standing, now, link, precedents_of(request, found), alike=alike),
+            telling.seen(request, standing, now, may=may, link=link),
         )
 
     async def decide(

@@ -30,6 +30,7 @@ class Row(BaseModel):
     """One request of a list.
 
     Attributes:
+        audit: It was decided automatically; the human says what they think of it, and nothing waits.
         who: Who may decide now.
         votes: How many have agreed; empty where one answer is enough.
         next: What comes if nobody decides; empty where nothing does.
@@ -37,6 +38,7 @@ class Row(BaseModel):
 
     id: str
     kind: Kind
+    audit: bool
     asked_at: datetime | None
     answers: list[Word]
     who: str
@@ -69,6 +71,7 @@ class Shown(BaseModel):
 
     id: str
     kind: Kind
+    audit: bool
     state: State
     asked_at: datetime | None
     answers: list[Choice]

@@ -13,6 +13,7 @@ from typing import Any
 
 from hitl_graph.card.contents import draft_of, evidence_of, fields_of, question_of
 from hitl_graph.card.people import people_of
+from hitl_graph.card.precedents import Precedents
 from hitl_graph.card.words import age, heading, meaning, what
 from hitl_graph.mcp.shapes import Choice, Page, Proposal, Row, Shown
 from hitl_graph.model import Request
@@ -62,6 +63,8 @@ def _about(request: Request) -> list[str]:
             fixed = "" if field.editable or "edit" not in request.allowed else "   (may not be edited)"
             [first, *rest] = lines_of(field.name, field.value)
             lines += [f"  {first}{fixed}", *(f"  {line}" for line in rest)]
+    if request.is_audit:
+        lines.append("an audit: it was decided automatically, and nothing waits for an answer")
     if (draft := draft_of(request)) is not None:
         lines += lines_of(f"draft, revision {draft.revision}", draft.value)
         for finding in draft.findings:
@@ -116,8 +119,9 @@ def row(request: Request, standing: Standing, now: datetime) -> Row:
     """One request of a list."""
     found = people_of(request, standing, now)
     return Row(
-        id=request.id, kind=request.kind, asked_at=request.created_at, answers=list(request.allowed), who=found.who,
-        votes=found.votes, next=found.coming[0].short if found.coming else "",
+        id=request.id, kind=request.kind, audit=request.is_audit, asked_at=request.created_at,
+        answers=list(request.allowed), who=found.who, votes=found.votes,
+        next=found.coming[0].short if found.coming else "",
         untrusted={"thread": visible(request.thread_id), "wants": what(request), "why": visible(request.reason)},
     )  # fmt: skip
 
@@ -128,7 +132,7 @@ def page(rows: Sequence[Row], after: str | None, now: datetime) -> tuple[str, Pa
     if not rows:
         return "Nothing waits that fits.", given
     lines = [
-        f"{one.id}  {one.kind}, {age(one.asked_at, now)} ago, for {one.who}"
+        f"{one.id}  {'audit' if one.audit else one.kind}, {age(one.asked_at, now)} ago, for {one.who}"
         + (f", {one.votes}" if one.votes else "")
         + (f", {one.next}" if one.next else "")
         + f": {one.untrusted['wants']}"
@@ -155,23 +159,42 @@ def seen(request: Request, standing: Standing, now: datetime, *, may: bool, link
         "decision",
     )
     return Shown(
-        id=request.id, kind=request.kind, state=request.state, asked_at=request.created_at,
+        id=request.id, kind=request.kind, audit=request.is_audit, state=request.state, asked_at=request.created_at,
         answers=[Choice(word=word, meaning=meaning(request, word)) for word in request.allowed],
         who=found.who, missing=found.missing, you_may_decide=may, link=link, notice=NOTICE,
         untrusted={name: told[name] for name in wanted if told[name] is not None},
     )  # fmt: skip
 
 
-def shown_text(request: Request, standing: Standing, now: datetime, link: str | None) -> str:
-    """One request in words, for a model."""
+def shown_text(
+    request: Request, standing: Standing, now: datetime, link: str | None, precedents: Precedents | None = None, *,
+    alike: bool = False,
+) -> str:  # fmt: skip
+    """One request in words, for a model.
+
+    Args:
+        precedents: What people decided about requests like it.
+        alike: Each of these, not only how many there are.
+    """
     state = "It waits." if request.state == "pending" else f"It is {request.state}, and cannot be answered any more."
     lines = [*_about(request), *(f"why people are asked: {line}" for line in _why(request))]
     lines += _people(request, standing, now)
     if (decision := request.decision) is not None:
         lines += lines_of(f"answered by {request.reviewer or '?'}", decision.model_dump(mode="json", exclude_none=True))
+    if precedents is not None:
+        lines += [f"decided before: {precedents.told}", *(_before(precedents, now) if alike else [])]
     can = "; ".join(f"{word}: {meaning(request, word)}" for word in request.allowed)
     there = f"\nIn the inbox: {link}" if link else ""
     return f"Request {request.id}. {state}\n{fenced(lines)}\nThe human can answer: {visible(can)}.{there}"
+
+
+def _before(precedents: Precedents, now: datetime) -> list[str]:
+    lines = list[str]()
+    for one in precedents.shown:
+        lines += [f"  {one.id} {one.done} by {visible(one.by)} {age(one.at, now)} ago: {visible(one.summary)}"]
+        lines += [f"    {visible(line)}" for line in one.changes]
+        lines += _text(one.message, "    | ") if one.message else []
+    return lines + ([f"  and {precedents.more} more"] if precedents.more else [])
 
 
 def question(

@@ -69,6 +69,10 @@ class CardWidget:
             [*self._buttons.values(), self._undo], layout={"flex_flow": "row wrap", "margin": "6px 0 2px"}
         )
         shown += [buttons, parts.text(self._meanings()), self._said]
+        if (found := self.card.precedents) is not None:
+            told = parts.text(telling.before(found, now))
+            closed = widgets.Accordion([told], titles=(f"Decided before: {visible(found.told)}",), selected_index=None)
+            shown.append(closed)
         self.box = widgets.VBox(shown, layout=_FRAME)
         self._show()
 

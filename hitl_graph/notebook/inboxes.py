@@ -74,7 +74,7 @@ class InboxView:
 
     def told(self, request: Request) -> str:
         """One row of the list."""
-        return f"{request.kind}  {what(request)}  (thread {request.thread_id})"
+        return f"{'audit' if request.is_audit else request.kind}  {what(request)}  (thread {request.thread_id})"
 
     def lines(self) -> list[Line]:
         """The list in words."""
@@ -104,6 +104,7 @@ def inbox_widget(
     context: Any = None,
     reviewer: str | Reviewer | None = None,
     kind: str | None = None,
+    route: str | None = None,
     mine: bool = False,
     use_async: bool = False,
 ) -> InboxView:
@@ -117,6 +118,7 @@ def inbox_widget(
         context: The runtime context of each run.
         reviewer: Who decides; else `HITL_REVIEWER`, else the user of the operating system.
         kind: Only `approval`, `review`, `escalation` or `question`.
+        route: Only what came to people by it, such as `audit`: what was decided automatically.
         mine: Only what this person may decide now.
         use_async: The graph is awaited (`ainvoke`), in the event loop of the kernel.
     """
@@ -133,7 +135,8 @@ def inbox_widget(
             graph, ledger, cast(RunnableConfig, {**(config or {}), "configurable": configurable}), who, context
         )
 
-    return InboxView(Inbox(ledger), desk_of, use_async=use_async, kind=kind, reviewer=who if mine else None)
+    mine_only = who if mine else None
+    return InboxView(Inbox(ledger), desk_of, use_async=use_async, kind=kind, route=route, reviewer=mine_only)
 
 
 def _ledger(source: Any) -> Ledger:

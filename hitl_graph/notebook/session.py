@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 CHANNEL = "notebook"
-_OPEN = "thread_id = ? AND state IN ('pending', 'decided') AND parked = 1 ORDER BY created_ms, id"
+_OPEN = "thread_id = ? AND state IN ('pending', 'decided') AND parked = 1 AND route <> 'audit' ORDER BY created_ms, id"
 Graph = Pregel[Any, Any, Any, Any]
 Status = Literal["paused", "running", "finished", "stopped"]
 
@@ -68,6 +68,7 @@ class Stand:
         note: What else there is to know, in words.
         permits: Ids of what has run by now.
         looking: None where nobody is asked.
+        precedents: What people decided about requests like each of them, by its id.
     """
 
     status: Status
@@ -78,6 +79,7 @@ class Stand:
     happened: Happened
     permits: frozenset[str]
     looking: "Looking | None" = None
+    precedents: Mapping[str, Sequence[Request]] = field(default_factory=dict[str, Sequence[Request]])
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,15 @@ class Desk:
 
     def _stand(self, asked: Sequence[Request], found: Position | None, before: Stand | None) -> Steps[Stand]:
         ran: list[dict[str, Any]] = yield blocking(self.ledger.executed, self.thread_id)
-        pending = tuple(request for request in asked if request.state == "pending")
-        standings, who = dict[str, Standing](), None
+        waiting = tuple(request for request in asked if request.state == "pending")
+        pending = [*waiting]
+        for audit in [request for request in (before.pending if before is not None else ()) if request.is_audit]:
+            now: Request = yield blocking(self.inbox.get, audit.id)  # the thread does not wait for it
+            pending += [now] if now.state == "pending" else []
+        standings, precedents, who = dict[str, Standing](), dict[str, Sequence[Request]](), None
         for request in pending:
             standings[request.id] = yield blocking(self.inbox.standing, request.id)
+            precedents[request.id] = yield blocking(self.inbox.precedents, request)
         if pending:
             who = yield blocking(_looking, self.ledger, self.reviewer)
         values = found.values if found is not None else None
@@ -141,9 +148,9 @@ class Desk:
                 decided.append((yield blocking(self.inbox.get, request_id)))
             new = tuple(row for row in ran if row["permit_id"] not in before.permits)
             happened = Happened(tuple(decided), new, _news(before.values, values))
-        status, note = _status(found, asked, pending)
+        status, note = _status(found, asked, waiting)
         permits = frozenset(str(row["permit_id"]) for row in ran)
-        return Stand(status, pending, standings, values, note, happened, permits, who)
+        return Stand(status, tuple(pending), standings, values, note, happened, permits, who, precedents)
 
 
 class Session(Desk):

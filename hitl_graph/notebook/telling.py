@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from hitl_graph.card import Card, Field, card, done, left, what
+from hitl_graph.card import Card, Field, Precedents, card, done, left, what
 from hitl_graph.card import age as time_since
 from hitl_graph.model import Request
 from hitl_graph.notebook.session import Happened, Stand
@@ -22,6 +22,7 @@ __all__ = [
     "about",
     "as_html",
     "as_text",
+    "before",
     "bundle",
     "card_of",
     "contents",
@@ -74,7 +75,8 @@ def run(found: "Run") -> list[Line]:
 def card_of(request: Request, stand: Stand, now: datetime) -> Card:
     """The card of a request, for who looks at it."""
     who, away = (stand.looking.who, stand.looking.away) if stand.looking is not None else (None, ())
-    return card(request, stand.standings[request.id], now=now, reviewer=who, away=away)
+    before = stand.precedents.get(request.id, ())
+    return card(request, stand.standings[request.id], now=now, reviewer=who, away=away, precedents=before)
 
 
 def contents(one: Card, now: datetime, *, fields: bool = True) -> list[Line]:
@@ -123,7 +125,8 @@ def _draft(one: Card, fields: bool) -> list[Line]:
 
 def about(one: Card, now: datetime) -> list[Line]:
     """Why it is asked, since when, and who has to decide."""
-    rows = [("why", one.reason), ("risk", one.risk or ""), *one.origin, ("thread", one.thread)]
+    kind = "audit: it was decided automatically, and nothing waits for it" if one.is_audit else ""
+    rows = [("kind", kind), ("why", one.reason), ("risk", one.risk or ""), *one.origin, ("thread", one.thread)]
     rows += [("asked", f"{time_since(one.created_at, now)} ago"), ("note", one.note)]
     people = one.people
     if people.named:
@@ -133,7 +136,20 @@ def about(one: Card, now: datetime) -> list[Line]:
         rows.append((said.by, f"{said.word}{behalf}" + (f": {said.message}" if said.message else "")))
     rows += [("claimed", f"by {claim.by}, for {left(claim.until, now)}") for claim in people.claims]
     rows += [("deadline", f"{coming.short}: {coming.text}") for coming in people.coming]
+    rows += [("before", one.precedents.told)] if one.precedents is not None else []
     return [Line("pair", text, name) for name, text in rows if text]
+
+
+def before(found: Precedents, now: datetime) -> list[Line]:
+    """What people decided about requests like it, one by one."""
+    lines = list[Line]()
+    for one in found.shown:
+        lines.append(Line("head", f"{one.done.capitalize()} by {one.by}, {time_since(one.at, now)} ago"))
+        lines.append(Line("text", one.summary))
+        lines += [Line("dim", f"The same here: {', '.join(one.same)}")] if one.same else []
+        lines += [Line("block", "\n".join(one.changes))] if one.changes else []
+        lines += [Line("block", one.message)] if one.message else []
+    return lines + ([Line("dim", f"and {found.more} more")] if found.more else [])
 
 
 def _answers(one: Card, picked: str) -> list[Line]:

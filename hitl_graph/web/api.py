@@ -15,7 +15,7 @@ from hitl_graph.documents import RequestDocument, SummaryDocument
 from hitl_graph.errors import AlreadyDecidedError, InvalidDecisionError, UnknownRequestError
 from hitl_graph.ledger import deciding, requests
 from hitl_graph.ledger import events as events_of
-from hitl_graph.model import Decision, Kind, Risk
+from hitl_graph.model import Decision, Kind, Risk, Route
 from hitl_graph.reviewers import same
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import Standing, standing
@@ -53,6 +53,9 @@ class ListQuery(Query):
     thread_id: Line | None = None
     tool: Line | None = Field(default=None, description="Name of the tool.")
     risk: Risk | None = None
+    route: Route | None = Field(
+        default=None, description="How it came to people; `audit`: it was decided automatically."
+    )
     assignee: Line | None = Field(
         default=None, description="Whose it is now, literally: a name, `role:finance`, `group:oncall`."
     )

@@ -14,9 +14,10 @@ __all__ = ["AGES", "KINDS", "MINE", "RISKS", "Wanted"]
 
 MINE = "mine"
 """As an assignee: what whoever looks may decide now."""
+_AUDIT = "audit"  # by kind a review, whatever was decided automatically
 KINDS: dict[str, str] = dict(
     zip(get_args(Kind), ("Approvals", "Reviews of drafts", "Agents that are stuck", "Questions"), strict=True)
-)
+) | {_AUDIT: "Audits"}
 RISKS: dict[str, str] = {risk: f"{risk.capitalize()} risk" for risk in reversed(get_args(Risk))}
 AGES: dict[str, tuple[str, timedelta, bool]] = {  # words, how long, whether older than that
     "over-1h": ("Older than an hour", timedelta(hours=1), True),
@@ -87,9 +88,10 @@ class Wanted:
     def filters(self, now: datetime) -> Filters:
         """As `Inbox.pending` takes them."""
         wanted = Filters(
-            kind=self.kind or None,
+            kind=self.kind if self.kind and self.kind != _AUDIT else None,
             tool=self.tool or None,
             risk=self.risk or None,
+            route=_AUDIT if self.kind == _AUDIT else None,
             thread_id=self.thread or None,
             search=self.q or None,
             assignee=self.who if self.who and self.who != MINE else None,

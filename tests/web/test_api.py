@@ -97,6 +97,7 @@ def test_a_list_is_filtered(tmp_path: Path) -> None:
             "review": {"kind": "review", "draft": "x", "action": None},
             "wire": {"action": Action(name="wire", args={"note": "Invoice 7"})},
             "risky": {"risk": "high"},
+            "audit": {"kind": "review", "answer_shape": "audit", "route": "audit"},
             "legal": {"terms": legal},
             "stuck": {"kind": "escalation", "terms": legal},
         }
@@ -105,17 +106,18 @@ def test_a_list_is_filtered(tmp_path: Path) -> None:
             time.sleep(0.002)
         with serving(create_app(ledger, authenticators=[Named(ledger)])) as url, client(url, "alice") as alice:
             for given, expected in (
-                ({"kind": "review"}, ["review"]),
+                ({"kind": "review"}, ["review", "audit"]),
+                ({"route": "audit"}, ["audit"]),
                 ({"thread_id": "wire"}, ["wire"]),
                 ({"tool": "wire"}, ["wire"]),
                 ({"risk": "high"}, ["risky"]),
                 ({"assignee": "role:legal"}, ["legal", "stuck"]),
                 ({"search": "invoice"}, ["wire"]),
                 ({"since": "2100-01-01T00:00:00Z"}, []),
-                ({"before": "2100-01-01T00:00:00Z", "kind": "review"}, ["review"]),
+                ({"before": "2100-01-01T00:00:00Z", "kind": "review"}, ["review", "audit"]),
                 ({"search": "invoice", "since": "0352-01-01T00:00:00Z"}, ["wire"]),
                 ({"search": "invoice", "before": "9999-01-01T00:00:00Z"}, ["wire"]),
-                ({"mine": "true"}, ["review", "wire", "risky"]),
+                ({"mine": "true"}, ["review", "wire", "risky", "audit"]),
                 ({"newest_first": "true", "kind": "approval"}, ["legal", "risky", "wire"]),
             ):
                 told = alice.get("/requests", params=given).json()

@@ -165,6 +165,8 @@ def _why_not(
         return f"It is {done(request, request.decision)}{by} already" if request.decision else f"It is {request.state}"
     if request.risk == "high":
         return "High risk: it has to be looked at by itself"
+    if request.is_audit:
+        return "An audit: say of each by itself whether it was right"
     if request.kind not in _KINDS[word] or (request.kind == "approval" and request.action is None):
         return {
             "review": "A draft: read it before it is delivered",

@@ -25,7 +25,7 @@ from hitl_graph.web.errors import problem_of
 from hitl_graph.web.markdown import Reader
 from hitl_graph.web.pages.answering import LASTING, VALUE, Typed, typed
 from hitl_graph.web.rendering import render
-from hitl_graph.web.seeing import may_see
+from hitl_graph.web.seeing import may_see, visible
 from hitl_graph.web.templating import link
 from hitl_graph.web.visitors import Visitor, visitor_of
 
@@ -68,7 +68,7 @@ class _Instead(Exception):
 async def _show(visit: Visit) -> Response:
     """The page of a request; an unambiguous beginning of its id leads to it."""
     door, visitor, asked = door_of(visit), visitor_of(visit), visit.path_params["request_id"]
-    shown = await asyncio.to_thread(_look, door, visitor, asked)
+    shown = await asyncio.to_thread(partial(_look, door, visitor, asked, whole=True))
     if shown.request.id != asked:
         query = f"?{visit.url.query}" if visit.url.query else ""
         return RedirectResponse(link(visit, "card", request_id=shown.request.id) + query, status_code=303)
@@ -78,7 +78,12 @@ async def _show(visit: Visit) -> Response:
     return await asyncio.to_thread(_page, visit, shown, said=said, following=following)
 
 
-def _look(door: Door, visitor: Visitor, asked: str) -> _Shown:
+def _look(door: Door, visitor: Visitor, asked: str, *, whole: bool = False) -> _Shown:
+    """A request as this visitor sees it.
+
+    Args:
+        whole: With what was decided before about requests like it, of which they see those that they may see.
+    """
     ledger, inbox = door.ledger, door.inbox
     try:
         request = inbox.get(asked)
@@ -89,6 +94,7 @@ def _look(door: Door, visitor: Visitor, asked: str) -> _Shown:
     absent = ledger.read(handling.deputised, ledger.now_ms(), visitor.reviewer.name)
     ran = [_ran(row) for row in ledger.executed(request.thread_id) if row["request_id"] == request.id]
     steps = ledger.read(course, request.id)
+    before = visible(door, visitor, inbox.precedents(request)) if whole and request.state == "pending" else ()
     seen = card(
         request,
         inbox.standing(request.id),
@@ -97,6 +103,7 @@ def _look(door: Door, visitor: Visitor, asked: str) -> _Shown:
         away=[person(name, ledger.directory) for name in absent],
         ran=ran,
         history=[Event.of(step.seq, step.at, step.name, step.actor, step.body) for step in steps],
+        precedents=before,
     )
     return _Shown(request, seen)
 
@@ -112,6 +119,7 @@ def _after(seen: Card, visitor: Visitor) -> _Said | None:
     outcome, mine = seen.outcome, seen.mine
     if outcome is not None and any(same(name, one) for one in outcome.said.by.split(", ")):
         then = "A worker carries it out." if seen.state == "decided" else "It was carried out."
+        then = "It is kept for learning; nothing waited for it." if seen.is_audit else then
         return _Said("ok", f"You {outcome.did}. {then}")
     if mine is not None and mine.voted is not None:
         return _Said("ok", f"Your vote to {mine.voted} it is recorded. Still needed: {seen.people.missing}.")

@@ -204,6 +204,8 @@ def _row(request: Request, stands: Standing, now: datetime) -> Row:
 
 def _verb(request: Request) -> str:
     facts = facts_of(request)
+    if request.is_audit:
+        return "Audit"
     if isinstance(facts, Situation):
         return "Failed" if facts.failure is not None else "Stuck"
     return {"approval": "Call", "review": "Deliver"}.get(request.kind, "Asks")

@@ -51,7 +51,7 @@ async function look() {
     const response = await fetch(location.pathname, { headers: { accept: "text/html" } });
     if (!response.ok) return;
     const fresh = $("#card", parsed(await response.text()));
-    if (!fresh || fresh.dataset.request !== card.dataset.request) return;
+    if (!fresh || fresh.dataset.request !== card.dataset.request || !card.isConnected) return; // else one's own answer
     $("#side").replaceWith(document.adoptNode($("#side", fresh)));
     if (fresh.dataset.version === card.dataset.version) return;
     const changed = $("#changed");

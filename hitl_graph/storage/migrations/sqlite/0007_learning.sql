@@ -46,3 +46,12 @@ CREATE TABLE hitl_learned (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- What people decided about calls of one tool, and about drafts, the latest first (see ledger/precedents.py).
+CREATE INDEX hitl_requests_precedents ON hitl_requests (tool, kind, decided_ms, id)
+    WHERE decided_ms IS NOT NULL AND shown IS NOT NULL AND channel <> 'deadline' AND kind IN ('approval', 'review');
+
+-- By which route a request came is something to filter the list by.
+DROP INDEX hitl_requests_open;
+CREATE INDEX hitl_requests_open ON hitl_requests (created_ms, id, kind, tool, risk, reviewers, route, state, parked)
+    WHERE state = 'pending' AND parked = 1;
