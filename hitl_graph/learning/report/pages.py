@@ -112,7 +112,8 @@ def _lead(one: Overview) -> str:
     if one.threshold is not None and one.error is not None and one.confidence is not None:
         start = f"From a score of {score(one.threshold)} on nobody {'is' if one.standing == 'valid' else 'was'} asked"
         until = "" if one.ended_at is None else f", until {one.ended_at:{_AT}} UTC"
-        lines.insert(0, f"{start}{until}; {promise(one.error, one.confidence)}.")
+        told = "" if one.standing == "valid" else "the promise was "
+        lines.insert(0, f"{start}{until}; {told}{promise(one.error, one.confidence)}.")
     return "".join(f'<p class="lead">{_coded(line)}</p>' for line in lines)
 
 
