@@ -185,7 +185,7 @@ def _told(one: "Overview", now: datetime) -> Iterator[Text | str]:
         was = "on nobody is asked" if one.standing == "valid" else "on nobody was asked"
         ago = f"issued {views.clock(one.issued_at)} ({views.age(one.issued_at, now)} ago)"
         rows += [("from", f"a score of {words.score(one.threshold)} {was}; {ago}")]
-        rows += [("promise", words.promise(one.error, one.confidence))]
+        rows += [("promise" if one.standing == "valid" else "promised", words.promise(one.error, one.confidence))]
         labels = f"{words.count(one.labels, 'label')}, {words.count(one.errors, 'mistake')} in {one.accepted:,}"
         rows += [("made of", labels)]
     if one.ended_at is not None:

@@ -1,5 +1,6 @@
 """The page of `hitl learn report`: its numbers, its pictures, and that nothing in it comes from elsewhere."""
 
+import asyncio
 import random
 import re
 from datetime import UTC, datetime, timedelta
@@ -226,6 +227,26 @@ def test_labels_of_a_pool_are_no_calls(db_path: str) -> None:
     assert len(sampled(record).labels) == 24
     told = page([record], AT)
     assert ("24 labels of a pool" in told, "No call was routed yet." in told) == (True, True)
+
+
+async def test_an_overview_in_both_colours(db_path: str) -> None:
+    with open_ledger(db_path) as ledger:
+        await asyncio.to_thread(fed, ledger, 3)
+        log = DecisionLog(ledger)
+        assert await log.aoverview() == log.overview("moderate") == log.overview()
+        assert await log.aoverview("other") == []
+
+
+def test_what_somebody_has_to_look_at_comes_first() -> None:
+    def record(name: str, **how: Any) -> Record:
+        return Record(one(source=Source(name, "b", "m" * 64), answered=100, error_at_most=0.01, **how))
+
+    told = page(
+        [record("holds"), record("old", current=False, standing="suspended"), record("gone", standing="suspended")], AT
+    )
+    assert re.findall(r'<h2 id="h\d">(\w+)', told) == ["gone", "holds", "old"]
+    assert f"Model {'m' * 12};" in told
+    assert "not in use any more" in told
 
 
 def test_after_a_suspension_the_labels_since_count_as_soon_as_they_tell_something(db_path: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
+from re import sub
 
 from hitl_graph.learning.report import charts, figures
 from hitl_graph.learning.report.charts import Chart
@@ -19,6 +20,7 @@ from hitl_graph.ledger.certificates import Issued
 __all__ = ["page"]
 
 _AT = "%Y-%m-%d %H:%M"
+_KINDS = ("watch", "gone", "open", "holds", "none")
 _OPEN = 3  # sources whose plots are seen at once
 _CONFIDENCE = 0.90
 _SAMPLES = {
@@ -47,6 +49,7 @@ def page(records: Sequence[Record], at: datetime) -> str:
         records: One for each source.
         at: When it was made.
     """
+    records = sorted(records, key=_urgency)
     body = "".join(_source(number, record) for number, record in enumerate(records))
     calls = sum(record.overview.calls for record in records)
     automatic = sum(record.overview.automatic for record in records)
@@ -63,6 +66,11 @@ def page(records: Sequence[Record], at: datetime) -> str:
         f'<header><h1>What is decided without asking</h1><p class="muted">{told}. As of {at:{_AT}} UTC.</p></header>\n'
         f"{_contents(records)}{body}{_notes()}</main>\n</body>\n</html>\n"
     )
+
+
+def _urgency(record: Record) -> tuple[bool, int]:
+    """What is in use comes first, and of that what somebody has to look at."""
+    return not record.overview.current, _KINDS.index(verdict(record.overview).kind)
 
 
 def _contents(records: Sequence[Record]) -> str:
@@ -104,8 +112,13 @@ def _lead(one: Overview) -> str:
     if one.threshold is not None and one.error is not None and one.confidence is not None:
         start = f"From a score of {score(one.threshold)} on nobody {'is' if one.standing == 'valid' else 'was'} asked"
         until = "" if one.ended_at is None else f", until {one.ended_at:{_AT}} UTC"
-        lines.insert(0, f"{start}{until}; {promise(one.error, one.confidence)}.")
-    return "".join(f'<p class="lead">{escape(line)}</p>' for line in lines)
+        told = "" if one.standing == "valid" else "the promise was "
+        lines.insert(0, f"{start}{until}; {told}{promise(one.error, one.confidence)}.")
+    return "".join(f'<p class="lead">{_coded(line)}</p>' for line in lines)
+
+
+def _coded(text: str) -> str:
+    return sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _facts(one: Overview) -> str:
