@@ -26,7 +26,7 @@ demo: $(STAMP) ## an e-mail assistant that asks before it sends
 
 test: $(STAMP) ## the whole suite
 	@scripts/browser.sh
-	$(BIN)/pytest --numprocesses=auto $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(ARGS)
 
 check: $(STAMP) ## lint, format, types, arrows between modules
 	$(BIN)/ruff check .

@@ -8,15 +8,26 @@ from tests.browser import browser, shots, show_loop
 from tests.databases import NOTE
 from tests.postgres import postgres_cluster, postgres_dsn, shared_postgres_dsn
 from tests.same_as_tool_node import Colour, Gate
+from tests.spare_schemas import spare_schemas, spares
+from tests.variants import dispensable
 
-__all__ = ["browser", "postgres_cluster", "postgres_dsn", "shared_postgres_dsn", "shots"]
+__all__ = ["browser", "postgres_cluster", "postgres_dsn", "shared_postgres_dsn", "shots", "spare_schemas", "spares"]
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever needs a browser is slow."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much is tried."""
+    parser.addoption("--all-variants", action="store_true", help="all variants of each test on PostgreSQL too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whatever needs a browser is slow; on PostgreSQL, pairs of variants are enough."""
+    if not config.getoption("--all-variants"):
+        left_out = dispensable(items)
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=list(left_out))
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
@@ -42,7 +53,7 @@ def engine(request: pytest.FixtureRequest) -> str:
     name = getattr(request, "param", "sqlite")
     if name == "postgres":
         note = request.getfixturevalue("tmp_path") / NOTE
-        note.write_text(request.getfixturevalue("shared_postgres_dsn"))
+        note.write_text(request.getfixturevalue("spare_schemas"))
     return str(name)
 
 

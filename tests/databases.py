@@ -13,6 +13,7 @@ from hitl_graph.checkpointers.postgres import PostgresCheckpointer
 from hitl_graph.checkpointers.sqlite import SqliteCheckpointer
 from hitl_graph.ledger import Ledger
 from hitl_graph.storage.postgres import PostgresDatabase
+from tests.spare_schemas import lend
 
 __all__ = ["NOTE", "open_checkpointer", "open_ledger"]
 
@@ -23,14 +24,14 @@ def open_checkpointer(path: str | os.PathLike[str], **options: Any) -> Checkpoin
     """The checkpointer of a test."""
     if (dsn := _noted(path)) is None:
         return SqliteCheckpointer(path, **options)
-    return PostgresCheckpointer(dsn, schema=_schema(path), max_connections=4, **options)
+    return PostgresCheckpointer(dsn, schema=_schema(dsn, path), max_connections=4, **options)
 
 
 def open_ledger(path: str | os.PathLike[str]) -> Ledger:
     """The ledger of a test."""
     if (dsn := _noted(path)) is None:
         return Ledger.open(path)
-    return Ledger(PostgresDatabase.open(dsn, schema=_schema(path), max_connections=4))
+    return Ledger(PostgresDatabase.open(dsn, schema=_schema(dsn, path), max_connections=4))
 
 
 def _noted(path: str | os.PathLike[str]) -> str | None:
@@ -38,5 +39,6 @@ def _noted(path: str | os.PathLike[str]) -> str | None:
     return note.read_text() if note.exists() else None
 
 
-def _schema(path: str | os.PathLike[str]) -> str:
-    return "t" + hashlib.sha256(os.fspath(path).encode()).hexdigest()[:12]
+def _schema(dsn: str, path: str | os.PathLike[str]) -> str:
+    lend(dsn, name := "t" + hashlib.sha256(os.fspath(path).encode()).hexdigest()[:12])
+    return name

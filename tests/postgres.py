@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL server for tests: a real one, with fsync, that never outlives the run."""
+"""A throw-away PostgreSQL server for tests and benchmarks: a real one that never outlives the run."""
 
 import contextlib
 import itertools
@@ -109,8 +109,8 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def postgres_cluster() -> Generator[Cluster]:
-    """A server for this pytest process, started by the first test that wants it."""
-    with Cluster(fsync=True) as cluster:
+    """A server for this pytest process, started by the first test that wants it. No test cuts its power: no fsync."""
+    with Cluster(fsync=False) as cluster:
         yield cluster
 
 

@@ -242,6 +242,7 @@ def mcp_tools(tmp_path: Path) -> Callable[[], list[BaseTool]]:
     return lambda: tools
 
 
+@pytest.mark.parametrize("gate", ["asked"], indirect=True)  # each call starts the server anew
 def test_mcp_tools(mcp_tools: Callable[[], list[BaseTool]], gate: Gate, db_path: str) -> None:
     calls = [call("send_letter", to="ann"), call("facts", "c2"), call("send_letter", "c3", to="bob", pages=99)]
     run = same(Scene(mcp_tools, calls, node={"handle_tool_errors": True}), gate, "async", db_path)

@@ -162,13 +162,13 @@ def test_the_agent_ends_people_decide_a_worker_goes_on(hitl: Cli) -> None:
         return next(r.split()[0] for r in rows if f" {thread} " in r and tool in r)
 
     assert hitl.process("approve", short("a", "send_email"), "--as", "alice").code == 0
-    edited = hitl.process("edit", short("a", "pay"), "--set", "eur=6", "--as", "bob")
+    edited = hitl("edit", short("a", "pay"), "--set", "eur=6", "--as", "bob")
     assert "- eur: 5" in edited.out
     assert "+ eur: 6" in edited.out
-    assert hitl.process("reject", short("b", "pay"), "-m", "too much").code == 0
-    assert hitl.process("respond", short("c", "send_email"), "-m", "ask Carol first").code == 0
-    assert hitl.process("respond", short("q", "Which city?"), "-m", "Lisbon").code == 0
-    assert hitl.process("inbox").err == "Nothing waits.\n"
+    assert hitl("reject", short("b", "pay"), "-m", "too much").code == 0
+    assert hitl("respond", short("c", "send_email"), "-m", "ask Carol first").code == 0
+    assert hitl("respond", short("q", "Which city?"), "-m", "Lisbon").code == 0
+    assert hitl("inbox").err == "Nothing waits.\n"
 
     worked = hitl.process("worker", "my_agent:make", "--once", "--json")
     assert {row["thread_id"]: row["status"] for row in worked.rows()} == {
@@ -179,19 +179,19 @@ def test_the_agent_ends_people_decide_a_worker_goes_on(hitl: Cli) -> None:
     done = [line for line in hitl.effects() if line.startswith(("email", "paid"))]
     assert sorted(done) == ["email bob@example.com: Dear Bob,", "paid 6.0"]
 
-    history = hitl.process("history", "a")
+    history = hitl("history", "a")
     events = [line.split()[2] for line in history.out.splitlines()[1:]]
     assert sorted(events) == ["approved", "asked", "asked", "delivered", "delivered", "edited", "ran", "ran"]
-    verified = hitl.process("audit", "verify")
+    verified = hitl("audit", "verify")
     assert verified.code == 0
     head = verified.out.split()[-1]
-    assert hitl.process("audit", "verify", "--anchor", head).code == 0
+    assert hitl("audit", "verify", "--anchor", head).code == 0
 
     sql("UPDATE hitl_requests SET reviewer = 'mallory' WHERE reviewer = 'alice'")
-    tampered = hitl.process("audit", "verify")
+    tampered = hitl("audit", "verify")
     assert tampered.code == 6
     assert "the decision of request" in tampered.err
-    assert hitl.process("audit", "verify", "--json").rows()[0]["ok"] is False
+    assert hitl("audit", "verify", "--json").rows()[0]["ok"] is False
 
 
 # --- inbox -------------------------------------------------------------------------------------------------------

@@ -260,6 +260,37 @@ def test_a_copy_of_the_file_is_a_database(database: SqliteDatabase, tmp_path: Pa
         assert names(copy) == {"one"}
 
 
+def test_into_a_recovered_file_one_writes_while_others_read(database: SqliteDatabase, tmp_path: Path) -> None:
+    """What `.recover`, `.dump` or VACUUM INTO writes is whole, but has no write-ahead log."""
+    database.write(write("before"))
+    database.close()
+    with closing(sqlite3.connect(tmp_path / "x.db")) as lost:
+        lost.execute("VACUUM INTO ?", (str(tmp_path / "recovered.db"),))
+    with closing(SqliteDatabase.open(tmp_path / "recovered.db")) as recovered:
+
+        def look(tx: Transaction) -> list[Any]:
+            seen = tx.execute("SELECT thread_id FROM hitl_thread_claims").fetchall()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(recovered.write, write("meanwhile")).result()
+            return seen
+
+        assert recovered.read(look) == [("before",)]
+        assert names(recovered) == {"before", "meanwhile"}
+
+
+def test_a_recovered_file_on_a_read_only_disk_can_be_read(small_disk: Path) -> None:
+    with closing(SqliteDatabase.open(small_disk / "x.db")) as database:
+        database.write(write("before"))
+    with closing(sqlite3.connect(small_disk / "x.db")) as lost:
+        lost.execute("VACUUM INTO ?", (str(small_disk / "recovered.db"),))
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    try:
+        with closing(SqliteDatabase.open(small_disk / "recovered.db")) as recovered:
+            assert names(recovered) == {"before"}
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+
+
 def test_a_short_lock_of_another_process_is_waited_for(database: SqliteDatabase, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")

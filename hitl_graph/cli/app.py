@@ -73,7 +73,8 @@ FAILED, USAGE, UNKNOWN, REFUSED, DATABASE, TAMPERED = 1, 2, 3, 4, 5, 6
 _EPILOG = """\b
 Exit codes:
   0  done
-  1  the graph or hitl itself failed, doctor found something, or a replayed policy lets rejects through
+  1  the graph or hitl itself failed, doctor found something, a replayed policy lets rejects through,
+     or there is no certificate
   2  the command line is wrong
   3  no such request or thread, or several begin so
   4  refused: already decided, no longer asked, not yours to decide, or not a valid answer; nothing was recorded
@@ -101,6 +102,8 @@ _COMMANDS = (
     "tokens",
     "sweeping",
     "audit",
+    "exporting",
+    "learning",
     "database",
     "policy",
     "replay",

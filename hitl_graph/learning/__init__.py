@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from hitl_graph.learning.choosing import Chosen, choose
     from hitl_graph.learning.drift import ErrorDrift, Shift, shift
     from hitl_graph.learning.examples import Example
+    from hitl_graph.learning.health import Health
     from hitl_graph.learning.labelling import Candidate
-    from hitl_graph.learning.log import DecisionLog, Health
+    from hitl_graph.learning.log import DecisionLog
     from hitl_graph.learning.online import Online
     from hitl_graph.learning.unsure import Unsure
 
@@ -44,7 +45,7 @@ __all__ = [
 
 _PLACES = {
     "Candidate": "labelling", "Certificate": "certificate", "Chosen": "choosing", "DecisionLog": "log",
-    "ErrorDrift": "drift", "Example": "examples", "Guarantee": "certificate", "Health": "log",
+    "ErrorDrift": "drift", "Example": "examples", "Guarantee": "certificate", "Health": "health",
     "NotEnough": "certificate", "Online": "online", "Shift": "drift", "Unsure": "unsure", "certify": "certifying",
     "certify_each": "certifying", "choose": "choosing", "draw": "audit", "is_audited": "audit", "shift": "drift",
 }  # fmt: skip

@@ -16,7 +16,10 @@ from hitl_graph.learning.audit import draw
 
 __all__ = ["Chosen", "choose"]
 
-_SHORTLIST = 10  # candidates a query, of which the clusters are made
+_UNSURE = 0.4  # margins below this make candidates, of which the clusters are made: many while the model knows little
+_FEWEST, _MOST = 4, 25  # candidates a query
+_USUAL = 10  # where the model's answers are not told, so that a margin has no scale
+_ANSWERS = 2.0  # how much the model's answers count beside the features, when items are told to be alike
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ def choose(
 ) -> list[Chosen]:
     """Chooses from a pool, repeatably: the same pool, secret and budget give the same choice in every process.
 
-    Queries are unsure (a small margin between the two most probable answers) and unlike each other (one of each cluster
-    of the features), as in Zhdanov 2019, "Diverse mini-batch active learning".
+    Queries are unsure (a small margin between the two most probable answers) and unlike each other (one of each
+    cluster), as in Zhdanov 2019, "Diverse mini-batch active learning". Items are alike if their features are, and the
+    answers between which the model wavers.
 
     Args:
         names: Of the items, each once; ids of requests, for instance.
@@ -64,18 +68,23 @@ def choose(
         LearningError: Names that are not unique, arguments of unlike lengths, or numbers that make no sense.
     """
     n = len(names)
-    margins, points = _margins(probabilities), None if features is None else np.asarray(features, float)
+    given, points = np.asarray(probabilities, float), None if features is None else np.asarray(features, float)
+    margins = _margins(given)
     if len(set(names)) != n or len(margins) != n or (points is not None and (points.ndim != 2 or len(points) != n)):
         raise LearningError(
             f"{n} names ask for as many different ones, as many probabilities and as many rows of features"
         )
+    answers, points = given.ndim == 2 and given.shape[1] > 1, None if points is None else _scaled(points)
+    if answers and points is not None:
+        points = np.hstack([points, _ANSWERS * _scaled(np.sqrt(np.maximum(given, 0.0)))])
     if budget < 0 or not 0 <= uniform <= 1:
         raise LearningError(f"a budget of {budget} is at least 0, and a uniform share of {uniform} from 0 to 1")
     budget = min(budget, n)
     at_random = min(budget, int(np.ceil(round(budget * uniform, 9))))
     by_draw = sorted(range(n), key=lambda i: (draw(secret, names[i]), names[i]))
     drawn, rest = by_draw[:at_random], np.array(sorted(by_draw[at_random:]), int)
-    queries = _queries(margins[rest], None if points is None else points[rest], budget - at_random, _seed(secret))
+    left = None if points is None else points[rest]
+    queries = _queries(margins[rest], left, budget - at_random, _seed(secret), told=answers)
     at = [str(name) for name in names]
     return [Chosen(i, at[i], "uniform", at_random / n) for i in drawn] + [
         Chosen(int(i), at[i], "query", None) for i in rest[queries]
@@ -86,9 +95,15 @@ def _seed(secret: bytes) -> int:
     return int(draw(secret, "clusters") * 2**53)
 
 
-def _margins(probabilities: ArrayLike) -> NDArray[np.float64]:
+def _scaled(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """With rows of length 1, on average. What is no finite number is 0."""
+    points = np.where(np.isfinite(points), points, 0.0)
+    length = float(np.sqrt((points * points).sum(axis=1).mean())) if len(points) else 0.0
+    return points / length if length > 0 else points
+
+
+def _margins(given: NDArray[np.float64]) -> NDArray[np.float64]:
     """How sure the model is of each item. What is no number is as unsure as can be."""
-    given = np.asarray(probabilities, float)
     if given.ndim == 2 and given.shape[1] > 1:
         two = np.partition(np.nan_to_num(given, nan=0.0), -2, axis=1)[:, -2:]
         given = np.where(np.isfinite(given).all(axis=1), two[:, 1] - two[:, 0], -np.inf)
@@ -96,12 +111,13 @@ def _margins(probabilities: ArrayLike) -> NDArray[np.float64]:
 
 
 def _queries(
-    margins: NDArray[np.float64], points: NDArray[np.float64] | None, budget: int, seed: int
+    margins: NDArray[np.float64], points: NDArray[np.float64] | None, budget: int, seed: int, *, told: bool
 ) -> NDArray[np.int64]:
-    shortlist = np.argsort(margins, kind="stable")[: budget * _SHORTLIST]
+    unsure = int((margins < _UNSURE).sum()) if told else _USUAL * budget
+    shortlist = np.argsort(margins, kind="stable")[: min(max(unsure, _FEWEST * budget), _MOST * budget)]
     if points is None or budget < 2 or len(shortlist) <= budget:
         return shortlist[:budget]
-    near = np.nan_to_num(points[shortlist])
+    near = points[shortlist]
     ranks = np.arange(len(shortlist)) / len(shortlist)
     cluster, distance = _clusters(near, 1 - ranks, budget, np.random.default_rng(seed))
     # the item nearest to the middle of its cluster; a cluster that ran empty leaves its place to the least sure

@@ -19,9 +19,14 @@ from hitl_graph.learning.certificate import Guarantee
 
 __all__ = ["BETS", "Online", "certified", "fallback", "most", "wager"]
 
-_THRESHOLDS = 40
-_STARTS = {0.1: 0.5, 0.3: 0.25, 0.6: 0.25}  # at which share of the items a start is, and its part of the level
-BETS = np.array([0.08, 0.16, 0.32, 0.64])  # of what may be put on one label without ruin
+_THRESHOLDS = 80
+# At which share of the items a start is, and its part of the level. What is automatic is only audited, so an early
+# certificate of little makes every later one slow: most of the level starts at half of the items.
+_STARTS = {0.15: 0.4, 0.5: 0.6}
+# Shares of what may be put on one label without ruin. Where the error is r times the promised one, a bet of 1 - r tells
+# it soonest (Kelly 1956); what takes labels is telling errors that are not far below the promise.
+BETS = np.array([0.1, 0.28])
+_MIX = np.array([0.3, 0.7])  # what of the stake goes to each
 
 
 class Online:
@@ -146,14 +151,15 @@ class Online:
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise LearningError(f"this is not what `Online.state` gave: {exc!r}. Start anew; people are asked") from exc
-        count = len(stream.thresholds)
-        found = (stream._parts.shape, stream._best.shape, stream._wealth.shape)
-        if found != ((count,), (count,), (count, len(BETS))):
+        count = stream.thresholds.size
+        arrays = (stream.thresholds, stream._parts, stream._best, stream._wealth)
+        found = tuple(one.shape for one in arrays)
+        if found != ((count,), (count,), (count,), (count, len(BETS))):
             raise LearningError(
                 f"a state of shapes {found} is not of {count} thresholds and {len(BETS)} bets, which this version has: "
                 "start anew; people are asked"
             )
-        if not all(np.isfinite(one).all() for one in (stream._parts, stream._best, stream._wealth)):
+        if not all(np.isfinite(one).all() for one in arrays):
             raise LearningError("a state with a number that is none: start anew; people are asked")
         return stream._settled()
 
@@ -183,7 +189,7 @@ def wager(
 
 def most(best: NDArray[np.float64], wealth: NDArray[np.float64]) -> NDArray[np.float64]:
     """The logarithm of the most that the bets on each threshold ever had together; shape (..., thresholds)."""
-    together: NDArray[np.float64] = np.log(np.maximum(np.exp(np.minimum(wealth, 700.0)).mean(axis=-1), 1.0))
+    together: NDArray[np.float64] = np.log(np.maximum(np.exp(np.minimum(wealth, 700.0)) @ _MIX, 1.0))
     return np.maximum(best, together)
 
 
@@ -198,8 +204,11 @@ def fallback(shares: NDArray[np.float64], level: float) -> NDArray[np.float64]:
 def certified(best: NDArray[np.float64], parts: NDArray[np.float64]) -> NDArray[np.int64]:
     """The loosest threshold that is certified, or -1, by what `most` says of each; shape (..., thresholds)."""
     found, gathered = np.full(best.shape[:-1], -1), np.zeros(best.shape[:-1])
-    for i, part in enumerate(parts):
-        gathered = gathered + part
-        passed = np.exp(-best[..., i]) <= gathered
-        found, gathered = np.where(passed, i, found), np.where(passed, gathered, 0.0)
+    starts = np.flatnonzero(parts)
+    for start, end in zip(starts, [*starts[1:], len(parts)], strict=True):
+        gathered = gathered + parts[start]
+        passed = best[..., start:end] >= -np.log(gathered)[..., None]
+        run = np.where(passed.all(axis=-1), end - start, passed.argmin(axis=-1))
+        found = np.where(run > 0, start + run - 1, found)
+        gathered = np.where(run == end - start, gathered, 0.0)
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
-from typing import cast
+from typing import Any, cast
 
 from pydantic import JsonValue
 
@@ -117,7 +117,7 @@ def audited(tx: Transaction, now_ms: int, unsure: Unsure, issued: Issued) -> Err
     Audits count in the order of routing, as far as they are answered; those nobody answered in time count as wrong.
     """
     name = f"drift:{issued.id}"
-    state = routing.learned(tx, name) or {"after": 0, "ahead": [], "audits": 0, "evidence": []}
+    state: dict[str, Any] = routing.learned(tx, name) or {"after": 0, "ahead": [], "audits": 0, "evidence": []}
     guarantee = Guarantee(issued.body["error"], issued.body["confidence"])
     watch = ErrorDrift(guarantee.error, audits=state["audits"], evidence=tuple(state["evidence"]))
     late = now_ms - int(unsure.patience.total_seconds() * 1000)

@@ -55,13 +55,14 @@ def prepare(path: str, synchronous: str) -> str:
     connection = connect(path, mode, synchronous)
     try:
         if _version(connection, path) == len(migrations()):
+            _ensure_log(connection, mode)
             return mode
         if mode != "rw":
             raise DatabaseWriteError(
                 f"{path} has to be created or brought up to date, but it is read-only; make the file and its folder"
                 " writable, or work on a copy"
             )
-        _retrying(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
+        _begin_log(connection)
         _migrate(connection, path)
         return mode
     except sqlite3.Error as error:
@@ -178,6 +179,20 @@ def _version(connection: sqlite3.Connection, path: str) -> int:
             " upgrade hitl-graph (pip install -U hitl-graph) before you open it"
         )
     return int(version)
+
+
+def _ensure_log(connection: sqlite3.Connection, mode: str) -> None:
+    """Begin the log that `.recover` or VACUUM INTO did not write: without it no commit succeeds if somebody reads."""
+    if mode == "rw" and connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            _begin_log(connection)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+
+
+def _begin_log(connection: sqlite3.Connection) -> None:
+    _retrying(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
 
 
 def _migrate(connection: sqlite3.Connection, path: str) -> None:

@@ -1,6 +1,6 @@
 """Real processes for tests: started together, killed, never left behind.
 
-They are forked from a clean server that has imported LangGraph already, so that a hundred of them cost seconds.
+They are forked from a clean server that has imported what most of them need, so that a hundred of them cost seconds.
 """
 
 import multiprocessing
@@ -21,10 +21,14 @@ _context.set_forkserver_preload(
     [
         "asyncio",
         "pytest",
+        "hitl_graph.checkpointers.postgres",
         "hitl_graph.checkpointers.sqlite",
         "hitl_graph.inbox",
         "hitl_graph.nodes",
+        "hitl_graph.testing",
         "hitl_graph.worker",
+        "langchain.agents",
+        "langgraph.prebuilt",
     ]
 )
 _PATIENCE = 120.0

@@ -30,6 +30,15 @@ def overconfident(seed: int = 0) -> tuple[Floats, Floats]:
     return score, (rng.random(SIZE) < np.where(score > 0.95, 0.6, 0.03)).astype(float)
 
 
+def edge(at: int, error: float = 0.05, levels: int = 80) -> tuple[Floats, Floats]:
+    """The hardest to tell: well below the promise for so many levels of the score, and from there on just above it."""
+    level = np.repeat(np.arange(levels), SIZE // levels)
+    above = SIZE // levels * np.arange(1, levels + 1)
+    errors = np.where(np.arange(levels) < at, np.floor(0.6 * error * above), np.floor(error * above) + 1)
+    each = np.diff(errors, prepend=0.0)
+    return -level.astype(float), (np.tile(np.arange(SIZE // levels), levels) < each[level]).astype(float)
+
+
 def risks(score: Floats, wrong: Floats) -> Callable[[float], tuple[float, float]]:
     """For a threshold: the true share of what is at or above, and how much of it is wrong."""
     order = np.argsort(-score)

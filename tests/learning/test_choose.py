@@ -68,12 +68,29 @@ def test_queries_are_unlike_each_other() -> None:
     assert len({heap[one.index] for one in alone}) == 1
 
 
+def test_queries_are_about_unlike_answers() -> None:
+    """Features that tell nothing: the pairs of answers between which the model wavers are each asked about."""
+    pair = np.repeat(np.arange(3), 10)
+    probabilities = np.full((30, 6), 0.01)
+    for side in (0, 1):
+        probabilities[np.arange(30), 2 * pair + side] = 0.48 + side * pair / 100
+    names, features = [str(i) for i in range(30)], np.ones((30, 4))
+    chosen = choose(names, 3, secret=SECRET, probabilities=probabilities, features=features, uniform=0.0)
+    assert {int(pair[one.index]) for one in chosen} == {0, 1, 2}
+
+
 def test_what_the_model_cannot_say_is_as_unsure_as_can_be() -> None:
     sure = [0.9, math.nan, 0.1, 0.5]
     [one] = choose(list("abcd"), 1, secret=SECRET, probabilities=sure, uniform=0.0)
     assert one.name == "b"
-    [one] = choose(list("ab"), 1, secret=SECRET, probabilities=[[0.5, 0.5], [math.nan, 0.9]], uniform=0.0)
-    assert one.name == "b"
+    for features in (None, [[1.0, math.inf], [math.nan, 1.0]]):
+        [one] = choose(
+            list("ab"), 1, secret=SECRET, probabilities=[[0.5, 0.5], [math.nan, 0.9]], features=features, uniform=0.0
+        )
+        assert one.name == "b"
+    pool_of = [[math.inf, 1.0], [0.2, math.nan], [0.5, 0.5], [-1.0, 0.1]] * 10
+    asked = choose([str(i) for i in range(40)], 3, secret=SECRET, probabilities=pool_of, features=pool_of)
+    assert len({one.index for one in asked}) == 3
 
 
 @pytest.mark.parametrize(

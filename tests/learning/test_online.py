@@ -13,16 +13,14 @@ from scipy.stats import binom
 from hitl_graph.errors import LearningError
 from hitl_graph.learning import Guarantee, Online
 from hitl_graph.learning.online import BETS, certified, fallback, most, wager
-from tests.learning.populations import noise, risks, steep
+from tests.learning.populations import Floats, edge, noise, risks, steep
 
 STREAMS, ITEMS = 150, 1500
 TOO_MANY = int(binom.ppf(0.999, STREAMS, 0.10))
 
 
-def run(seen: str, error: float = 0.05, rate: float = 0.1) -> tuple[int, float]:
+def run(score: Floats, wrong: Floats, error: float = 0.05, rate: float = 0.1) -> tuple[int, float]:
     """Streams side by side, looked at after every item: how many ever broke the promise, and the share in the end."""
-    score, wrong = steep()
-    score = noise(score) if seen == "random" else score
     at, shape, rng = risks(score, wrong), Online(score, Guarantee(error), rate=rate), np.random.default_rng(1)
     truth = np.array([at(float(threshold)) for threshold in shape.thresholds])
     parts = fallback(truth[:, 0], 0.10)
@@ -44,15 +42,28 @@ def run(seen: str, error: float = 0.05, rate: float = 0.1) -> tuple[int, float]:
 
 
 def test_the_promise_is_kept_however_often_one_looks_and_much_is_automatic() -> None:
-    broken, share = run("real")
+    broken, share = run(*steep())
     assert broken <= TOO_MANY
     assert share >= 0.5
 
 
 def test_a_score_that_tells_nothing_costs_automation_and_not_the_promise() -> None:
-    broken, share = run("random")
+    score, wrong = steep()
+    broken, share = run(noise(score), wrong)
     assert broken <= TOO_MANY
     assert share <= 0.02
+
+
+@pytest.mark.parametrize("levels", [1, 5, 80])
+def test_errors_just_above_the_promise_everywhere_do_not_pass(levels: int) -> None:
+    assert run(*edge(0, levels=levels))[0] <= TOO_MANY
+
+
+@pytest.mark.parametrize("at", [12, 40])
+def test_errors_that_rise_just_above_the_promise_where_a_test_starts_do_not_pass(at: int) -> None:
+    broken, share = run(*edge(at), rate=0.5)
+    assert broken <= TOO_MANY
+    assert share <= at / 80
 
 
 @given(seed=st.integers(0, 50), rate=st.sampled_from([0.05, 0.3, 1.0]))
@@ -77,6 +88,22 @@ def test_one_stream_is_as_many_side_by_side(seed: int, rate: float) -> None:
             assert before is None or (one.threshold is not None and one.threshold <= before)  # it only grows
 
 
+@given(
+    best=st.lists(st.floats(0, 5), min_size=4, max_size=30),
+    starts=st.dictionaries(st.integers(0, 29), st.floats(0.001, 0.1), min_size=1, max_size=4),
+)
+def test_a_level_is_handed_on_by_what_passes_only(best: list[float], starts: dict[int, float]) -> None:
+    """The fallback procedure as it is written down, threshold by threshold."""
+    parts = np.zeros(len(best))
+    for at, part in starts.items():
+        parts[min(at, len(best) - 1)] += part
+    found, gathered = -1, 0.0
+    for i, part in enumerate(parts):
+        gathered += part
+        found, gathered = (i, gathered) if gathered and best[i] >= -math.log(gathered) else (found, 0.0)
+    assert certified(np.array([best, best]), parts).tolist() == [found, found]
+
+
 @given(error=st.floats(0.001, 0.5), rate=st.floats(0.01, 1), audited=st.booleans())
 @settings(deadline=None)
 def test_a_bet_against_a_promise_that_is_just_broken_wins_nothing_on_average(
@@ -96,8 +123,9 @@ def test_a_bet_against_a_promise_that_is_just_broken_wins_nothing_on_average(
 def test_everything_is_asked_at_first_and_audits_go_on() -> None:
     stream = Online(np.linspace(0, 1, 200))
     assert (stream.threshold, stream.propensity(1.0), stream.allows(1.0)) == (None, 1.0, False)
-    for i in range(400):
-        stream.update(i / 400, False, 1.0 if not stream.allows(i / 400) else 0.05)
+    for i in range(1200):
+        score = i % 400 / 400
+        stream.update(score, False, stream.propensity(score))
     assert stream.threshold is not None
     assert stream.propensity(1.0) == 0.05
     for bad in (math.nan, math.inf, -math.inf):
@@ -144,7 +172,17 @@ def test_a_stream_that_was_stored_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.parametrize(
     "change",
-    [{"wealth": [[0.0]]}, {"best": [math.nan, 0.0]}, {"parts": "much"}, {"labels": None}, {"rate": 0}, {"error": 2}],
+    [
+        {"wealth": [[0.0]]},
+        {"thresholds": [2.0, math.nan]},
+        {"thresholds": 2.0},
+        {"thresholds": []},
+        {"best": [math.nan, 0.0]},
+        {"parts": "much"},
+        {"labels": None},
+        {"rate": 0},
+        {"error": 2},
+    ],
 )
 def test_a_state_that_is_none_is_refused(change: dict[str, Any]) -> None:
     state = Online([1.0, 2.0]).state()

@@ -32,7 +32,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 def scene(request: pytest.FixtureRequest, tmp_path: Path, way: Way, place: Place) -> Iterator[WayScene]:
     """An agent built in this way and kept in this place, with a log that is whole at the end."""
     if place.startswith("Postgres"):
-        (tmp_path / NOTE).write_text(request.getfixturevalue("shared_postgres_dsn"))
+        (tmp_path / NOTE).write_text(request.getfixturevalue("spare_schemas"))
     made = WayScene(tmp_path, way, place)
     yield made
     assert made.ledger.verify_audit().ok

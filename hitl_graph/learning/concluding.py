@@ -1,0 +1,138 @@
+"""What is concluded from people's decisions: a certificate, or how many labels are missing. Transactions."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from pydantic import JsonValue
+
+from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
+from hitl_graph.learning.certifying import certify
+from hitl_graph.learning.online import Online
+from hitl_graph.learning.routing import audited
+from hitl_graph.learning.sample import by_order, is_late, sample, since, source_of
+from hitl_graph.learning.sequence import least
+from hitl_graph.learning.unsure import Unsure
+from hitl_graph.ledger import certificates, routing
+from hitl_graph.ledger.routing import Source
+from hitl_graph.model import to_ms
+from hitl_graph.storage import Transaction
+
+__all__ = ["Found", "calibrated", "calibrated_each", "nothing_yet", "promised", "updated"]
+
+Found = Certificate | NotEnough
+
+_FIRST = 0.7  # of what may go wrong, for the first try; each later one has half of what is left
+_REFERENCE = 500  # scores that are kept with a certificate
+_SCOUTED = 100  # scores that say between which thresholds to look, after every label
+
+
+def calibrated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
+    """See `DecisionLog.calibrate`."""
+    sources = source_of(tx, unsure)
+    if not sources:
+        return nothing_yet(unsure)
+    return _tried(tx, now_ms, unsure, sources[0], promised(unsure))
+
+
+def calibrated_each(tx: Transaction, now_ms: int, unsure: Unsure) -> dict[str, Found]:
+    """See `DecisionLog.calibrate_each`."""
+    sources, asked = source_of(tx, unsure), promised(unsure)
+    each = Guarantee(asked.error, 1 - (1 - asked.confidence) / max(1, len(sources)))
+    return {one.group: _tried(tx, now_ms, unsure, one, each) for one in sources}
+
+
+def promised(unsure: Unsure) -> Guarantee:
+    """The guarantee of one that has no fixed limit."""
+    assert unsure.guarantee is not None
+    return unsure.guarantee
+
+
+def nothing_yet(unsure: Unsure) -> NotEnough:
+    """The answer where nothing was routed yet."""
+    asked = promised(unsure)
+    needed = least(1, asked.error, (1 - asked.confidence) / 2)
+    why = "no call was routed yet by this rule with this prompt and score: let the agent run, and people decide"
+    return NotEnough(needed, why, asked, 0)
+
+
+def _tried(tx: Transaction, now_ms: int, unsure: Unsure, source: Source, asked: Guarantee) -> Found:
+    """One try, at its part of the level. With the labels of the last one it is the same try."""
+    found = sample(tx, now_ms, unsure, source)
+    name = f"tries:{_name(tx, source)}"
+    before = routing.learned(tx, name) or {"tries": 0, "labels": 0}
+    tries = before["tries"] + (len(found.scores) > before["labels"])
+    part = _FIRST if tries <= 1 else (1 - _FIRST) * 0.5 ** (tries - 1)
+    level = (1 - asked.confidence) * part
+    if len(found.scores) < least(0, asked.error, level):  # nothing could be concluded, so nothing was looked at
+        result = certify(found.scores, [False] * len(found.scores), Guarantee(asked.error, 1 - level))
+    else:
+        votes = found.votes if any(len(row) > 1 for row in found.votes) else None
+        result = certify(found.scores, found.wrong, Guarantee(asked.error, 1 - level), votes=votes)
+        routing.remember(tx, name, {"tries": tries, "labels": len(found.scores)})
+    if isinstance(result, NotEnough):
+        waiting = f"; {found.open} questions still wait for people" if found.open else ""
+        return replace(result, guarantee=asked, why=f"{result.why}{waiting}")
+    result = replace(result, guarantee=asked)
+    _issue(tx, now_ms, source, result, "calibrate", found.scores)
+    return result
+
+
+def _issue(
+    tx: Transaction, now_ms: int, source: Source, certificate: Certificate, method: str, scores: list[float]
+) -> None:
+    finite = sorted(score for score in scores if math.isfinite(score))
+    kept: list[JsonValue] = [finite[i * len(finite) // _REFERENCE] for i in range(_REFERENCE)] if finite else []
+    body: dict[str, JsonValue] = {
+        "method": method, "error": certificate.guarantee.error, "confidence": certificate.guarantee.confidence,
+        "labels": certificate.labels, "accepted": certificate.accepted, "errors": certificate.errors,
+        "scores": kept if len(finite) > _REFERENCE else list(finite),
+    }  # fmt: skip
+    valid = certificates.valid(tx, source)
+    if valid is None or (valid.threshold, valid.body) != (certificate.threshold, body):
+        certificates.issue(tx, now_ms, source, certificate.threshold, body)
+
+
+def _name(tx: Transaction, source: Source) -> str:
+    """Of a source, since its last suspension."""
+    begun = since(tx, source)
+    since_ms = 0 if begun is None else to_ms(begun)
+    return "|".join([source.name, source.binding, source.model, source.group, str(since_ms)])
+
+
+def updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
+    """See `DecisionLog.update`."""
+    sources, asked = source_of(tx, unsure), promised(unsure)
+    if not sources:
+        return nothing_yet(unsure)
+    source = sources[0]
+    if (valid := certificates.valid(tx, source)) is not None:
+        audited(tx, now_ms, unsure, valid)
+    name = f"online:{_name(tx, source)}|{asked.error}|{asked.confidence}"
+    state: dict[str, Any] | None = routing.learned(tx, name)
+    if state is None:
+        scouted = [label.routed.score for label in by_order(tx, source, limit=_SCOUTED)]
+        scores = [score for score in scouted if score is not None]
+        if len(scouted) < _SCOUTED or not scores:
+            why = f"{len(scouted)} calls were routed: after {_SCOUTED} it is known between which scores to look"
+            return NotEnough(max(_SCOUTED, least(1, asked.error, (1 - asked.confidence) / 2)), why, asked, 0)
+        state = {"after": 0, "stream": Online(scores, asked, rate=unsure.audit_rate).state()}
+    stream, after = Online.restored(state["stream"]), state["after"]
+    for label in by_order(tx, source, after=after):
+        if label.routed.route != "auto":
+            if label.wrong is None and not is_late(label, now_ms, unsure):
+                break
+            score = -math.inf if label.routed.score is None else label.routed.score
+            stream.update(score, label.wrong is not False, label.routed.propensity, least=label.routed.least)
+        after = label.routed.number
+    routing.remember(tx, name, {**state, "after": after, "stream": stream.state()})
+    if stream.threshold is None:
+        why = f"{stream.labels} labels do not show an error of {asked.error:.1%} yet; people are asked"
+        return NotEnough(None, why, asked, stream.labels)
+    seen = sample(tx, now_ms, unsure, source)
+    above = [wrong for score, wrong in zip(seen.scores, seen.wrong, strict=True) if score >= stream.threshold]
+    certificate = Certificate(stream.threshold, asked, len(seen.scores), len(above), sum(above))
+    valid = certificates.valid(tx, source)
+    if valid is None or valid.body["method"] != "update" or valid.threshold != stream.threshold:
+        _issue(tx, now_ms, source, certificate, "update", seen.scores)
+    return certificate
