@@ -345,8 +345,13 @@ class Request(_Frozen):
 
     @property
     def is_audit(self) -> bool:
-        """Whether it was decided automatically, and people only say what they think of it: nothing waits for them."""
+        """Whether people only say what they think of something, and nothing waits for it (see `is_label`)."""
         return self.answer_shape == "audit"
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it is such a question about an item of a pool, of which nothing has been done."""
+        return self.is_audit and self.interrupt_id == "label"
 
     @property
     def takes_grant(self) -> bool:

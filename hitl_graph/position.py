@@ -93,7 +93,9 @@ def look(graph: Pregel[Any, Any, Any, Any], ledger: Ledger, config: RunnableConf
     if state.tasks:  # with a checkpoint's id, the state is what that checkpoint has
         values = (yield Step(lambda: graph.get_state(state.config), lambda: graph.aget_state(state.config))).values
     known: dict[str, list[Request]] = yield blocking(ledger.read, _requests_of, thread_id, sorted(asking))
-    where = "thread_id = ? AND state IN ('pending', 'decided') AND route <> 'audit' ORDER BY created_ms, id"
+    where = (
+        "thread_id = ? AND state IN ('pending', 'decided') AND route NOT IN ('audit', 'query') ORDER BY created_ms, id"
+    )
     asked: list[Request] = yield blocking(ledger.read, requests.select, where, (thread_id,))
     if not reports(graph, ledger):  # then a request that is over stays listed
         asked = [request for request in asked if request.interrupt_id in asking]

@@ -22,7 +22,7 @@ from hitl_graph.card.contents import (
 )
 from hitl_graph.card.people import Mine, People, Said, mine_of, people_of
 from hitl_graph.card.precedents import Precedents, precedents_of
-from hitl_graph.card.words import did, done, happened, heading, what
+from hitl_graph.card.words import did, done, happened, heading, sort, what
 from hitl_graph.model import Request
 from hitl_graph.reviewers import Reviewer
 from hitl_graph.visible import visible
@@ -87,7 +87,8 @@ class Card:
     """One request for people. Texts are as they came: escape them, and show hidden characters.
 
     Attributes:
-        is_audit: It was decided automatically, and people only say what they think of it.
+        sort: Its kind, for people: also `audit` and `label`.
+        is_audit: People only say what they think of it; nothing waits.
         version: Of its moving half; another one means that it changed (see `version`).
         heading: What will happen, or is asked, in one sentence.
         summary: The same with the arguments, in one line.
@@ -108,6 +109,7 @@ class Card:
 
     id: str
     kind: str
+    sort: str
     is_audit: bool
     state: str
     thread: str
@@ -162,7 +164,9 @@ def card(
     facts, question, evidence = request.fresh, question_of(request), evidence_of(request)
     told = request.action is not None or request.kind == "review" or question is not None or evidence is not None
     shown = None if told else request.question if request.question is not None else request.draft
-    describes = evidence is None and question is None and request.kind != "review"  # else it says the same again
+    if request.is_audit and request.draft is not None:
+        shown = request.question  # what the model had to go by
+    describes = evidence is None and question is None and (request.kind != "review" or request.is_audit)  # else: twice
     decision = request.decision
     outcome = None
     if decision is not None:
@@ -176,6 +180,7 @@ def card(
     return Card(
         id=request.id,
         kind=request.kind,
+        sort=sort(request),
         is_audit=request.is_audit,
         state=request.state,
         thread=request.thread_id,

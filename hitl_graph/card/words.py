@@ -26,8 +26,10 @@ __all__ = [
     "label",
     "left",
     "meaning",
+    "nothing_waits",
     "one_line",
     "properties",
+    "sort",
     "turn",
     "what",
 ]
@@ -66,6 +68,9 @@ def heading(request: Request) -> str:
         return f"{agent} {'failed' if facts.failure is not None else 'is stuck'}, and asks what now"
     if isinstance(facts, Inquiry):
         return f"{agent} asks you"
+    if request.is_label:
+        topic = visible(request.thread_id.removeprefix("labels:"))
+        return f"A label {'is' if request.state == 'pending' else 'was'} wanted for {topic}: is this right?"
     if request.is_audit:
         did = f"called {visible(request.action.name)}" if request.action is not None else "delivered this draft"
         return f"{agent} {did} without asking" + (": was that right?" if request.state == "pending" else "")
@@ -78,6 +83,18 @@ def heading(request: Request) -> str:
     if request.action is not None:
         return f"{agent} needs to know what became of {visible(request.action.name)}"
     return f"{agent} asks"
+
+
+def sort(request: Request) -> str:
+    """Its kind, in a word for people: also `audit` and `label`."""
+    return "label" if request.is_label else "audit" if request.is_audit else request.kind
+
+
+def nothing_waits(request: Request) -> str:
+    """What sort of question it is for which nothing waits; empty for others."""
+    if request.is_label:
+        return "label: something is to be learned from it, and nothing waits for it"
+    return "audit: it was decided automatically, and nothing waits for it" if request.is_audit else ""
 
 
 def what(request: Request, changed: dict[str, Any] | None = None) -> str:

@@ -44,8 +44,11 @@ def card(
         precedents: What people decided about requests like it.
         all_alike: Each of these, not only how many there are.
     """
-    lines: list[Text | str] = [Text(f"{words.heading(request)}:", style="bold"), ""]
+    heading = words.heading(request)
+    lines: list[Text | str] = [Text(heading if heading.endswith("?") else f"{heading}:", style="bold"), ""]
     told = situations.contents(out, request, now)
+    if request.is_audit:
+        lines += _to_go_by(out, request)
     if request.description and request.kind == "question" and told is None:
         lines += [*views.quoted(out, [views.visible(request.description)], ""), ""]
     if told is not None:
@@ -53,7 +56,7 @@ def card(
     else:
         lines += reviews.contents(out, request) if request.draft is not None else _contents(out, request)
     lines += _fresh(out, request)
-    kind = [("kind", "audit: it was decided automatically, and nothing waits for it")] if request.is_audit else []
+    kind = [("kind", text)] if (text := words.nothing_waits(request)) else []
     about = [
         *kind,
         ("why", views.visible(request.reason) or "-"),
@@ -94,6 +97,16 @@ def _fresh(out: Console, request: Request) -> list[Text]:
     if request.fresh.changed is not None:
         lines += [Text(""), Text("Changed since people were asked before", style="bold")]
         lines += reviews.coloured(out, request.fresh.changed)
+    return lines
+
+
+def _to_go_by(out: Console, request: Request) -> list[Text | str]:
+    """What a judgement is about beside the call or the draft."""
+    lines: list[Text | str] = []
+    if request.description:
+        lines += [*views.quoted(out, views.block(request.description), "  "), ""]
+    if request.question is not None:
+        lines += [*views.quoted(out, views.value_lines(request.question), "  "), ""]
     return lines
 
 

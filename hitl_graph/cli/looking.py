@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hitl_graph.card.precedents import precedents_of
+from hitl_graph.card.words import sort
 from hitl_graph.cli import queries, standings, views
 from hitl_graph.cli.app import (
     USAGE,
@@ -104,7 +105,7 @@ def _listing(ledger: Ledger, out: Console, waiting: list[Request]) -> Text:
             short[r.id],
             views.age(r.created_at, now),
             views.visible(r.thread_id),
-            "audit" if r.is_audit else r.kind,
+            sort(r),
             r.risk or "-",
             views.what(r),
             views.visible(r.reason) or "-",

@@ -59,12 +59,15 @@ def count(tx: Transaction, span: Span) -> int:
 
 
 _TABLES = {
-    "hitl_requests": ("created_ms", "kind IN ('approval', 'review') AND route <> 'audit'"),  # an audit ran unasked
+    "hitl_requests": (
+        "created_ms",
+        "kind IN ('approval', 'review') AND route NOT IN ('audit', 'query')",
+    ),  # these are no calls that people were asked about
     "hitl_permits": ("issued_ms", "request_id IS NULL AND attempt = 1"),
     "hitl_denials": (  # what was denied after it was asked about counts as asked, what ran on a fork as allowed
         "at_ms",
         "NOT EXISTS (SELECT 1 FROM hitl_requests r WHERE r.action_key = hitl_denials.action_key"
-        " AND r.kind IN ('approval', 'review') AND r.route <> 'audit')"
+        " AND r.kind IN ('approval', 'review') AND r.route NOT IN ('audit', 'query'))"
         " AND NOT EXISTS (SELECT 1 FROM hitl_permits p WHERE p.id = hitl_denials.action_key || '#1')",
     ),
 }
@@ -136,7 +139,8 @@ def _asked_again(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Sequenc
     """Of these actions those about which there were several questions: all of them, the oldest first."""
     if not keys:
         return {}
-    asks = f"action_key IN ({','.join('?' * len(keys))}) AND kind IN ('approval', 'review') AND route <> 'audit'"
+    marks = ",".join("?" * len(keys))
+    asks = f"action_key IN ({marks}) AND kind IN ('approval', 'review') AND route NOT IN ('audit', 'query')"
     several = tx.execute(
         f"SELECT action_key FROM hitl_requests WHERE {asks} GROUP BY action_key HAVING count(*) > 1", list(keys)
     ).fetchall()
@@ -144,7 +148,7 @@ def _asked_again(tx: Transaction, keys: Sequence[str]) -> dict[str, list[Sequenc
     for (key,) in several:
         found[key] = tx.execute(
             f"SELECT {_QUESTION} FROM hitl_requests WHERE action_key = ? AND kind IN ('approval', 'review')"
-            " AND route <> 'audit' ORDER BY created_ms, id",
+            " AND route NOT IN ('audit', 'query') ORDER BY created_ms, id",
             (key,),
         ).fetchall()
     return found

@@ -2,7 +2,7 @@
 
 How alike two are is counted, not learned, so that it can be explained: of the arguments, those with the same value
 count in full, and texts by the share of their words that is in both. Only decisions of people count, not what a
-deadline brought; and only what was not redacted.
+deadline brought; and only what was not redacted. Labels of a pool are for `DecisionLog`, and do not count here.
 """
 
 import json
@@ -35,7 +35,10 @@ LOOKED_AT = 200
 LEAST = 1 / 3
 """The likeness from which on something is called alike."""
 # As in the index, word for word.
-_COUNT = f"decided_ms IS NOT NULL AND shown IS NOT NULL AND channel <> '{CHANNEL}' AND kind IN ('approval', 'review')"
+_COUNT = (
+    f"decided_ms IS NOT NULL AND shown IS NOT NULL AND channel <> '{CHANNEL}' AND kind IN ('approval', 'review')"
+    " AND interrupt_id <> 'label'"
+)
 _KINDS: tuple[Kind, ...] = ("approval", "review")  # a review of a call is an audit
 
 
@@ -102,7 +105,7 @@ def inputs(tx: Transaction, found: Sequence[Request]) -> dict[str, JsonValue]:
 def is_precedent(request: Request) -> bool:
     """Whether a person decided it, and it says what was asked."""
     asked = request.kind in _KINDS and (request.action is not None or request.draft is not None)
-    return asked and request.decision is not None and request.channel != CHANNEL
+    return asked and request.decision is not None and request.channel != CHANNEL and not request.is_label
 
 
 def about(request: Request) -> JsonValue:

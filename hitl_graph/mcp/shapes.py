@@ -30,7 +30,7 @@ class Row(BaseModel):
     """One request of a list.
 
     Attributes:
-        audit: It was decided automatically; the human says what they think of it, and nothing waits.
+        sort: Its kind; or `audit`, `label`: the human says whether something is right, and nothing waits for it.
         who: Who may decide now.
         votes: How many have agreed; empty where one answer is enough.
         next: What comes if nobody decides; empty where nothing does.
@@ -38,7 +38,7 @@ class Row(BaseModel):
 
     id: str
     kind: Kind
-    audit: bool
+    sort: str
     asked_at: datetime | None
     answers: list[Word]
     who: str
@@ -71,7 +71,7 @@ class Shown(BaseModel):
 
     id: str
     kind: Kind
-    audit: bool
+    sort: str
     state: State
     asked_at: datetime | None
     answers: list[Choice]

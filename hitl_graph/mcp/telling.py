@@ -14,7 +14,7 @@ from typing import Any
 from hitl_graph.card.contents import draft_of, evidence_of, fields_of, question_of
 from hitl_graph.card.people import people_of
 from hitl_graph.card.precedents import Precedents
-from hitl_graph.card.words import age, heading, meaning, what
+from hitl_graph.card.words import age, heading, meaning, nothing_waits, sort, what
 from hitl_graph.mcp.shapes import Choice, Page, Proposal, Row, Shown
 from hitl_graph.model import Request
 from hitl_graph.visible import visible
@@ -64,7 +64,9 @@ def _about(request: Request) -> list[str]:
             [first, *rest] = lines_of(field.name, field.value)
             lines += [f"  {first}{fixed}", *(f"  {line}" for line in rest)]
     if request.is_audit:
-        lines.append("an audit: it was decided automatically, and nothing waits for an answer")
+        lines.append(nothing_waits(request))
+        lines += _text(request.description) if request.description else []
+        lines += lines_of("to go by", request.question) if request.question is not None else []
     if (draft := draft_of(request)) is not None:
         lines += lines_of(f"draft, revision {draft.revision}", draft.value)
         for finding in draft.findings:
@@ -88,7 +90,7 @@ def _about(request: Request) -> list[str]:
         lines += [f"  {number}. {visible(option)}" for number, option in enumerate(asked.options, 1)]
     elif request.action is None and request.question is not None:
         lines += lines_of("asks", request.question)
-    if request.description and request.action is None and request.question is None:
+    if request.description and request.action is None and request.question is None and not request.is_audit:
         lines += _text(request.description)
     if request.fresh is not None:
         lines += lines_of("facts when asked", request.fresh.model_dump(mode="json").get("facts"))
@@ -119,7 +121,7 @@ def row(request: Request, standing: Standing, now: datetime) -> Row:
     """One request of a list."""
     found = people_of(request, standing, now)
     return Row(
-        id=request.id, kind=request.kind, audit=request.is_audit, asked_at=request.created_at,
+        id=request.id, kind=request.kind, sort=sort(request), asked_at=request.created_at,
         answers=list(request.allowed), who=found.who, votes=found.votes,
         next=found.coming[0].short if found.coming else "",
         untrusted={"thread": visible(request.thread_id), "wants": what(request), "why": visible(request.reason)},
@@ -132,7 +134,7 @@ def page(rows: Sequence[Row], after: str | None, now: datetime) -> tuple[str, Pa
     if not rows:
         return "Nothing waits that fits.", given
     lines = [
-        f"{one.id}  {'audit' if one.audit else one.kind}, {age(one.asked_at, now)} ago, for {one.who}"
+        f"{one.id}  {one.sort}, {age(one.asked_at, now)} ago, for {one.who}"
         + (f", {one.votes}" if one.votes else "")
         + (f", {one.next}" if one.next else "")
         + f": {one.untrusted['wants']}"
@@ -159,7 +161,7 @@ def seen(request: Request, standing: Standing, now: datetime, *, may: bool, link
         "decision",
     )
     return Shown(
-        id=request.id, kind=request.kind, audit=request.is_audit, state=request.state, asked_at=request.created_at,
+        id=request.id, kind=request.kind, sort=sort(request), state=request.state, asked_at=request.created_at,
         answers=[Choice(word=word, meaning=meaning(request, word)) for word in request.allowed],
         who=found.who, missing=found.missing, you_may_decide=may, link=link, notice=NOTICE,
         untrusted={name: told[name] for name in wanted if told[name] is not None},

@@ -7,6 +7,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 
 from hitl_graph.card import age, what
+from hitl_graph.card.words import sort
 from hitl_graph.errors import LedgerMissingError
 from hitl_graph.inbox import Inbox
 from hitl_graph.ledger import Ledger
@@ -74,7 +75,7 @@ class InboxView:
 
     def told(self, request: Request) -> str:
         """One row of the list."""
-        return f"{'audit' if request.is_audit else request.kind}  {what(request)}  (thread {request.thread_id})"
+        return f"{sort(request)}  {what(request)}  (thread {request.thread_id})"
 
     def lines(self) -> list[Line]:
         """The list in words."""

@@ -37,7 +37,10 @@ __all__ = [
 ]
 
 CHANNEL = "notebook"
-_OPEN = "thread_id = ? AND state IN ('pending', 'decided') AND parked = 1 AND route <> 'audit' ORDER BY created_ms, id"
+_OPEN = (  # what the thread waits for
+    "thread_id = ? AND state IN ('pending', 'decided') AND parked = 1 AND route NOT IN ('audit', 'query')"
+    " ORDER BY created_ms, id"
+)
 Graph = Pregel[Any, Any, Any, Any]
 Status = Literal["paused", "running", "finished", "stopped"]
 

@@ -125,8 +125,13 @@ def _draft(one: Card, fields: bool) -> list[Line]:
 
 def about(one: Card, now: datetime) -> list[Line]:
     """Why it is asked, since when, and who has to decide."""
-    kind = "audit: it was decided automatically, and nothing waits for it" if one.is_audit else ""
-    rows = [("kind", kind), ("why", one.reason), ("risk", one.risk or ""), *one.origin, ("thread", one.thread)]
+    rows = [
+        ("kind", f"{one.sort}: nothing waits for it" if one.is_audit else ""),
+        ("why", one.reason),
+        ("risk", one.risk or ""),
+        *one.origin,
+        ("thread", one.thread),
+    ]
     rows += [("asked", f"{time_since(one.created_at, now)} ago"), ("note", one.note)]
     people = one.people
     if people.named:

@@ -8,7 +8,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from hitl_graph.inbox import Inbox
-from hitl_graph.ledger import Ledger
+from hitl_graph.learning.choosing import Chosen
+from hitl_graph.learning.labelling import Candidate, question
+from hitl_graph.ledger import Ledger, requests
 from hitl_graph.model import edit, reject, respond
 from hitl_graph.terms import Stage, Terms
 from hitl_graph.web import create_app
@@ -105,7 +107,7 @@ def test_the_list_names_audits_filters_them_and_leaves_them_out_of_what_is_decid
     for word in ("approve", "reject"):
         page.goto(f"{desk.url}/bulk?{picked}&word={word}")
         expect(page.locator("h1")).to_have_text("None of these can be decided together")
-        expect(page.locator(".because").first).to_contain_text("say of each by itself whether it was right")
+        expect(page.locator(".because").first).to_contain_text("say of each by itself whether it is right")
 
 
 def test_what_was_decided_before_is_closed_below_the_answers(desk: Desk, visit: Visit, shots: Path) -> None:
@@ -155,3 +157,19 @@ def test_who_may_not_see_a_request_does_not_learn_that_there_was_one(private: De
 
 def test_nothing_decided_before_shows_nothing(desk: Desk, visit: Visit) -> None:
     assert visit(desk.page(mail(desk.ledger)), "alice").locator("#precedents").count() == 0
+
+
+def test_a_label_shows_what_the_model_had_to_go_by(desk: Desk, visit: Visit, shots: Path) -> None:
+    both: list[Any] = ["Win a prize, <b>call</b> now!", {"post": "Lunch?", "author": "bob"}]
+    for number, given in enumerate(both):
+        post = Candidate(str(number), "spam", given, sureness=0.6)
+        asked = question("posts", post, Chosen(0, str(number), "query", None), reviewers=(), schema=None)
+        desk.ledger.write(
+            requests.open_request, desk.ledger.now_ms(), asked, checkpoint_id=None, task_id=None, parked=1
+        )
+        page = visit(desk.page(asked), "alice")
+        expect(page.locator("h1")).to_have_text("A label is wanted for posts: is this right?")
+        expect(page.locator(".meta .badge").first).to_have_text("label")
+        expect(page.locator(".main")).to_contain_text("prize" if number == 0 else "Lunch?")
+        page.screenshot(path=shots / f"label-{number}.png", full_page=True)
+        assert found(page) == []

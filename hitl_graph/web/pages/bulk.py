@@ -166,7 +166,7 @@ def _why_not(
     if request.risk == "high":
         return "High risk: it has to be looked at by itself"
     if request.is_audit:
-        return "An audit: say of each by itself whether it was right"
+        return f"For {'a label' if request.is_label else 'an audit'}, say of each by itself whether it is right"
     if request.kind not in _KINDS[word] or (request.kind == "approval" and request.action is None):
         return {
             "review": "A draft: read it before it is delivered",

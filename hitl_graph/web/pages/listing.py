@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from hitl_graph.card import People, heading, left, what
 from hitl_graph.card.people import people_of
+from hitl_graph.card.words import sort
 from hitl_graph.errors import UnknownRequestError
 from hitl_graph.facts import Situation, facts_of
 from hitl_graph.ledger import deciding, events, requests, views
@@ -205,7 +206,7 @@ def _row(request: Request, stands: Standing, now: datetime) -> Row:
 def _verb(request: Request) -> str:
     facts = facts_of(request)
     if request.is_audit:
-        return "Audit"
+        return sort(request).capitalize()
     if isinstance(facts, Situation):
         return "Failed" if facts.failure is not None else "Stuck"
     return {"approval": "Call", "review": "Deliver"}.get(request.kind, "Asks")

@@ -49,7 +49,8 @@ CREATE TABLE hitl_learned (
 
 -- What people decided about calls of one tool, and about drafts, the latest first (see ledger/precedents.py).
 CREATE INDEX hitl_requests_precedents ON hitl_requests (tool, kind, decided_ms, id)
-    WHERE decided_ms IS NOT NULL AND shown IS NOT NULL AND channel <> 'deadline' AND kind IN ('approval', 'review');
+    WHERE decided_ms IS NOT NULL AND shown IS NOT NULL AND channel <> 'deadline' AND kind IN ('approval', 'review')
+        AND interrupt_id <> 'label';
 
 -- By which route a request came is something to filter the list by.
 DROP INDEX hitl_requests_open;
