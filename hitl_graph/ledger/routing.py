@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 Route = Literal["auto", "audit", "unsure"]
+_AT_ONCE = 500  # ids that are looked up with one query
 _COLUMNS = (
     "action_key, thread_id, name, binding, model_digest, class, tool, input, output, score, route, propensity, least,"
     " drawn, certificate, request_id, at_ms, id"
@@ -158,6 +159,10 @@ def labels(
         [after, *parameters, limit],
     ).fetchall()
     found = [_routed(row) for row in rows]
+    return [label for i in range(0, len(found), _AT_ONCE) for label in _labelled(tx, found[i : i + _AT_ONCE])]
+
+
+def _labelled(tx: Transaction, found: Sequence[Routed]) -> list[Label]:
     keys = [one.key for one in found if one.route == "unsure"]
     asked = requests.for_actions(tx, keys) if keys else {}
     named = [one.request_id for one in found if one.request_id is not None]

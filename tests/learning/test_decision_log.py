@@ -198,7 +198,8 @@ def test_open_questions_do_not_count_and_passed_over_ones_count_as_mistakes(ledg
 
 
 def test_after_every_decision(ledger: Ledger) -> None:
-    when, log = unsure(audit_rate=0.2), DecisionLog(ledger)
+    when = Unsure(confidence, guarantee=Guarantee(0.1), secret=SECRET, version="1", audit_rate=0.2)
+    log = DecisionLog(ledger)
     feed, rng, found = Feed(ledger, when, sure_is_right), random.Random(3), []
     for number in range(400):
         feed.post(str(number), round(rng.random(), 3))

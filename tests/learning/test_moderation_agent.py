@@ -26,7 +26,7 @@ pytestmark = pytest.mark.both_databases
 
 def answer_all(ledger: Ledger, rng: random.Random, share: float = 1.0) -> None:
     """People look at a share of what waits, in any order."""
-    waiting = Inbox(ledger).pending(limit=1000)
+    waiting = [one for one in Inbox(ledger).pending(limit=1000) if one.kind != "question"]
     rng.shuffle(waiting)
     for request in waiting[: round(share * len(waiting))]:
         for reviewer in rng.sample(PEOPLE, len(PEOPLE)):
