@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
@@ -27,19 +28,19 @@ _REFERENCE = 500  # scores that are kept with a certificate
 _SCOUTED = 100  # scores that say between which thresholds to look, after every label
 
 
-def calibrated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
+def calibrated(tx: Transaction, now_ms: int, unsure: Unsure, before: datetime | None = None) -> Found:
     """See `DecisionLog.calibrate`."""
     sources = source_of(tx, unsure)
     if not sources:
         return nothing_yet(unsure)
-    return _tried(tx, now_ms, unsure, sources[0], promised(unsure))
+    return _tried(tx, now_ms, sources[0], promised(unsure), before)
 
 
-def calibrated_each(tx: Transaction, now_ms: int, unsure: Unsure) -> dict[str, Found]:
+def calibrated_each(tx: Transaction, now_ms: int, unsure: Unsure, before: datetime | None = None) -> dict[str, Found]:
     """See `DecisionLog.calibrate_each`."""
     sources, asked = source_of(tx, unsure), promised(unsure)
     each = Guarantee(asked.error, 1 - (1 - asked.confidence) / max(1, len(sources)))
-    return {one.group: _tried(tx, now_ms, unsure, one, each) for one in sources}
+    return {one.group: _tried(tx, now_ms, one, each, before) for one in sources}
 
 
 def promised(unsure: Unsure) -> Guarantee:
@@ -56,22 +57,22 @@ def nothing_yet(unsure: Unsure) -> NotEnough:
     return NotEnough(needed, why, asked, 0)
 
 
-def _tried(tx: Transaction, now_ms: int, unsure: Unsure, source: Source, asked: Guarantee) -> Found:
-    """One try, at its part of the level. With the labels of the last one it is the same try."""
-    found = sample(tx, now_ms, unsure, source)
-    name = f"tries:{_name(tx, source)}"
-    before = routing.learned(tx, name) or {"tries": 0, "labels": 0}
-    tries = before["tries"] + (len(found.scores) > before["labels"])
-    part = _FIRST if tries <= 1 else (1 - _FIRST) * 0.5 ** (tries - 1)
+def _tried(tx: Transaction, now_ms: int, source: Source, asked: Guarantee, before: datetime | None) -> Found:
+    """One try, at its part of the level. With as many calls as another one it is the same try."""
+    found = sample(tx, source, before=before)
+    name, size = f"tries:{_name(tx, source)}", len(found.scores)
+    sizes: list[int] = routing.learned(tx, name) or []
+    number = sizes.index(size) if size in sizes else len(sizes)
+    part = _FIRST if number == 0 else (1 - _FIRST) * 0.5**number
     level = (1 - asked.confidence) * part
-    if len(found.scores) < least(0, asked.error, level):  # nothing could be concluded, so nothing was looked at
-        result = certify(found.scores, [False] * len(found.scores), Guarantee(asked.error, 1 - level))
+    if size < least(0, asked.error, level):  # nothing could be concluded, so nothing was looked at
+        result = certify(found.scores, [False] * size, Guarantee(asked.error, 1 - level))
     else:
         votes = found.votes if any(len(row) > 1 for row in found.votes) else None
         result = certify(found.scores, found.wrong, Guarantee(asked.error, 1 - level), votes=votes)
-        routing.remember(tx, name, {"tries": tries, "labels": len(found.scores)})
+        routing.remember(tx, name, [*sizes[:number], size, *sizes[number + 1 :]])
     if isinstance(result, NotEnough):
-        waiting = f"; {found.open} questions still wait for people" if found.open else ""
+        waiting = f"; {found.open} questions wait for people, and count as wrong until then" if found.open else ""
         return replace(result, guarantee=asked, why=f"{result.why}{waiting}")
     result = replace(result, guarantee=asked)
     _issue(tx, now_ms, source, result, "calibrate", found.scores)
@@ -129,7 +130,7 @@ def updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
     if stream.threshold is None:
         why = f"{stream.labels} labels do not show an error of {asked.error:.1%} yet; people are asked"
         return NotEnough(None, why, asked, stream.labels)
-    seen = sample(tx, now_ms, unsure, source)
+    seen = sample(tx, source)
     above = [wrong for score, wrong in zip(seen.scores, seen.wrong, strict=True) if score >= stream.threshold]
     certificate = Certificate(stream.threshold, asked, len(seen.scores), len(above), sum(above))
     valid = certificates.valid(tx, source)

@@ -81,7 +81,7 @@ def health(tx: Transaction, now_ms: int, unsure: Unsure) -> dict[str, Health]:
 def _of_source(tx: Transaction, now_ms: int, unsure: Unsure, source: Source) -> Health:
     before = certificates.latest(tx, source)
     drift = ErrorDrift(promised(unsure).error) if before is None else audited(tx, now_ms, unsure, before)
-    issued, seen = certificates.latest(tx, source), sample(tx, now_ms, unsure, source)
+    issued, seen = certificates.latest(tx, source), sample(tx, source)
     where, values = of(source)
     routes = dict(
         tx.execute(f"SELECT route, count(*) FROM hitl_routed WHERE {where} GROUP BY route", values).fetchall()
