@@ -25,8 +25,8 @@ from hitl_graph.learning.export import Exported, export
 from hitl_graph.learning.health import Health, health
 from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.reading import examples
-from hitl_graph.learning.report.standing import Overview, overview
 from hitl_graph.learning.sample import said
+from hitl_graph.learning.standing import Overview, overview
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import Ledger, certificates, requests, routing
 from hitl_graph.ledger.routing import Routed, Source
