@@ -57,8 +57,9 @@ def _of(tx: Transaction, unsure: Unsure, seen: Overview) -> Health:
     issued, labels = certificates.latest(tx, seen.source), sample(tx, seen.source)
     several = [row for row in labels.votes if len(row) > 1]
     told: dict[str, Any] = {one.name: getattr(seen, one.name) for one in fields(seen)}
+    told["why"] = _why(issued, labels)
     return Health(
-        **{**told, "why": _why(issued, labels)},
+        **told,
         guarantee=promised(unsure),
         shift=_shifted(tx, issued) if issued is not None else None,
         agreement=interval(several) if several else None,
