@@ -197,6 +197,16 @@ def test_open_questions_do_not_count_and_passed_over_ones_count_as_mistakes(ledg
     assert isinstance(log.calibrate(when), NotEnough)  # 30 of about 105 in the accepted part
 
 
+def test_mistakes_that_people_take_their_time_over_are_not_left_out(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    feed = Feed(ledger, when, sure_is_right)
+    for number in range(300):  # nobody has said yet that something is wrong: 1 in the first half, 20 in the second
+        feed.post(str(number), 0.9, answer=number != 50 and (number < 150 or number % 7 > 0))
+    found = log.calibrate(when)
+    assert isinstance(found, NotEnough)
+    assert found.labels == 300
+
+
 def test_after_every_decision(ledger: Ledger) -> None:
     when = Unsure(confidence, guarantee=Guarantee(0.1), secret=SECRET, version="1", audit_rate=0.2)
     log = DecisionLog(ledger)
