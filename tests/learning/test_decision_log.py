@@ -11,7 +11,7 @@ import pytest
 
 from hitl_graph.errors import LearningError, NotEntitledError
 from hitl_graph.learning import Candidate, Certificate, DecisionLog, Guarantee, NotEnough, Unsure
-from hitl_graph.ledger import Ledger
+from hitl_graph.ledger import Ledger, certificates
 from hitl_graph.model import approve, reject
 from hitl_graph.reviewers import Reviewer
 from tests.databases import open_ledger
@@ -155,6 +155,38 @@ def test_scores_that_look_different_take_the_certificate_back(ledger: Ledger) ->
     assert feed.ways[0].is_automatic
     assert not feed.ways[-1].is_automatic
     assert "do not look like those of the certificate" in feed.ways[-1].why
+
+
+def test_a_new_certificate_does_not_make_mistakes_forgotten(ledger: Ledger) -> None:
+    when = Unsure(confidence, guarantee=Guarantee(0.2), secret=SECRET, version="1", audit_rate=0.5)
+    log = DecisionLog(ledger)
+    fed(ledger, when, 400)
+    assert isinstance(log.calibrate(when), Certificate)
+    feed, rng = Feed(ledger, when, lambda post, score: random.Random(post).random() < 0.6), random.Random(1)
+    for number in range(140):
+        feed.post(str(number), round(rng.random(), 3), answer=False)
+        if number % 5 == 4:  # people answer, and with what they say there is a new certificate
+            for way in feed.ways[number - 4 :]:
+                feed.answer(way)
+            log.calibrate(when)
+    assert len(ledger.read(certificates.listed)) > 3
+    assert not feed.post("last", 0.99).is_automatic
+    assert "audits find too many mistakes" in log.health(when).why
+
+
+def test_one_open_audit_does_not_hide_a_thousand_others(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=1.0), DecisionLog(ledger)
+    feed = Feed(ledger, when, lambda post, score: False)
+    for number in range(60):
+        feed.post(f"first-{number}", 0.9)
+    assert isinstance(log.calibrate(when), Certificate)
+    feed.post("open", 0.9, answer=False)
+    for number in range(1000):
+        feed.post(str(number), 0.9)
+    feed.is_wrong = lambda post, score: True
+    for number in range(1000, 1040):
+        feed.post(str(number), 0.9)
+    assert not feed.ways[-1].is_automatic
 
 
 def test_audits_nobody_answers_count_as_mistakes(ledger: Ledger, clock: Clock) -> None:
