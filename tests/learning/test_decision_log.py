@@ -3,8 +3,9 @@
 import asyncio
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hitl_graph.errors import LearningError, NotEntitledError
 from hitl_graph.learning import Candidate, Certificate, DecisionLog, Guarantee, NotEnough, Unsure
 from hitl_graph.ledger import Ledger, certificates
 from hitl_graph.model import approve, reject
+from hitl_graph.policy import Call
 from hitl_graph.reviewers import Reviewer
 from tests.databases import open_ledger
 from tests.learning.moderating import Feed, confidence
@@ -126,6 +128,37 @@ def test_another_model_prompt_or_score_is_asked_about(ledger: Ledger) -> None:
         assert (way.is_automatic, "the prompt or the score is another one" in way.why) == (False, True)
     stricter = Unsure(confidence, guarantee=Guarantee(0.01, 0.9), secret=SECRET, version="1", prompt="You moderate.")
     assert not Feed(ledger, stricter, sure_is_right).post("stricter", 0.99).is_automatic
+
+
+def test_a_score_is_another_one_if_it_was_made_with_something_else() -> None:
+    def sure(call: Call, temperature: float = 0.0, *, of: str = "a") -> float:
+        return temperature
+
+    def asking(name: str) -> Callable[[Call], float]:
+        return lambda call: len(name)
+
+    def asked(ask: Callable[[Call], float]) -> Callable[[Call], float]:
+        def again(call: Call) -> float:
+            return ask(call) or again(call)
+
+        return again
+
+    class Checker:
+        def __call__(self, call: Call) -> float:
+            return 0.0
+
+        def score(self, call: Call) -> float:
+            return 1.0
+
+    scores: list[Callable[[Call], Any]] = [
+        sure, partial(sure, temperature=1.0), partial(sure, temperature=0.5), partial(confidence), asking("a"),
+        asking("b"), asked(confidence), asked(sure), Checker(), Checker().score, partial(Checker()), max,
+    ]  # fmt: skip
+    bindings = [Unsure(score).binding for score in scores]
+    assert len(set(bindings)) == len(scores)
+    assert bindings == [Unsure(score).binding for score in scores]
+    assert Unsure(asking("a")).binding == bindings[4]
+    assert Unsure(Checker()).binding == bindings[8]
 
 
 def test_audits_that_find_mistakes_take_the_certificate_back_before_the_next_call(ledger: Ledger) -> None:

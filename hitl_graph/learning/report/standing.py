@@ -164,7 +164,8 @@ def _drift(tx: Transaction, issued: Issued) -> float:
     """What was remembered before the last automatic decision, and what people said since."""
     state: Any = routing.learned(tx, f"drift:{issued.id}") or {"after": 0, "ahead": [], "audits": 0, "evidence": []}
     watch = ErrorDrift(issued.body["error"], audits=state["audits"], evidence=tuple(state["evidence"]))
-    for label in paged(tx, *audits_under(issued)):
+    where, values = audits_under(issued)
+    for label in paged(tx, where, tuple(values)):
         number = label.routed.number
         is_fresh = number > state["after"] and number not in state["ahead"]
         if is_fresh and (label.wrong is not None or is_over(label)):
