@@ -5,12 +5,15 @@ same. Before anything goes without asking, audits that came in since are looked 
 against is taken back first.
 """
 
+import json
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
+from numbers import Real
 from typing import Any, cast
 
 from pydantic import JsonValue
@@ -90,8 +93,14 @@ def route(unsure: Unsure, ledger: Ledger, subject: Subject, call: Call) -> Steps
     known: Routed | None = yield blocking(ledger.read, routing.find, subject.key)
     if known is None:
         score, problem = yield from scored(unsure, call)
-        given = subject.input if unsure.input is None else (yield calling(unsure.input, _own(call)))
-        group = "" if unsure.group is None else canonical((yield calling(unsure.group, _own(call))))
+        group, given, failed, missed = "", subject.input, None, None
+        if unsure.group is not None:
+            group, failed = yield from _told_by("group", unsure.group, call)
+        if unsure.input is not None:
+            told, missed = yield from _told_by("input", unsure.input, call)
+            given = json.loads(told)
+        if failed or missed:
+            score, problem = None, failed or missed
         settle = partial(_settled, unsure=unsure, subject=replace(subject, input=given), score=score, group=group)
         known = yield blocking(ledger.note, settle, ledger.now_ms())
     else:
@@ -105,11 +114,19 @@ def scored(unsure: Unsure, call: Call) -> Steps[tuple[float | None, str | None]]
     """How sure the model is; None, and why it is not known, where that is no finite number."""
     try:
         given = yield calling(unsure.score, _own(call), in_thread=True)
+        if isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(number := float(given)):
+            return number, None
     except Exception as exc:
         return None, f"the score is not known: {exc!r:.200}"
-    if isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given):
-        return float(given), None
     return None, f"the score is no number: {given!r:.80}"
+
+
+def _told_by(name: str, function: Callable[[Call], Any], call: Call) -> Steps[tuple[str, str | None]]:
+    """What it says of the call, as canonical JSON; and why people are asked, if it says nothing of use."""
+    try:
+        return canonical((yield calling(function, _own(call)))), None
+    except Exception as exc:
+        return canonical(None), f"{name}= of the rule's Unsure failed, so people are asked: {exc!r:.200}"
 
 
 def audited(tx: Transaction, now_ms: int, unsure: Unsure, issued: Issued) -> ErrorDrift:

@@ -5,9 +5,11 @@ import random
 import statistics
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hitl_graph.errors import LearningError, NotEntitledError
@@ -113,6 +115,28 @@ def test_what_is_no_number_is_asked(ledger: Ledger, score: Any) -> None:
     assert (way.routed.route, way.routed.score) == ("unsure", None)
 
 
+@pytest.mark.parametrize(
+    ("score", "known"), [(np.float32(0.5), 0.5), (np.int64(1), 1.0), (Fraction(1, 4), 0.25), (10**400, None)]
+)
+def test_numbers_of_other_libraries_are_numbers(ledger: Ledger, score: Any, known: float | None) -> None:
+    when = Unsure(lambda call: score, secret=SECRET, version="1")
+    assert Feed(ledger, when, sure_is_right).post("x", 0.0).routed.score == known
+
+
+@pytest.mark.parametrize("given", [KeyError("no"), {1, 2}, float("nan")])
+@pytest.mark.parametrize("name", ["group", "input"])
+def test_a_group_or_an_input_that_fails_is_asked_about(ledger: Ledger, name: str, given: Any) -> None:
+    def fails(call: Call) -> Any:
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    when = unsure(**{name: fails})
+    way = Feed(ledger, when, sure_is_right).post("x", 0.99)
+    assert (way.routed.route, way.routed.score) == ("unsure", None)
+    assert f"{name}= of the rule's Unsure failed" in way.why
+
+
 def test_another_model_prompt_or_score_is_asked_about(ledger: Ledger) -> None:
     when = unsure(prompt="You moderate.")
     fed(ledger, when, 200)
@@ -152,7 +176,7 @@ def test_a_score_is_another_one_if_it_was_made_with_something_else() -> None:
 
     scores: list[Callable[[Call], Any]] = [
         sure, partial(sure, temperature=1.0), partial(sure, temperature=0.5), partial(confidence), asking("a"),
-        asking("b"), asked(confidence), asked(sure), Checker(), Checker().score, partial(Checker()), max,
+        asking("b"), asked(confidence), asked(sure), Checker(), Checker().score, partial(Checker()),
     ]  # fmt: skip
     bindings = [Unsure(score).binding for score in scores]
     assert len(set(bindings)) == len(scores)
