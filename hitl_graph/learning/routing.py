@@ -5,12 +5,15 @@ same. Before anything goes without asking, audits that came in since are looked 
 against is taken back first.
 """
 
+import json
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
+from numbers import Real
 from typing import Any, cast
 
 from pydantic import JsonValue
@@ -21,19 +24,20 @@ from hitl_graph.learning.drift import ErrorDrift
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import Ledger, certificates, requests, routing
 from hitl_graph.ledger.certificates import Issued
-from hitl_graph.ledger.routing import Label, Routed, Source
+from hitl_graph.ledger.routing import Routed, Source
 from hitl_graph.model import Action, Request, canonical, from_ms
 from hitl_graph.policy import Call
 from hitl_graph.steps import Steps, blocking, calling
 from hitl_graph.storage import Transaction
 from hitl_graph.terms import Stage, Terms
 
-__all__ = ["TWO", "Subject", "Way", "audited", "route", "scored"]
+__all__ = ["TWO", "Subject", "Way", "audited", "audits_under", "route", "scored"]
 
 TWO = Terms(stages=(Stage(quorum=2),), rejects=2)
 """Two have to agree; where they differ, a third decides."""
 
 _EVERY, _RECENT = 100, 200  # how often scores are compared with those of the certificate, and how many of them
+_NOTHING_SEEN: dict[str, Any] = {"after": 0, "ahead": [], "audits": 0, "wrong": 0, "evidence": []}
 _LEVEL = 1e-6  # of a warning that scores have shifted; one looks often
 
 
@@ -89,8 +93,14 @@ def route(unsure: Unsure, ledger: Ledger, subject: Subject, call: Call) -> Steps
     known: Routed | None = yield blocking(ledger.read, routing.find, subject.key)
     if known is None:
         score, problem = yield from scored(unsure, call)
-        given = subject.input if unsure.input is None else (yield calling(unsure.input, _own(call)))
-        group = "" if unsure.group is None else canonical((yield calling(unsure.group, _own(call))))
+        group, given, failed, missed = "", subject.input, None, None
+        if unsure.group is not None:
+            group, failed = yield from _told_by("group", unsure.group, call)
+        if unsure.input is not None:
+            told, missed = yield from _told_by("input", unsure.input, call)
+            given = json.loads(told)
+        if failed or missed:
+            score, problem = None, failed or missed
         settle = partial(_settled, unsure=unsure, subject=replace(subject, input=given), score=score, group=group)
         known = yield blocking(ledger.note, settle, ledger.now_ms())
     else:
@@ -104,20 +114,29 @@ def scored(unsure: Unsure, call: Call) -> Steps[tuple[float | None, str | None]]
     """How sure the model is; None, and why it is not known, where that is no finite number."""
     try:
         given = yield calling(unsure.score, _own(call), in_thread=True)
+        if isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(number := float(given)):
+            return number, None
     except Exception as exc:
         return None, f"the score is not known: {exc!r:.200}"
-    if isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given):
-        return float(given), None
     return None, f"the score is no number: {given!r:.80}"
+
+
+def _told_by(name: str, function: Callable[[Call], Any], call: Call) -> Steps[tuple[str, str | None]]:
+    """What it says of the call, as canonical JSON; and why people are asked, if it says nothing of use."""
+    try:
+        return canonical((yield calling(function, _own(call)))), None
+    except Exception as exc:
+        return canonical(None), f"{name}= of the rule's Unsure failed, so people are asked: {exc!r:.200}"
 
 
 def audited(tx: Transaction, now_ms: int, unsure: Unsure, issued: Issued) -> ErrorDrift:
     """How far the evidence of the audits goes; takes the certificate back where it is enough.
 
-    Audits count in the order of routing, as far as they are answered; those nobody answered in time count as wrong.
+    Audits count as soon as they are answered; those nobody answered in time count as wrong. So do those of certificates
+    in whose place it came: a new one does not make what was found forgotten.
     """
     name = f"drift:{issued.id}"
-    state: dict[str, Any] = routing.learned(tx, name) or {"after": 0, "ahead": [], "audits": 0, "evidence": []}
+    state: dict[str, Any] = routing.learned(tx, name) or _NOTHING_SEEN
     guarantee = Guarantee(issued.body["error"], issued.body["confidence"])
     watch = ErrorDrift(guarantee.error, audits=state["audits"], evidence=tuple(state["evidence"]))
     late = now_ms - int(unsure.patience.total_seconds() * 1000)
@@ -125,27 +144,27 @@ def audited(tx: Transaction, now_ms: int, unsure: Unsure, issued: Issued) -> Err
         "(at_ms <= ? OR EXISTS (SELECT 1 FROM hitl_requests q WHERE q.id = hitl_routed.request_id"
         " AND (q.decided_ms IS NOT NULL OR q.state NOT IN ('pending', 'decided'))))"
     )
-    of = "certificate = ? AND route = 'audit'"
-    found = routing.labels(tx, f"{of} AND {over}", (issued.id, late), after=state["after"])
-    fresh = [label for label in found if label.routed.number not in state["ahead"]]
+    of, values = audits_under(issued)
+    given = [state["after"], *values, late]
+    ended = tx.execute(f"SELECT id FROM hitl_routed WHERE id > ? AND {of} AND {over} ORDER BY id", given).fetchall()
+    known = set(state["ahead"])
+    fresh = [number for (number,) in ended if number not in known]
     if not fresh:
         return watch
-    for label in fresh:
+    wrong = state["wrong"]
+    for label in routing.numbered(tx, fresh):
         watch = watch.after(label.wrong is not False)
-    waiting = tx.execute(
-        f"SELECT min(id) FROM hitl_routed WHERE id > ? AND {of} AND NOT {over}", (state["after"], issued.id, late)
-    ).fetchone()[0]
-    ahead = {*state["ahead"], *(label.routed.number for label in fresh)}
-    after = max(ahead) if waiting is None else waiting - 1
+        wrong += label.wrong is not False
+    waiting = tx.execute(f"SELECT min(id) FROM hitl_routed WHERE id > ? AND {of} AND NOT {over}", given).fetchone()[0]
+    after = max(*known, *fresh, 0) if waiting is None else waiting - 1
     routing.remember(
         tx, name,
         {
-            "after": after, "ahead": sorted(number for number in ahead if number > after),
-            "audits": watch.audits, "evidence": list(watch.evidence),
+            "after": after, "ahead": sorted(number for number in {*known, *fresh} if number > after),
+            "audits": watch.audits, "wrong": wrong, "evidence": list(watch.evidence),
         },
     )  # fmt: skip
     if watch.alarm:
-        wrong = sum(label.wrong is not False for label in _all_audits(tx, issued))
         why = (
             f"audits find too many mistakes: {wrong} of {watch.audits}, and {guarantee.error:.1%} was promised."
             " Everything is asked again, until there is a new certificate"
@@ -154,12 +173,10 @@ def audited(tx: Transaction, now_ms: int, unsure: Unsure, issued: Issued) -> Err
     return watch
 
 
-def _all_audits(tx: Transaction, issued: Issued) -> list[Label]:
-    return [
-        label
-        for label in routing.labels(tx, "certificate = ? AND route = 'audit'", (issued.id,), limit=100_000)
-        if label.is_answered
-    ]
+def audits_under(issued: Issued) -> tuple[str, list[Any]]:
+    """A WHERE clause of the audits that speak for or against a certificate, and its values."""
+    line, values = certificates.line(issued)
+    return f"route = 'audit' AND score >= ? AND certificate IN ({line})", [issued.threshold, *values]
 
 
 def _settled(tx: Transaction, now_ms: int, unsure: Unsure, subject: Subject, score: float | None, group: str) -> Routed:

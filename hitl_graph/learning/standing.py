@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from hitl_graph.learning.drift import ErrorDrift
+from hitl_graph.learning.routing import audits_under
 from hitl_graph.learning.sample import of
 from hitl_graph.ledger import certificates, routing
 from hitl_graph.ledger.certificates import Issued, Standing
@@ -155,15 +156,16 @@ def _of(
         under=sum(under.values()), let=under.get("auto", 0) + under.get("audit", 0),
         audits=len(audits), answered=len(said), mistakes=sum(said),
         waiting=sum(label.wrong is None and not is_over(label) for label in audits),
-        error_at_most=at_most(sum(said), len(said), body["confidence"]), drift=_drift(tx, issued, audits),
+        error_at_most=at_most(sum(said), len(said), body["confidence"]), drift=_drift(tx, issued),
     )  # fmt: skip
 
 
-def _drift(tx: Transaction, issued: Issued, audits: list[Label]) -> float:
+def _drift(tx: Transaction, issued: Issued) -> float:
     """What was remembered before the last automatic decision, and what people said since."""
     state: Any = routing.learned(tx, f"drift:{issued.id}") or {"after": 0, "ahead": [], "audits": 0, "evidence": []}
     watch = ErrorDrift(issued.body["error"], audits=state["audits"], evidence=tuple(state["evidence"]))
-    for label in audits:
+    where, values = audits_under(issued)
+    for label in paged(tx, where, tuple(values)):
         number = label.routed.number
         is_fresh = number > state["after"] and number not in state["ahead"]
         if is_fresh and (label.wrong is not None or is_over(label)):

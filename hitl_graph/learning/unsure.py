@@ -6,7 +6,8 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import CodeType
+from functools import partial
+from types import CellType, CodeType
 from typing import Any, ClassVar
 
 from hitl_graph.errors import LearningError
@@ -107,11 +108,42 @@ class Unsure:
 
 
 def _code(function: Callable[..., Any]) -> str:
-    """A digest of what a function does, as far as its code tells: the same in each process with one Python."""
+    """A digest of what a function does, as far as its code tells: the same in each process with one Python.
+
+    What it was made with belongs to it: default values, what it closes over, what `partial` gives it. Of objects only
+    their type is told: `version=` tells the rest.
+    """
+    if isinstance(function, partial):
+        given = [*function.args, *(part for pair in sorted(function.keywords.items()) for part in pair)]
+        return f"partial\0{_code(function.func)}\0{[_value(one) for one in given]}"
     target = function if inspect.isroutine(function) else type(function).__call__
-    code = getattr(inspect.unwrap(target), "__code__", None)
+    plain = inspect.unwrap(target)
+    code = getattr(plain, "__code__", None)
     name = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}"
-    return name if code is None else f"{name}\0{_told(code)}"
+    if code is None:
+        return name
+    given = [*(getattr(plain, "__defaults__", None) or ()), *(getattr(plain, "__kwdefaults__", None) or {}).items()]
+    closed = [_cell(cell) for cell in getattr(plain, "__closure__", None) or ()]
+    return f"{name}\0{_told(code)}\0{[_value(one) for one in given]}\0{closed}"
+
+
+def _cell(cell: CellType) -> str:
+    try:
+        value = cell.cell_contents
+    except ValueError:  # it is not filled yet
+        return ""
+    code = getattr(value, "__code__", None)  # a function may close over itself
+    return _value(value) if code is None else f"{value.__qualname__}\0{_told(code)}"
+
+
+def _value(value: object) -> str:
+    if inspect.isroutine(value) or isinstance(value, partial):
+        return _code(value)
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__}{[_value(one) for one in value]}"
+    if value is None or isinstance(value, str | bytes | int | float):
+        return repr(value)
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _told(constant: object) -> str:

@@ -10,10 +10,10 @@ from pydantic import JsonValue
 
 from hitl_graph.ledger import audit
 from hitl_graph.ledger.routing import Source
-from hitl_graph.model import canonical, from_ms
+from hitl_graph.model import canonical, from_ms, to_ms
 from hitl_graph.storage import Transaction
 
-__all__ = ["Issued", "Standing", "end", "find", "issue", "latest", "listed", "valid"]
+__all__ = ["Issued", "Standing", "end", "find", "issue", "latest", "line", "listed", "valid"]
 
 Standing = Literal["valid", "suspended", "replaced"]
 _COLUMNS = "id, name, binding, model_digest, class, threshold, body, state, why, issued_ms, ended_ms"
@@ -84,6 +84,20 @@ def latest(tx: Transaction, source: Source) -> Issued | None:
     """The last one that was issued to a source, whatever became of it."""
     found = _select(tx, f"{_OF} ORDER BY issued_ms DESC, state DESC, id LIMIT 1", _of(source))
     return found[0] if found else None
+
+
+def line(issued: Issued) -> tuple[str, list[Any]]:
+    """A query for the ids of a certificate and of those that it took the place of, since one was suspended; its values.
+
+    They are of the same source at the same time: what is known of one is known of all.
+    """
+    of, at = _of(issued.source), to_ms(issued.issued_at)
+    suspended = f"SELECT max(ended_ms) FROM hitl_certificates WHERE {_OF} AND state = 'suspended' AND ended_ms <= ?"
+    query = (
+        f"SELECT id FROM hitl_certificates WHERE {_OF} AND (id = ? OR state = 'replaced' AND issued_ms <= ?"
+        f" AND issued_ms >= coalesce(({suspended}), 0))"
+    )
+    return query, [*of, issued.id, at, *of, at]
 
 
 def listed(tx: Transaction, name: str | None = None) -> list[Issued]:

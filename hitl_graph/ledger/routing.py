@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "labels",
     "learned",
+    "numbered",
     "of_requests",
     "record",
     "redact",
@@ -160,6 +161,15 @@ def labels(
     ).fetchall()
     found = [_routed(row) for row in rows]
     return [label for i in range(0, len(found), _AT_ONCE) for label in _labelled(tx, found[i : i + _AT_ONCE])]
+
+
+def numbered(tx: Transaction, numbers: Sequence[int]) -> list[Label]:
+    """Those with these numbers, in the order of routing."""
+    found = list[Label]()
+    for i in range(0, len(numbers), _AT_ONCE):
+        some = sorted(numbers)[i : i + _AT_ONCE]
+        found += labels(tx, f"id IN ({','.join('?' * len(some))})", some)
+    return found
 
 
 def _labelled(tx: Transaction, found: Sequence[Routed]) -> list[Label]:

@@ -3,16 +3,20 @@
 import asyncio
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hitl_graph.errors import LearningError, NotEntitledError
 from hitl_graph.learning import Candidate, Certificate, DecisionLog, Guarantee, NotEnough, Unsure
-from hitl_graph.ledger import Ledger
+from hitl_graph.ledger import Ledger, certificates
 from hitl_graph.model import approve, reject
+from hitl_graph.policy import Call
 from hitl_graph.reviewers import Reviewer
 from tests.databases import open_ledger
 from tests.learning.moderating import Feed, confidence
@@ -111,6 +115,28 @@ def test_what_is_no_number_is_asked(ledger: Ledger, score: Any) -> None:
     assert (way.routed.route, way.routed.score) == ("unsure", None)
 
 
+@pytest.mark.parametrize(
+    ("score", "known"), [(np.float32(0.5), 0.5), (np.int64(1), 1.0), (Fraction(1, 4), 0.25), (10**400, None)]
+)
+def test_numbers_of_other_libraries_are_numbers(ledger: Ledger, score: Any, known: float | None) -> None:
+    when = Unsure(lambda call: score, secret=SECRET, version="1")
+    assert Feed(ledger, when, sure_is_right).post("x", 0.0).routed.score == known
+
+
+@pytest.mark.parametrize("given", [KeyError("no"), {1, 2}, float("nan")])
+@pytest.mark.parametrize("name", ["group", "input"])
+def test_a_group_or_an_input_that_fails_is_asked_about(ledger: Ledger, name: str, given: Any) -> None:
+    def fails(call: Call) -> Any:
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    when = unsure(**{name: fails})
+    way = Feed(ledger, when, sure_is_right).post("x", 0.99)
+    assert (way.routed.route, way.routed.score) == ("unsure", None)
+    assert f"{name}= of the rule's Unsure failed" in way.why
+
+
 def test_another_model_prompt_or_score_is_asked_about(ledger: Ledger) -> None:
     when = unsure(prompt="You moderate.")
     fed(ledger, when, 200)
@@ -126,6 +152,37 @@ def test_another_model_prompt_or_score_is_asked_about(ledger: Ledger) -> None:
         assert (way.is_automatic, "the prompt or the score is another one" in way.why) == (False, True)
     stricter = Unsure(confidence, guarantee=Guarantee(0.01, 0.9), secret=SECRET, version="1", prompt="You moderate.")
     assert not Feed(ledger, stricter, sure_is_right).post("stricter", 0.99).is_automatic
+
+
+def test_a_score_is_another_one_if_it_was_made_with_something_else() -> None:
+    def sure(call: Call, temperature: float = 0.0, *, of: str = "a") -> float:
+        return temperature
+
+    def asking(name: str) -> Callable[[Call], float]:
+        return lambda call: len(name)
+
+    def asked(ask: Callable[[Call], float]) -> Callable[[Call], float]:
+        def again(call: Call) -> float:
+            return ask(call) or again(call)
+
+        return again
+
+    class Checker:
+        def __call__(self, call: Call) -> float:
+            return 0.0
+
+        def score(self, call: Call) -> float:
+            return 1.0
+
+    scores: list[Callable[[Call], Any]] = [
+        sure, partial(sure, temperature=1.0), partial(sure, temperature=0.5), partial(confidence), asking("a"),
+        asking("b"), asked(confidence), asked(sure), Checker(), Checker().score, partial(Checker()),
+    ]  # fmt: skip
+    bindings = [Unsure(score).binding for score in scores]
+    assert len(set(bindings)) == len(scores)
+    assert bindings == [Unsure(score).binding for score in scores]
+    assert Unsure(asking("a")).binding == bindings[4]
+    assert Unsure(Checker()).binding == bindings[8]
 
 
 def test_audits_that_find_mistakes_take_the_certificate_back_before_the_next_call(ledger: Ledger) -> None:
@@ -155,6 +212,38 @@ def test_scores_that_look_different_take_the_certificate_back(ledger: Ledger) ->
     assert feed.ways[0].is_automatic
     assert not feed.ways[-1].is_automatic
     assert "do not look like those of the certificate" in feed.ways[-1].why
+
+
+def test_a_new_certificate_does_not_make_mistakes_forgotten(ledger: Ledger) -> None:
+    when = Unsure(confidence, guarantee=Guarantee(0.2), secret=SECRET, version="1", audit_rate=0.5)
+    log = DecisionLog(ledger)
+    fed(ledger, when, 400)
+    assert isinstance(log.calibrate(when), Certificate)
+    feed, rng = Feed(ledger, when, lambda post, score: random.Random(post).random() < 0.6), random.Random(1)
+    for number in range(140):
+        feed.post(str(number), round(rng.random(), 3), answer=False)
+        if number % 5 == 4:  # people answer, and with what they say there is a new certificate
+            for way in feed.ways[number - 4 :]:
+                feed.answer(way)
+            log.calibrate(when)
+    assert len(ledger.read(certificates.listed)) > 3
+    assert not feed.post("last", 0.99).is_automatic
+    assert "audits find too many mistakes" in log.health(when).why
+
+
+def test_one_open_audit_does_not_hide_a_thousand_others(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=1.0), DecisionLog(ledger)
+    feed = Feed(ledger, when, lambda post, score: False)
+    for number in range(60):
+        feed.post(f"first-{number}", 0.9)
+    assert isinstance(log.calibrate(when), Certificate)
+    feed.post("open", 0.9, answer=False)
+    for number in range(1000):
+        feed.post(str(number), 0.9)
+    feed.is_wrong = lambda post, score: True
+    for number in range(1000, 1040):
+        feed.post(str(number), 0.9)
+    assert not feed.ways[-1].is_automatic
 
 
 def test_audits_nobody_answers_count_as_mistakes(ledger: Ledger, clock: Clock) -> None:
@@ -210,6 +299,16 @@ def test_each_new_try_has_a_smaller_part_and_the_same_one_costs_nothing(ledger: 
         found.append(log.calibrate(when))
     assert all(isinstance(one, NotEnough) for one in found[:-1])
     assert isinstance(found[-1], Certificate if looks == [90] else NotEnough)  # one mistake in 90: 5.7 % by chance
+
+
+def test_mistakes_that_people_take_their_time_over_are_not_left_out(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    feed = Feed(ledger, when, sure_is_right)
+    for number in range(300):  # nobody has said yet that something is wrong: 1 in the first half, 20 in the second
+        feed.post(str(number), 0.9, answer=number != 50 and (number < 150 or number % 7 > 0))
+    found = log.calibrate(when)
+    assert isinstance(found, NotEnough)
+    assert found.labels == 300
 
 
 def test_after_every_decision(ledger: Ledger) -> None:
