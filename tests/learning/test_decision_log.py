@@ -228,7 +228,7 @@ def test_a_new_certificate_does_not_make_mistakes_forgotten(ledger: Ledger) -> N
             log.calibrate(when)
     assert len(ledger.read(certificates.listed)) > 3
     assert not feed.post("last", 0.99).is_automatic
-    assert "audits find too many mistakes" in log.health(when).why
+    assert "audits find too many mistakes" in str(log.health(when).why)
 
 
 def test_one_open_audit_does_not_hide_a_thousand_others(ledger: Ledger) -> None:
