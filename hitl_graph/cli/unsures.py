@@ -10,6 +10,7 @@ from hitl_graph.cli.working import attached, imported, where
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import Ledger
 from hitl_graph.policy import Policy
+from hitl_graph.policy.hints import Hinted
 
 __all__ = ["opened"]
 
@@ -71,7 +72,10 @@ def _unsures(thing: Any) -> Iterator[Unsure]:
     if isinstance(thing, Unsure):
         yield thing
     for policy in _policies(thing):
-        yield from (rule.when for rule in policy.rules if isinstance(rule.when, Unsure))
+        for rule in policy.rules:
+            when = rule.when.then if isinstance(rule.when, Hinted) else rule.when
+            if isinstance(when, Unsure):
+                yield when
 
 
 def _policies(thing: Any) -> Iterator[Policy]:

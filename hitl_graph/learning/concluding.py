@@ -11,7 +11,7 @@ from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
 from hitl_graph.learning.certifying import certify
 from hitl_graph.learning.online import Online
 from hitl_graph.learning.routing import audited
-from hitl_graph.learning.sample import by_order, is_late, sample, since, source_of
+from hitl_graph.learning.sample import by_order, is_late, of, sample, since, source_of
 from hitl_graph.learning.sequence import least
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import certificates, routing
@@ -39,8 +39,36 @@ def calibrated(tx: Transaction, now_ms: int, unsure: Unsure, before: datetime | 
 def calibrated_each(tx: Transaction, now_ms: int, unsure: Unsure, before: datetime | None = None) -> dict[str, Found]:
     """See `DecisionLog.calibrate_each`."""
     sources, asked = source_of(tx, unsure), promised(unsure)
-    each = Guarantee(asked.error, 1 - (1 - asked.confidence) / max(1, len(sources)))
-    return {one.group: _tried(tx, now_ms, one, each, before) for one in sources}
+    level, parts = 1 - asked.confidence, _parts(tx, unsure, sources, asked)
+    return {
+        one.group: _tried(tx, now_ms, one, Guarantee(asked.error, 1 - level * parts[one.group]), before)
+        for one in sources
+    }
+
+
+def _parts(tx: Transaction, unsure: Unsure, sources: list[Source], asked: Guarantee) -> dict[str, float]:
+    """Which part of what may go wrong each group has. It keeps it, whatever groups come later.
+
+    The first that have calls enough to show anything share nine tenths; those that have later share half of what is
+    left, each time. What the others are told to need is of as large a part as they would get now.
+    """
+    if not sources:
+        return {}
+    name = "|".join(["groups", unsure.name, unsure.binding, sources[0].model])
+    parts: dict[str, float] = routing.learned(tx, name) or {}
+    fewest = least(0, asked.error, 1 - asked.confidence)
+    fresh = [one.group for one in sources if one.group not in parts]
+    ready = [one.group for one in sources if one.group in fresh and _calls(tx, one) >= fewest]
+    share = (0.5 if parts else 0.9) * (1 - sum(parts.values()))
+    if ready:
+        parts |= dict.fromkeys(ready, share / len(ready))
+        routing.remember(tx, name, dict(parts))
+    return {one: share / len(fresh) for one in fresh} | parts
+
+
+def _calls(tx: Transaction, source: Source) -> int:
+    where, values = of(source)
+    return int(tx.execute(f"SELECT count(*) FROM hitl_routed WHERE {where}", values).fetchone()[0])
 
 
 def promised(unsure: Unsure) -> Guarantee:

@@ -25,12 +25,12 @@ from hitl_graph.learning.export import Exported, export
 from hitl_graph.learning.health import Health, health
 from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.reading import examples
-from hitl_graph.learning.sample import said
+from hitl_graph.learning.sample import said, source_of
 from hitl_graph.learning.standing import Overview, overview
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import Ledger, certificates, requests, routing
 from hitl_graph.ledger.routing import Routed, Source
-from hitl_graph.model import Request, from_ms
+from hitl_graph.model import Request, canonical, from_ms
 from hitl_graph.steps import arun, blocking
 from hitl_graph.storage import Transaction
 
@@ -213,14 +213,20 @@ class DecisionLog:
             schema: JSON Schema of the outputs, for edits.
             unsure: Where the pool is a random sample of what its rule will decide: the random part then counts for its
                 certificate.
-            model: Name of the model, as it gives it in its messages.
+            model: Name of the model that made the outputs, as it gives it in its messages. The labels count for this
+                model only.
 
         Raises:
-            LearningError: Names that are not unique, or numbers that make no sense.
+            LearningError: Names that are not unique, or numbers that make no sense; or it is not said for which model
+                and group labels are to count.
         """
+        if unsure is not None and unsure.group is not None:
+            raise LearningError(f"{unsure.told} promises for each group, and an item of a pool has none; leave it out")
 
         def work(tx: Transaction) -> list[Request]:
             now_ms, asked = self.ledger.now_ms(), list[Request]()
+            if unsure is not None and model is None and any(one.model for one in source_of(tx, unsure)):
+                raise LearningError(f"model= is missing: the labels would not count for the model of {unsure.told}")
             secret = (unsure.secret if unsure else None) or routing.secret(tx)
             for candidate, chosen in picked(pool, budget, hmac.digest(secret, topic.encode(), "sha256"), uniform):
                 request = question(topic, candidate, chosen, reviewers=reviewers, schema=schema)
@@ -255,9 +261,11 @@ def _sampled(
     unsure: Unsure, candidate: Candidate, request: Request, propensity: float, model: str | None, now_ms: int
 ) -> Routed:
     score = candidate.score
+    source = Source(unsure.name, unsure.binding, "" if model is None else hashlib.sha256(model.encode()).hexdigest())
+    # whatever the topic, an item is one label: that it was asked about twice tells nothing new
+    item = canonical([source.name, source.binding, source.model, candidate.name, candidate.input, candidate.output])
     return Routed(
-        hashlib.sha256(f"label\0{request.id}".encode()).hexdigest()[:32], request.thread_id,
-        Source(unsure.name, unsure.binding, "" if model is None else hashlib.sha256(model.encode()).hexdigest()),
+        hashlib.sha256(f"label\0{item}".encode()).hexdigest()[:32], request.thread_id, source,
         "label", candidate.input, candidate.output, score if math.isfinite(score) else None,
         route="audit", propensity=propensity, least=propensity, drawn=0.0, certificate=None, request_id=request.id,
         at=from_ms(now_ms),

@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from hitl_graph.learning.audit import draw
 from hitl_graph.learning.certificate import Guarantee
 from hitl_graph.learning.drift import ErrorDrift
+from hitl_graph.learning.sample import of
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import Ledger, certificates, requests, routing
 from hitl_graph.ledger.certificates import Issued
@@ -202,7 +203,7 @@ def _settled(tx: Transaction, now_ms: int, unsure: Unsure, subject: Subject, sco
         requests.open_request(tx, now_ms, request, checkpoint_id=None, task_id=None, parked=1)
         routed = replace(routed, request_id=request.id)
     stored = routing.record(tx, routed)
-    if issued is not None and stored.number % _EVERY == 0:
+    if issued is not None and _is_time(tx, stored):
         _compare(tx, now_ms, issued)
     return stored
 
@@ -219,13 +220,21 @@ def _promises(issued: Issued, wanted: Guarantee) -> bool:
     return bool(issued.body["error"] <= wanted.error and issued.body["confidence"] >= wanted.confidence)
 
 
+def _is_time(tx: Transaction, routed: Routed) -> bool:
+    """Whether it is the first of its source in a new hundred of calls."""
+    where, values = of(routed.source)
+    query = f"SELECT max(id) FROM hitl_routed WHERE {where} AND id < ?"
+    before = tx.execute(query, [*values, routed.number]).fetchone()[0] or 0
+    return bool(routed.number // _EVERY > before // _EVERY)
+
+
 def _compare(tx: Transaction, now_ms: int, issued: Issued) -> None:
     """Take a certificate back if scores do not look any more as they did when it was issued."""
-    source = issued.source
+    where, values = of(issued.source)
     rows = tx.execute(
-        "SELECT score FROM hitl_routed WHERE name = ? AND binding = ? AND model_digest = ? AND class = ?"
-        " AND certificate IS NOT NULL AND score IS NOT NULL ORDER BY id DESC LIMIT ?",
-        (source.name, source.binding, source.model, source.group, _RECENT),
+        f"SELECT score FROM hitl_routed WHERE {where} AND certificate IS NOT NULL AND score IS NOT NULL"
+        " ORDER BY id DESC LIMIT ?",
+        [*values, _RECENT],
     ).fetchall()
     if len(rows) < _RECENT // 2 or not issued.body.get("scores") or not find_spec("scipy"):
         return

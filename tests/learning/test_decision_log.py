@@ -214,6 +214,19 @@ def test_scores_that_look_different_take_the_certificate_back(ledger: Ledger) ->
     assert "do not look like those of the certificate" in feed.ways[-1].why
 
 
+def test_scores_are_looked_at_beside_another_rule(ledger: Ledger) -> None:
+    when, other = unsure(), unsure(name="other")
+    fed(ledger, when, 200)
+    assert isinstance(DecisionLog(ledger).calibrate(when), Certificate)
+    feed, beside = Feed(ledger, when, lambda post, score: False), Feed(ledger, other, lambda post, score: False)
+    for number in range(160):
+        feed.post(f"shift-{number}", 0.9 + number % 10 / 100)
+        beside.post(f"beside-{number}", 0.9, answer=False)
+    assert {way.routed.number % 2 for way in feed.ways} == {1}
+    assert not feed.ways[-1].is_automatic
+    assert "do not look like those of the certificate" in feed.ways[-1].why
+
+
 def test_a_new_certificate_does_not_make_mistakes_forgotten(ledger: Ledger) -> None:
     when = Unsure(confidence, guarantee=Guarantee(0.2), secret=SECRET, version="1", audit_rate=0.5)
     log = DecisionLog(ledger)
@@ -358,6 +371,21 @@ def test_each_group_has_its_own_certificate(ledger: Ledger) -> None:
         log.calibrate_each(unsure())
 
 
+def test_groups_that_come_later_take_nothing_from_the_promise_about_all(ledger: Ledger) -> None:
+    when, log = unsure(group=lambda call: call.args["label"]), DecisionLog(ledger)
+    feed = Feed(ledger, when, lambda post, score: False)
+    for label in ("a", "b", "c"):
+        feed.post(f"early-{label}", 0.9, label=label)
+        log.calibrate_each(when)
+    for label in ("a", "b", "c", "d"):
+        for number in range(150 if label < "d" else 1):
+            feed.post(f"{label}-{number}", 0.9, label=label)
+        found = log.calibrate_each(when)
+    assert [label for label, one in sorted(found.items()) if isinstance(one, Certificate)] == ['"a"', '"b"', '"c"']
+    misled = [1 - one.guarantee.confidence for label, one in sorted(found.items()) if label != '"d"']
+    assert misled == pytest.approx([0.09, 0.005, 0.0025])
+
+
 def test_deadlines_do_not_know_what_is_right(ledger: Ledger) -> None:
     when, log = unsure(), DecisionLog(ledger)
     feed = Feed(ledger, when, sure_is_right)
@@ -465,6 +493,27 @@ def test_people_are_asked_about_some_items_of_a_pool_and_the_random_ones_may_cer
     assert (certificate.labels, certificate.errors) == (60, 0)
     queries = [one for one in log.examples() if one.route == "query" and one.thread_id == "labels:spring"]
     assert (len(queries), {one.split for one in queries}) == (40, {"train"})
+
+
+def test_an_item_of_a_pool_is_one_label_however_often_it_is_asked_about(ledger: Ledger) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    pool = [Candidate(f"item-{number}", "ok", f"text {number}", number / 30) for number in range(30)]
+    for topic in ("spring", "summer", "autumn"):
+        for one in log.choose(pool, 30, topic=topic, uniform=1.0, unsure=when):
+            ledger.decide(one.id, approve(), reviewer="alice", channel="test")
+    found = log.calibrate(when)
+    assert isinstance(found, NotEnough)
+    assert found.labels == 30
+
+
+def test_a_pool_says_whose_it_is(ledger: Ledger) -> None:
+    when, log, pool = unsure(), DecisionLog(ledger), [Candidate("item", "ok", "text", 0.9)]
+    fed(ledger, when, 3)
+    with pytest.raises(LearningError, match="model= is missing"):
+        log.choose(pool, 1, unsure=when)
+    with pytest.raises(LearningError, match="for each group"):
+        log.choose(pool, 1, unsure=unsure(group=confidence), model="m")
+    assert log.choose(pool, 1, unsure=when, model="m")
 
 
 def test_settings_that_make_no_sense() -> None:

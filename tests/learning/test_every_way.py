@@ -193,6 +193,27 @@ def test_other_rules_hold_whatever_the_model_is_sure_of(
         assert (request.route, request.score, request.reason) == ("policy", 0.99, "always")
 
 
+def test_a_rule_about_hints_may_be_unsure_too(build: Build, go: Any, saver: SqliteCheckpointer) -> None:
+    certified(saver)
+    done: list[str] = []
+    rules = [Rule("pay", "ask", when=UNSURE, hints={"readOnlyHint": False}), Rule("pay", "allow")]
+    agent, given = build(Policy.layered(managed=Policy(rules[1:]), project=Policy(rules[:1])), saver, done, 0.99)
+    go(agent, given)
+    assert (done, only(saver).route) == (["bob"], "audit")
+
+
+def test_two_that_are_unsure_ask_and_no_standing_permission_answers(
+    build: Build, go: Any, saver: SqliteCheckpointer
+) -> None:
+    certified(saver)
+    done: list[str] = []
+    agent, given = build(policy_of(Rule("p*", "ask", when=UNSURE)), saver, done, 0.99)
+    go(agent, given)
+    request = only(saver)
+    assert (done, request.reason) == ([], "several rules are unsure of it")
+    assert request.grantable is False or request.kind == "review"
+
+
 def test_a_rule_without_one_that_allows_asks(build: Build, go: Any, saver: SqliteCheckpointer) -> None:
     certified(saver)
     done: list[str] = []

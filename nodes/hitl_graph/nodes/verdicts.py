@@ -14,6 +14,7 @@ from hitl_graph.errors import PolicyError
 from hitl_graph.learning.routing import TWO, Way, scored
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.policy import Call, Policy, Rule, Verdict
+from hitl_graph.policy.hints import Hinted
 from hitl_graph.policy.modes import under
 from hitl_graph.policy.verdict import Outcome
 from hitl_graph.steps import Steps
@@ -80,22 +81,31 @@ def judge(policy: Policy, call: Call, mode: Any = None, routing: Routing | None 
 
 
 def _by_rules(policy: Policy, call: Call, routing: Routing | None) -> Steps[Judged]:
-    special = [rule for rule in policy.rules if isinstance(rule.when, Sampled | Unsure) and rule.matches(call.name)]
+    special = [(rule, when) for rule in policy.rules if rule.matches(call.name) and (when := _drawing(rule, call))]
     if not special:
         return Judged((yield from policy.by_rules(call)))
-    verdict = yield from Policy(r for r in policy.rules if r not in special).by_rules(call)
+    apart = [rule for rule, _ in special]
+    verdict = yield from Policy(rule for rule in policy.rules if rule not in apart).by_rules(call)
     judged = Judged(verdict)
     if verdict.outcome == "deny":
         return judged
-    unsure = [(rule, rule.when) for rule in special if isinstance(rule.when, Unsure)]
+    unsure = [(rule, when) for rule, when in special if isinstance(when, Unsure)]
     for rule, when in unsure:
         if when.below is not None:
             judged = yield from _limited(rule, when, when.below, call, judged)
-    judged = _sampled(special, call, judged)
+    judged = _sampled([(rule, when) for rule, when in special if isinstance(when, Sampled)], call, judged)
     promising = [(rule, when) for rule, when in unsure if when.below is None]
     for rule, when in promising:
-        judged = yield from _promised(rule, when, call, judged, routing if len(promising) == 1 else None)
+        judged = yield from _promised(rule, when, call, judged, routing, alone=len(promising) == 1)
     return judged
+
+
+def _drawing(rule: Rule, call: Call) -> "Sampled | Unsure | None":
+    """What the rule draws with, or asks how sure the model is; None if it does not, or not of such a tool."""
+    when: Any = rule.when
+    if isinstance(when, Hinted):
+        when = when.then if replace(when, then=None)(call) else None
+    return when if isinstance(when, Sampled | Unsure) else None
 
 
 def _limited(rule: Rule, unsure: Unsure, below: float, call: Call, judged: Judged) -> Steps[Judged]:
@@ -109,8 +119,7 @@ def _limited(rule: Rule, unsure: Unsure, below: float, call: Call, judged: Judge
     return replace(judged, verdict=judged.verdict.stricter(rule.verdict("ask", reason))) if reason else judged
 
 
-def _sampled(special: list[Rule], call: Call, judged: Judged) -> Judged:
-    samples = [(rule, rule.when) for rule in special if isinstance(rule.when, Sampled)]
+def _sampled(samples: list[tuple[Rule, Sampled]], call: Call, judged: Judged) -> Judged:
     if not samples or judged.verdict.outcome != "allow":
         return judged
     rates = dict[str, float]()
@@ -125,15 +134,18 @@ def _sampled(special: list[Rule], call: Call, judged: Judged) -> Judged:
     return replace(judged, verdict=passed)
 
 
-def _promised(rule: Rule, unsure: Unsure, call: Call, judged: Judged, routing: Routing | None) -> Steps[Judged]:
+def _promised(
+    rule: Rule, unsure: Unsure, call: Call, judged: Judged, routing: Routing | None, *, alone: bool
+) -> Steps[Judged]:
     """Under a certificate, if there is one. Standing permissions do not take the place of a label."""
     verdict = judged.verdict
     if verdict.outcome != "allow":  # people are asked anyway, whatever the model is sure of
         score, _ = yield from scored(unsure, call)
         return judged if score is None else replace(judged, score=score)
-    if routing is None:
-        asked = rule.verdict("ask", rule.reason or "whether it may go without asking cannot be told here")
-        return replace(judged, verdict=asked, route="unsure")
+    if routing is None or not alone:
+        here = "several rules are unsure of it" if not alone else "whether it may go without asking cannot be told here"
+        asked = rule.verdict("ask", rule.reason or here)
+        return replace(judged, verdict=replace(asked, grants=False), route="unsure")
     way = yield from routing(unsure, call)
     routed = way.routed
     judged = replace(judged, route=routed.route, propensity=routed.propensity, score=routed.score)
