@@ -89,7 +89,7 @@ def _tried(tx: Transaction, now_ms: int, unsure: Unsure, source: Source, asked: 
     found = sample(tx, now_ms, unsure, source)
     name = f"tries:{_name(tx, source)}"
     before = routing.learned(tx, name) or {"tries": 0, "labels": 0}
-    tries = before["tries"] + (len(found.scores) > before["labels"])
+    tries = before["tries"] + (len(found.scores) != before["labels"])
     part = _FIRST if tries <= 1 else (1 - _FIRST) * 0.5 ** (tries - 1)
     level = (1 - asked.confidence) * part
     if len(found.scores) < least(0, asked.error, level):  # nothing could be concluded, so nothing was looked at
@@ -147,7 +147,7 @@ def updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
         state = {"after": 0, "stream": Online(scores, asked, rate=unsure.audit_rate).state()}
     stream, after = Online.restored(state["stream"]), state["after"]
     for label in by_order(tx, source, after=after):
-        if label.routed.route != "auto":
+        if label.routed.route != "auto" and not label.routed.is_redacted:
             if label.wrong is None and not is_late(label, now_ms, unsure):
                 break
             score = -math.inf if label.routed.score is None else label.routed.score

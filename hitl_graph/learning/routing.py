@@ -154,6 +154,8 @@ def audited(tx: Transaction, now_ms: int, unsure: Unsure, issued: Issued) -> Err
         return watch
     wrong = state["wrong"]
     for label in routing.numbered(tx, fresh):
+        if label.routed.is_redacted:
+            continue
         watch = watch.after(label.wrong is not False)
         wrong += label.wrong is not False
     waiting = tx.execute(f"SELECT min(id) FROM hitl_routed WHERE id > ? AND {of} AND NOT {over}", given).fetchone()[0]

@@ -69,7 +69,8 @@ def sample(tx: Transaction, now_ms: int, unsure: Unsure, source: Source) -> Samp
     It ends where the questions begin that people have not come to yet. One that was passed over counts as wrong: from
     what is left out because it is hard, nothing could be concluded.
     """
-    rows = [label for label in by_order(tx, source) if label.routed.is_sample and label.routed.route != "auto"]
+    asked = [label for label in by_order(tx, source) if label.routed.is_sample and label.routed.route != "auto"]
+    rows = [label for label in asked if not label.routed.is_redacted]
     waits = [label.wrong is None and not is_late(label, now_ms, unsure) for label in rows]
     kept = rows[: _end(waits)]
     return Sample(

@@ -435,6 +435,24 @@ def test_redaction_removes_what_was_kept(ledger: Ledger) -> None:
     assert (redacted.input, redacted.output) == (None, None)
 
 
+def test_what_was_redacted_counts_neither_as_right_nor_as_wrong(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=0.5), DecisionLog(ledger)
+    labelled = fed(ledger, when, 300)
+    assert isinstance(log.calibrate(when), Certificate)
+    audited = fed(ledger, when, 60, seed=1)
+    for way in (*labelled.ways[:40], *audited.ways):
+        ledger.redact(way.routed.thread_id, actor="alice", reason="they are old")
+    found = log.calibrate(when)
+    assert isinstance(found, Certificate)
+    assert (found.labels, found.errors) == (260, 0)
+    health = log.health(when)
+    assert (health.standing, health.open, health.drift) == ("valid", 0, 0)
+    for number in range(120):
+        labelled.post(f"later-{number}", number / 120)
+    assert isinstance(log.update(when), NotEnough | Certificate)
+    assert log.health(when).standing == "valid"
+
+
 def test_the_draws_are_kept_with_the_database(ledger: Ledger) -> None:
     when = Unsure(confidence, guarantee=Guarantee(0.05), version="1", audit_rate=0.5)
     fed(ledger, when, 200)
