@@ -148,7 +148,7 @@ def updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
         state = {"after": 0, "stream": Online(scores, asked, rate=unsure.audit_rate).state()}
     stream, after = Online.restored(state["stream"]), state["after"]
     for label in by_order(tx, source, after=after):
-        if label.routed.route != "auto":
+        if label.routed.route != "auto" and not label.routed.is_redacted:
             if label.wrong is None and not is_late(label, now_ms, unsure):
                 break
             score = -math.inf if label.routed.score is None else label.routed.score

@@ -92,6 +92,7 @@ def route(unsure: Unsure, ledger: Ledger, subject: Subject, call: Call) -> Steps
         call: As the score sees it.
     """
     known: Routed | None = yield blocking(ledger.read, routing.find, subject.key)
+    problem: str | None
     if known is None:
         score, problem = yield from scored(unsure, call)
         group, given, failed, missed = "", subject.input, None, None
@@ -104,6 +105,8 @@ def route(unsure: Unsure, ledger: Ledger, subject: Subject, call: Call) -> Steps
             score, problem = None, failed or missed
         settle = partial(_settled, unsure=unsure, subject=replace(subject, input=given), score=score, group=group)
         known = yield blocking(ledger.note, settle, ledger.now_ms())
+    elif not (yield blocking(ledger.read, _still, unsure, known)):
+        known, problem = replace(known, route="unsure"), "it was routed by a rule with another prompt, score or promise"
     else:
         problem = None
     routed = cast(Routed, known)
@@ -154,6 +157,8 @@ def audited(tx: Transaction, now_ms: int, unsure: Unsure, issued: Issued) -> Err
         return watch
     wrong = state["wrong"]
     for label in routing.numbered(tx, fresh):
+        if label.routed.is_redacted:
+            continue
         watch = watch.after(label.wrong is not False)
         wrong += label.wrong is not False
     waiting = tx.execute(f"SELECT min(id) FROM hitl_routed WHERE id > ? AND {of} AND NOT {over}", given).fetchone()[0]
@@ -213,6 +218,15 @@ def _in_force(tx: Transaction, now_ms: int, unsure: Unsure, source: Source) -> I
     if issued is None or not _promises(issued, cast(Guarantee, unsure.guarantee)):
         return None
     return None if audited(tx, now_ms, unsure, issued).alarm else issued
+
+
+def _still(tx: Transaction, unsure: Unsure, routed: Routed) -> bool:
+    """Whether what was settled, before a crash perhaps, is what the rule as it is now could have settled."""
+    if routed.route == "unsure":
+        return True
+    issued = certificates.find(tx, routed.certificate) if routed.certificate else None
+    same = (routed.source.name, routed.source.binding) == (unsure.name, unsure.binding)
+    return same and issued is not None and _promises(issued, cast(Guarantee, unsure.guarantee))
 
 
 def _promises(issued: Issued, wanted: Guarantee) -> bool:

@@ -72,7 +72,8 @@ def sample(tx: Transaction, source: Source, *, before: datetime | None = None) -
     Args:
         before: Only what was routed before.
     """
-    rows = [label for label in by_order(tx, source) if label.routed.is_sample and label.routed.route != "auto"]
+    asked = [label for label in by_order(tx, source) if label.routed.is_sample and label.routed.route != "auto"]
+    rows = [label for label in asked if not label.routed.is_redacted]
     rows = rows if before is None else [label for label in rows if label.routed.at < before]
     return Sample(
         [float("-inf") if one.routed.score is None else one.routed.score for one in rows],

@@ -168,7 +168,7 @@ def _drift(tx: Transaction, issued: Issued, audits: list[Label]) -> float:
     for label in audits:
         number = label.routed.number
         is_fresh = number > state["after"] and number not in state["ahead"]
-        if is_fresh and (label.wrong is not None or is_over(label)):
+        if is_fresh and not label.routed.is_redacted and (label.wrong is not None or is_over(label)):
             watch = watch.after(label.wrong is not False)
     return 1.0 if watch.alarm else sum(watch.evidence) / len(watch.evidence) / watch.patience
 

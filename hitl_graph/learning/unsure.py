@@ -98,8 +98,10 @@ class Unsure:
 
     @property
     def binding(self) -> str:
-        """Digest of prompt and score (16 hex digits): with another one, a certificate does not hold."""
+        """Digest of prompt, score and groups (16 hex digits): with another one, a certificate does not hold."""
         made_of = f"{self.prompt or ''}\0{self.version if self.version is not None else _code(self.score)}"
+        if self.group is not None:
+            made_of += f"\0{_code(self.group)}"
         return hashlib.sha256(made_of.encode()).hexdigest()[:16]
 
     def is_sure(self, score: float | None, threshold: float) -> bool:

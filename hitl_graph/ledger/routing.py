@@ -76,6 +76,7 @@ class Routed:
         certificate: Id of the certificate that was in force.
         request_id: Of the audit.
         number: Where it stands in the order of routing.
+        is_redacted: What it was about was removed, and so was what people said of it: it counts neither way.
     """
 
     key: str
@@ -93,6 +94,7 @@ class Routed:
     request_id: str | None
     at: datetime
     number: int = 0
+    is_redacted: bool = False
 
     @property
     def is_sample(self) -> bool:
@@ -249,5 +251,5 @@ def _routed(row: Sequence[Any]) -> Routed:
     return Routed(
         key, thread_id, Source(name, binding, model, group), tool, json.loads(given) if given else None,
         json.loads(output) if output else None, score, route, propensity, least, drawn, certificate, request_id,
-        from_ms(at_ms), number,
+        from_ms(at_ms), number, output is None,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """From people's decisions to fewer questions: certificates of a ledger, what they let through, when they end."""
 
 import asyncio
+import hashlib
 import random
 import statistics
 from collections.abc import Callable, Iterator
@@ -14,10 +15,12 @@ import pytest
 
 from hitl_graph.errors import LearningError, NotEntitledError
 from hitl_graph.learning import Candidate, Certificate, DecisionLog, Guarantee, NotEnough, Unsure
+from hitl_graph.learning.routing import Subject, route
 from hitl_graph.ledger import Ledger, certificates
 from hitl_graph.model import approve, reject
 from hitl_graph.policy import Call
 from hitl_graph.reviewers import Reviewer
+from hitl_graph.steps import run
 from tests.databases import open_ledger
 from tests.learning.moderating import Feed, confidence
 
@@ -50,6 +53,10 @@ def ledger(db_path: str, clock: Clock) -> Iterator[Ledger]:
 
 def unsure(**options: Any) -> Unsure:
     return Unsure(confidence, guarantee=Guarantee(0.05, 0.9), secret=SECRET, version="1", **options)
+
+
+def key_of(post: str) -> str:
+    return hashlib.sha256(post.encode()).hexdigest()[:32]
 
 
 def sure_is_right(post: str, score: float) -> bool:
@@ -103,6 +110,20 @@ def test_a_call_is_routed_once_whatever_comes_later(ledger: Ledger) -> None:
     log.suspend(when, reason="I do not like it", by="alice")
     again = Feed(ledger, when, sure_is_right).post("new", 0.99, answer=False)
     assert again.routed == sure.routed
+
+
+def test_what_another_rule_let_through_before_a_crash_is_asked(ledger: Ledger) -> None:
+    when = unsure()
+    fed(ledger, when, 200)
+    assert isinstance(DecisionLog(ledger).calibrate(when), Certificate)
+    assert Feed(ledger, when, sure_is_right).post("x", 0.99, answer=False).is_automatic
+    for other in (
+        unsure(prompt="You moderate well."), unsure(name="other"),
+        Unsure(confidence, guarantee=Guarantee(0.01), secret=SECRET, version="1"),
+    ):  # fmt: skip
+        way = run(route(other, ledger, Subject(key_of("x"), "thread-x", "moderate", {}), Call("moderate", {})))
+        assert (way.is_automatic, "another prompt, score or promise" in way.why) == (False, True)
+    assert Feed(ledger, when, sure_is_right).post("x", 0.99, answer=False).is_automatic
 
 
 @pytest.mark.parametrize("score", [None, float("nan"), float("inf"), "0.99", True])
@@ -371,6 +392,19 @@ def test_each_group_has_its_own_certificate(ledger: Ledger) -> None:
         log.calibrate_each(unsure())
 
 
+def test_other_groups_are_asked_about(ledger: Ledger) -> None:
+    when, other = (
+        unsure(group=lambda call: call.args["label"] > "a"),
+        unsure(group=lambda call: call.args["label"] > "z"),
+    )
+    feed = Feed(ledger, when, lambda post, score: False)
+    for number in range(110):
+        feed.post(str(number), 0.9)
+    assert isinstance(DecisionLog(ledger).calibrate_each(when)["true"], Certificate)
+    assert feed.post("same", 0.9).is_automatic
+    assert not Feed(ledger, other, lambda post, score: False).post("other", 0.9, label="zz").is_automatic
+
+
 def test_groups_that_come_later_take_nothing_from_the_promise_about_all(ledger: Ledger) -> None:
     when, log = unsure(group=lambda call: call.args["label"]), DecisionLog(ledger)
     feed = Feed(ledger, when, lambda post, score: False)
@@ -405,8 +439,8 @@ def test_examples_say_what_was_proposed_and_what_became_of_it(ledger: Ledger) ->
     assert len(examples) == 260
     assert [example.at for example in examples] == sorted(example.at for example in examples)
     routes = [way.routed.route for way in feed.ways]
-    for route in ("auto", "audit", "unsure"):
-        assert [e.route for e in examples].count(route) == routes.count(route) + 200 * (route == "unsure")
+    for one in ("auto", "audit", "unsure"):
+        assert [e.route for e in examples].count(one) == routes.count(one) + 200 * (one == "unsure")
     audit = next(example for example in examples if example.route == "audit")
     assert (audit.split, audit.kind, audit.tool, audit.reviewer) == ("audit", "review", "moderate", "alice")
     assert audit.input == f"post {audit.output['post']}"  # type: ignore[index, call-overload]
@@ -448,6 +482,24 @@ def test_redaction_removes_what_was_kept(ledger: Ledger) -> None:
     assert ledger.verify_audit().ok
     redacted = next(example for example in DecisionLog(ledger).examples() if example.thread_id == thread)
     assert (redacted.input, redacted.output) == (None, None)
+
+
+def test_what_was_redacted_counts_neither_as_right_nor_as_wrong(ledger: Ledger) -> None:
+    when, log = unsure(audit_rate=0.5), DecisionLog(ledger)
+    labelled = fed(ledger, when, 300)
+    assert isinstance(log.calibrate(when), Certificate)
+    audited = fed(ledger, when, 60, seed=1)
+    for way in (*labelled.ways[:40], *audited.ways):
+        ledger.redact(way.routed.thread_id, actor="alice", reason="they are old")
+    found = log.calibrate(when)
+    assert isinstance(found, Certificate)
+    assert (found.labels, found.errors) == (260, 0)
+    health = log.health(when)
+    assert (health.standing, health.open, health.drift) == ("valid", 0, 0)
+    for number in range(120):
+        labelled.post(f"later-{number}", number / 120)
+    assert isinstance(log.update(when), NotEnough | Certificate)
+    assert log.health(when).standing == "valid"
 
 
 def test_the_draws_are_kept_with_the_database(ledger: Ledger) -> None:
