@@ -301,7 +301,8 @@ def _is_double(secret: bytes, unsure: Unsure, key: str) -> bool:
 
 def _told(tx: Transaction, unsure: Unsure, routed: Routed) -> tuple[str, bool]:
     """Why it goes this way, in words, and whether it is asked of two people."""
-    double = bool(unsure.double_rate) and _is_double(unsure.secret or routing.secret(tx), unsure, routed.key)
+    secret = unsure.secret or (routing.secret(tx) if routing.learned(tx, "secret") else None)  # it is only read here
+    double = bool(unsure.double_rate) and (secret is None or _is_double(secret, unsure, routed.key))
     shown = "none" if routed.score is None else f"{routed.score:g}"
     by_id = certificates.find(tx, routed.certificate) if routed.certificate else None
     if by_id is not None:
