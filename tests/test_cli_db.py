@@ -87,4 +87,4 @@ def test_what_it_refuses_changes_nothing(
 
 
 def test_migrate_says_what_there_is_to_do(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert hitl(capsys, "migrate")[1] == "Version 6; nothing to do.\n"
+    assert hitl(capsys, "migrate")[1] == "Version 7; nothing to do.\n"

@@ -413,7 +413,7 @@ def test_what_became_of_a_call_beside_others_is_never_guessed(world: World, allo
     for _ in range(2):
         with pytest.raises(OutcomeUnknownError, match="Find out what it did"):
             agent.invoke(None, THREAD)
-    assert sorted(world.ran) == [1, 2]
+    assert sorted(world.ran) in ([1], [1, 2])  # where one fails, a call that has not begun yet may never begin
     assert not any("did not run" in said for said in world.told(agent))
 
 

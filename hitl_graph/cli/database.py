@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Annotated
 
@@ -29,7 +29,7 @@ from hitl_graph.cli.progress import counted
 from hitl_graph.steps import run
 from hitl_graph.storage.urls import is_postgres, versions
 
-__all__ = ["age_of"]
+__all__ = ["age_of", "moment_of"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -46,6 +46,18 @@ def age_of(text: str) -> timedelta:
         return timedelta(seconds=int(parts[1]) * _UNITS[parts[2]])
     except OverflowError:
         raise Failure(USAGE, f"{text!r} is longer than there have been computers") from None
+
+
+def moment_of(text: str) -> datetime | None:
+    """A moment as people type it: how long ago (`30d`), or a date (`2026-11-01`); None: before there are dates."""
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except ValueError:
+        age = age_of(text)
+    try:
+        return datetime.now(UTC) - age
+    except OverflowError:
+        return None
 
 
 @database.command(cls=Command)

@@ -24,7 +24,7 @@ from hitl_graph.cli.app import (
     note,
     open_ledger,
 )
-from hitl_graph.cli.database import age_of
+from hitl_graph.cli.database import moment_of
 from hitl_graph.cli.progress import shown
 from hitl_graph.errors import LearningError
 from hitl_graph.inbox import Inbox
@@ -68,7 +68,7 @@ def export_decisions(
     """
     from hitl_graph.learning.export import export, export_waiting
 
-    start = _start(since)
+    start = None if since is None else moment_of(since)
     _check(format, waiting=waiting)
     if waiting and split is not None:
         raise Failure(USAGE, "--split is of decisions; what waits has none. Nothing was written")
@@ -161,19 +161,6 @@ def _waiting(ledger: Ledger, thread: str | None) -> Iterator[Request]:
 
 def _asked_at(request: Request) -> datetime:
     return request.created_at or datetime.fromtimestamp(0, UTC)
-
-
-def _start(since: str | None) -> datetime | None:
-    if since is None:
-        return None
-    try:
-        return datetime.fromisoformat(since.strip()).astimezone()
-    except ValueError:
-        age = age_of(since)
-    try:
-        return datetime.now(UTC) - age
-    except OverflowError:  # longer ago than there are dates
-        return None
 
 
 def _account(given: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from hitl_graph.cli.app import (
     open_ledger,
     reviewer_name,
 )
+from hitl_graph.cli.database import moment_of
 from hitl_graph.cli.files import writing
 from hitl_graph.cli.progress import counted
 from hitl_graph.cli.unsures import opened
@@ -82,6 +83,12 @@ def calibrate(
         str,
         typer.Argument(metavar="MODULE:OBJECT", help="An Unsure, or a policy, node or graph whose rules have some."),
     ],
+    before: Annotated[
+        str | None,
+        typer.Option(
+            "--before", metavar="AGE", help="Only calls before that: 12h, or 2026-11-01; what is open counts as wrong."
+        ),
+    ] = None,
     db: Db = "agent.db",
     as_json: Json = False,
 ) -> None:
@@ -91,11 +98,12 @@ def calibrate(
     more labels; all tries together mislead no more often than was promised.
     """
     _need_the_extra()
+    end = None if before is None else moment_of(before)
     source = ctx.get_parameter_source("db")
     is_typed = source is not None and source.name == "COMMANDLINE"
     named = db if is_typed or (source is not None and source.name == "ENVIRONMENT") else None
     with opened(unsure, db, named, explicit=is_typed) as (found, ledger):
-        done = [result for one in found for result in _calibrated(ledger, one, as_json)]
+        done = [result for one in found for result in _calibrated(ledger, one, end, as_json)]
     if not all(done):
         raise typer.Exit(FAILED)
 
@@ -241,12 +249,15 @@ def _as_json(one: "Overview") -> dict[str, Any]:
     return {**asdict(one.source), **row, "verdict": words.verdict(one).kind, "told": words.verdict(one).sentence}
 
 
-def _calibrated(ledger: Ledger, unsure: "Unsure", as_json: bool) -> list[bool]:
+def _calibrated(ledger: Ledger, unsure: "Unsure", before: datetime | None, as_json: bool) -> list[bool]:
     """Whether there is a certificate, for each group."""
     from hitl_graph.learning import Certificate, DecisionLog, NotEnough
 
     log = DecisionLog(ledger)
-    found = {"": log.calibrate(unsure)} if unsure.group is None else dict(log.calibrate_each(unsure))
+    if unsure.group is None:
+        found = {"": log.calibrate(unsure, before=before)}
+    else:
+        found = dict(log.calibrate_each(unsure, before=before))
     if not found and unsure.guarantee is not None:
         why = "no call was routed yet by this rule with this prompt and score: let the agent run, and people decide"
         found = {"": NotEnough(None, why, unsure.guarantee, 0)}

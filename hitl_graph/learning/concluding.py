@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
@@ -27,20 +28,20 @@ _REFERENCE = 500  # scores that are kept with a certificate
 _SCOUTED = 100  # scores that say between which thresholds to look, after every label
 
 
-def calibrated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
+def calibrated(tx: Transaction, now_ms: int, unsure: Unsure, before: datetime | None = None) -> Found:
     """See `DecisionLog.calibrate`."""
     sources = source_of(tx, unsure)
     if not sources:
         return nothing_yet(unsure)
-    return _tried(tx, now_ms, unsure, sources[0], promised(unsure))
+    return _tried(tx, now_ms, sources[0], promised(unsure), before)
 
 
-def calibrated_each(tx: Transaction, now_ms: int, unsure: Unsure) -> dict[str, Found]:
+def calibrated_each(tx: Transaction, now_ms: int, unsure: Unsure, before: datetime | None = None) -> dict[str, Found]:
     """See `DecisionLog.calibrate_each`."""
     sources, asked = source_of(tx, unsure), promised(unsure)
     level, parts = 1 - asked.confidence, _parts(tx, unsure, sources, asked)
     return {
-        one.group: _tried(tx, now_ms, unsure, one, Guarantee(asked.error, 1 - level * parts[one.group]))
+        one.group: _tried(tx, now_ms, one, Guarantee(asked.error, 1 - level * parts[one.group]), before)
         for one in sources
     }
 
@@ -84,22 +85,23 @@ def nothing_yet(unsure: Unsure) -> NotEnough:
     return NotEnough(needed, why, asked, 0)
 
 
-def _tried(tx: Transaction, now_ms: int, unsure: Unsure, source: Source, asked: Guarantee) -> Found:
-    """One try, at its part of the level. With the labels of the last one it is the same try."""
-    found = sample(tx, now_ms, unsure, source)
-    name = f"tries:{_name(tx, source)}"
-    before = routing.learned(tx, name) or {"tries": 0, "labels": 0}
-    tries = before["tries"] + (len(found.scores) != before["labels"])
-    part = _FIRST if tries <= 1 else (1 - _FIRST) * 0.5 ** (tries - 1)
+def _tried(tx: Transaction, now_ms: int, source: Source, asked: Guarantee, before: datetime | None) -> Found:
+    """One try, at its part of the level. With as many calls as another one of which as many are redacted, it is the same."""
+    found = sample(tx, source, before=before)
+    name, size = f"tries:{_name(tx, source)}", len(found.scores)
+    tries: list[JsonValue] = routing.learned(tx, name) or []
+    this = f"{size}, {found.redacted}"
+    number = tries.index(this) if this in tries else len(tries)
+    part = _FIRST if number == 0 else (1 - _FIRST) * 0.5**number
     level = (1 - asked.confidence) * part
-    if len(found.scores) < least(0, asked.error, level):  # nothing could be concluded, so nothing was looked at
-        result = certify(found.scores, [False] * len(found.scores), Guarantee(asked.error, 1 - level))
+    if size < least(0, asked.error, level):  # nothing could be concluded, so nothing was looked at
+        result = certify(found.scores, [False] * size, Guarantee(asked.error, 1 - level))
     else:
         votes = found.votes if any(len(row) > 1 for row in found.votes) else None
         result = certify(found.scores, found.wrong, Guarantee(asked.error, 1 - level), votes=votes)
-        routing.remember(tx, name, {"tries": tries, "labels": len(found.scores)})
+        routing.remember(tx, name, [*tries[:number], this, *tries[number + 1 :]])
     if isinstance(result, NotEnough):
-        waiting = f"; {found.open} questions still wait for people" if found.open else ""
+        waiting = f"; {found.open} questions wait for people, and count as wrong until then" if found.open else ""
         return replace(result, guarantee=asked, why=f"{result.why}{waiting}")
     result = replace(result, guarantee=asked)
     _issue(tx, now_ms, source, result, "calibrate", found.scores)
@@ -157,7 +159,7 @@ def updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
     if stream.threshold is None:
         why = f"{stream.labels} labels do not show an error of {asked.error:.1%} yet; people are asked"
         return NotEnough(None, why, asked, stream.labels)
-    seen = sample(tx, now_ms, unsure, source)
+    seen = sample(tx, source)
     above = [wrong for score, wrong in zip(seen.scores, seen.wrong, strict=True) if score >= stream.threshold]
     certificate = Certificate(stream.threshold, asked, len(seen.scores), len(above), sum(above))
     valid = certificates.valid(tx, source)

@@ -10,6 +10,7 @@ import hmac
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,8 +25,8 @@ from hitl_graph.learning.export import Exported, export
 from hitl_graph.learning.health import Health, health
 from hitl_graph.learning.labelling import Candidate, picked, question
 from hitl_graph.learning.reading import examples
-from hitl_graph.learning.report.standing import Overview, overview
 from hitl_graph.learning.sample import said, source_of
+from hitl_graph.learning.standing import Overview, overview
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import Ledger, certificates, requests, routing
 from hitl_graph.ledger.routing import Routed, Source
@@ -68,38 +69,42 @@ class DecisionLog:
         """
         return export(self.examples(), format, path, split=split, overwrite=overwrite)
 
-    def calibrate(self, unsure: Unsure) -> Found:
+    def calibrate(self, unsure: Unsure, *, before: datetime | None = None) -> Found:
         """Looks for the lowest score from which on nobody has to be asked, and puts the certificate in force.
 
         May be tried again with more labels: all tries together mislead no more often than was promised, the first one
-        having the largest part of it.
+        having the largest part of it. But when to try must not depend on how the labels look: see `update`.
+
+        Args:
+            before: Only calls that were routed before. A question that nobody has answered counts as wrong, so leave
+                out those to which people have not come yet.
 
         Raises:
             LearningError: The promise is for each group: see `calibrate_each`. Or it has a fixed limit.
         """
         _check(unsure, grouped=False)
-        return self._write(calibrated, unsure)
+        return self._write(partial(calibrated, before=before), unsure)
 
-    async def acalibrate(self, unsure: Unsure) -> Found:
+    async def acalibrate(self, unsure: Unsure, *, before: datetime | None = None) -> Found:
         """As `calibrate`."""
         _check(unsure, grouped=False)
-        return await self._awrite(calibrated, unsure)
+        return await self._awrite(partial(calibrated, before=before), unsure)
 
-    def calibrate_each(self, unsure: Unsure) -> Mapping[str, Found]:
+    def calibrate_each(self, unsure: Unsure, *, before: datetime | None = None) -> Mapping[str, Found]:
         """As `calibrate`, for each group of `Unsure(group=...)` that was met: by canonical JSON of the group.
 
-        The confidence is of all groups at once.
+        The confidence is of all groups that were met by then at once.
 
         Raises:
             LearningError: There are no groups.
         """
         _check(unsure, grouped=True)
-        return self._write(calibrated_each, unsure)
+        return self._write(partial(calibrated_each, before=before), unsure)
 
-    async def acalibrate_each(self, unsure: Unsure) -> Mapping[str, Found]:
+    async def acalibrate_each(self, unsure: Unsure, *, before: datetime | None = None) -> Mapping[str, Found]:
         """As `calibrate_each`."""
         _check(unsure, grouped=True)
-        return await self._awrite(calibrated_each, unsure)
+        return await self._awrite(partial(calibrated_each, before=before), unsure)
 
     def update(self, unsure: Unsure) -> Found:
         """Takes in what people have decided since, in the order of routing; may be called after every decision.

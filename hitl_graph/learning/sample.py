@@ -25,15 +25,17 @@ class Sample:
 
     Attributes:
         scores: How sure the model was; `-inf` where it gave no number.
-        wrong: Whether it was wrong. One that nobody answered in time counts as wrong.
+        wrong: Whether it was wrong; one that nobody has answered counts as wrong.
         votes: What each person said about each item.
-        open: How many questions still wait, and do not count yet.
+        open: How many of them still wait for people.
+        redacted: How many were redacted, and count neither way.
     """
 
     scores: list[float]
     wrong: list[bool]
     votes: list[list[str]]
     open: int
+    redacted: int
 
 
 def source_of(tx: Transaction, unsure: Unsure) -> list[Source]:
@@ -63,21 +65,24 @@ def by_order(tx: Transaction, source: Source, *, after: int = 0, limit: int = 10
     return routing.labels(tx, where, values, after=after, limit=limit)
 
 
-def sample(tx: Transaction, now_ms: int, unsure: Unsure, source: Source) -> Sample:
-    """The uniform sample of a source.
+def sample(tx: Transaction, source: Source, *, before: datetime | None = None) -> Sample:
+    """The uniform sample of a source: whatever has no label counts as wrong.
 
-    It ends where the questions begin that people have not come to yet. One that was passed over counts as wrong: from
-    what is left out because it is hard, nothing could be concluded.
+    Which questions people come to late, or not at all, may have to do with what is hard: so nothing is left out for
+    that. Only a moment that was chosen without looking at the labels can end it.
+
+    Args:
+        before: Only what was routed before.
     """
     asked = [label for label in by_order(tx, source) if label.routed.is_sample and label.routed.route != "auto"]
+    asked = asked if before is None else [label for label in asked if label.routed.at < before]
     rows = [label for label in asked if not label.routed.is_redacted]
-    waits = [label.wrong is None and not is_late(label, now_ms, unsure) for label in rows]
-    kept = rows[: _end(waits)]
     return Sample(
-        [float("-inf") if one.routed.score is None else one.routed.score for one in kept],
-        [one.wrong is not False for one in kept],
-        votes_of(tx, kept),
-        sum(waits),
+        [float("-inf") if one.routed.score is None else one.routed.score for one in rows],
+        [one.wrong is not False for one in rows],
+        votes_of(tx, rows),
+        sum(one.request is not None and one.request.state == "pending" for one in rows),
+        len(asked) - len(rows),
     )
 
 
@@ -103,17 +108,3 @@ def said(output: JsonValue, decision: Decision) -> str:
     if decision.type == "approve":
         return canonical(output)
     return canonical(edited(decision)) if decision.type == "edit" else "no"
-
-
-def _end(waits: Sequence[bool]) -> int:
-    """Where people have not come to yet: however far one looks from there on, a third of the questions or more is open.
-
-    Whoever ended as soon as open questions become costly would end before the mistakes, where people take longer over
-    what is wrong than over what is right: the labels would look better than they are.
-    """
-    best, worth, total = 0, 0, 0
-    for number, waiting in enumerate(waits, 1):
-        total += -2 if waiting else 1
-        if total > worth:
-            best, worth = number, total
-    return best

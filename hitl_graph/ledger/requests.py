@@ -123,7 +123,7 @@ def decided_threads(tx: Transaction) -> list[str]:
     """Threads with a decision that waits to be carried out, the longest waiting first."""
     rows = tx.execute(
         "SELECT thread_id FROM hitl_requests WHERE state = 'decided' AND parked = 1"
-        " GROUP BY thread_id ORDER BY min(decided_ms), thread_id"
+        " GROUP BY thread_id ORDER BY min(decided_ms), min(created_ms), thread_id"
     )
     return [row[0] for row in rows]
 

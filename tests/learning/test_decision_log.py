@@ -262,7 +262,7 @@ def test_a_new_certificate_does_not_make_mistakes_forgotten(ledger: Ledger) -> N
             log.calibrate(when)
     assert len(ledger.read(certificates.listed)) > 3
     assert not feed.post("last", 0.99).is_automatic
-    assert "audits find too many mistakes" in log.health(when).why
+    assert "audits find too many mistakes" in str(log.health(when).why)
 
 
 def test_one_open_audit_does_not_hide_a_thousand_others(ledger: Ledger) -> None:
@@ -308,16 +308,31 @@ def test_too_few_labels_are_refused_with_a_number_and_cost_nothing(ledger: Ledge
         assert isinstance(log.calibrate(when), Certificate)
 
 
-def test_open_questions_do_not_count_and_passed_over_ones_count_as_mistakes(ledger: Ledger, clock: Clock) -> None:
+def test_what_nobody_has_answered_counts_as_wrong(ledger: Ledger, clock: Clock) -> None:
     when, log = unsure(), DecisionLog(ledger)
     feed = fed(ledger, when, 150)
+    noon = clock()
     for number in range(30):
         feed.post(f"open-{number}", 0.95, answer=False)
-    certificate = log.calibrate(when)
+    certificate = log.calibrate(when, before=noon)
     assert isinstance(certificate, Certificate)
-    assert (certificate.labels, log.health(when).open) == (150, 30)
-    clock.now += timedelta(days=30)
-    assert isinstance(log.calibrate(when), NotEnough)  # 30 of about 105 in the accepted part
+    assert certificate.labels == 150
+    refused = log.calibrate(when)
+    assert isinstance(refused, NotEnough)
+    assert "30 questions wait" in refused.why
+    assert log.health(when).open == 30
+
+
+@pytest.mark.parametrize("looks", [[90], [60, 90], [60, 60, 60, 90]])
+def test_each_new_try_has_a_smaller_part_and_the_same_one_costs_nothing(ledger: Ledger, looks: list[int]) -> None:
+    when, log = unsure(), DecisionLog(ledger)
+    feed, found = Feed(ledger, when, lambda post, score: post == "0"), list[object]()
+    for size in looks:
+        for number in range(len(feed.ways), size):
+            feed.post(str(number), 0.9)
+        found.append(log.calibrate(when))
+    assert all(isinstance(one, NotEnough) for one in found[:-1])
+    assert isinstance(found[-1], Certificate if looks == [90] else NotEnough)  # one mistake in 90: 5.7 % by chance
 
 
 def test_mistakes_that_people_take_their_time_over_are_not_left_out(ledger: Ledger) -> None:

@@ -234,3 +234,10 @@ def test_on_postgresql(hitl: Hitl, postgres_dsn: str) -> None:
     code, out, _ = hitl("report", "--out", "-", "--db", url)
     assert (code, "What do audits find?" in out) == (0, True)
     assert hitl("suspend", "moderate", "-m", "why not", "--db", url)[0] == 0
+
+
+def test_what_people_have_not_come_to_can_be_left_out(hitl: Hitl, db: str) -> None:
+    code, out, err = hitl("calibrate", f"{HERE}:unsure", "--before", "2001-01-01")
+    assert (code, "0 labels" in out + err) == (1, True)
+    assert hitl("calibrate", f"{HERE}:unsure", "--before", "yesterday")[0] == 2
+    assert hitl("calibrate", f"{HERE}:unsure", "--before", "0s")[0] == 0

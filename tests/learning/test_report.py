@@ -21,9 +21,9 @@ from hitl_graph.learning.labelling import Candidate
 from hitl_graph.learning.report import overview, page, read
 from hitl_graph.learning.report.figures import bins, growth, people, periods, sampled, thresholds
 from hitl_graph.learning.report.reading import Opinion, Point, Record
-from hitl_graph.learning.report.standing import Overview, at_most
 from hitl_graph.learning.report.svg import Plot, linear, times
 from hitl_graph.learning.report.words import percent, verdict
+from hitl_graph.learning.standing import Overview, at_most
 from hitl_graph.ledger import Ledger
 from hitl_graph.ledger.routing import Source
 from hitl_graph.model import approve

@@ -5,6 +5,6 @@
 
 from hitl_graph.learning.report.pages import page
 from hitl_graph.learning.report.reading import Record, read
-from hitl_graph.learning.report.standing import Overview, overview
+from hitl_graph.learning.standing import Overview, overview
 
 __all__ = ["Overview", "Record", "overview", "page", "read"]

@@ -7,9 +7,9 @@ from math import isfinite
 
 from hitl_graph.learning.agreement import Agreement
 from hitl_graph.learning.report.figures import Bin, People, Period, Sampled, Step, Threshold
-from hitl_graph.learning.report.standing import Overview
 from hitl_graph.learning.report.svg import Axis, Plot, linear, times
 from hitl_graph.learning.report.words import count, percent, score
+from hitl_graph.learning.standing import Overview
 from hitl_graph.ledger.certificates import Issued
 
 __all__ = ["Chart", "agreement", "audits", "coverage", "reliability", "saved"]

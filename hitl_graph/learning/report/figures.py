@@ -15,7 +15,7 @@ from scipy.special import betaincinv
 
 from hitl_graph.learning.agreement import Agreement, dissent, interval
 from hitl_graph.learning.report.reading import Opinion, Point, Record
-from hitl_graph.learning.report.standing import at_most
+from hitl_graph.learning.standing import at_most
 
 __all__ = [
     "Bin",

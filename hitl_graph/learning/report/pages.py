@@ -12,9 +12,9 @@ from re import sub
 from hitl_graph.learning.report import charts, figures
 from hitl_graph.learning.report.charts import Chart
 from hitl_graph.learning.report.reading import Record
-from hitl_graph.learning.report.standing import Overview
 from hitl_graph.learning.report.svg import escape
 from hitl_graph.learning.report.words import count, model, percent, promise, score, title, verdict
+from hitl_graph.learning.standing import Overview
 from hitl_graph.ledger.certificates import Issued
 
 __all__ = ["page"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hitl_graph.learning.examples import Route
-from hitl_graph.learning.report.standing import Overview, is_over, overview
 from hitl_graph.learning.sample import of, said
+from hitl_graph.learning.standing import Overview, is_over, overview
 from hitl_graph.ledger import Ledger, certificates, deciding, routing
 from hitl_graph.ledger.certificates import Issued
 from hitl_graph.ledger.routing import Label

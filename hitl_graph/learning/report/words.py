@@ -5,7 +5,7 @@ from math import ceil, log
 from typing import Literal
 
 from hitl_graph.learning.certificate import Certificate, NotEnough
-from hitl_graph.learning.report.standing import Overview
+from hitl_graph.learning.standing import Overview
 from hitl_graph.ledger.routing import Source
 
 __all__ = ["Verdict", "certified", "count", "model", "percent", "promise", "refused", "score", "title", "verdict"]

@@ -44,7 +44,7 @@ class Overview:
         pooled: How many items of a pool people were asked about besides, so that there are labels.
         under: How many were routed under this certificate.
         let: How many of those went without waiting for anybody.
-        audits: How many automatic decisions were drawn for an audit under this certificate.
+        audits: How many automatic decisions were drawn for an audit under this certificate, or one that it replaced.
         answered: How many of those people looked at.
         waiting: How many of those still wait.
         mistakes: How many of the answered ones were wrong.
@@ -146,7 +146,8 @@ def _of(
     issued = certificates.latest(tx, source)
     if issued is None:
         return Overview(**common, standing="none", why=None)
-    body, audits = issued.body, list(paged(tx, "certificate = ? AND route = 'audit'", (issued.id,)))
+    where, values = audits_under(issued)
+    body, audits = issued.body, list(paged(tx, where, tuple(values)))
     said = [label.wrong for label in audits if label.wrong is not None]
     under = _under(tx, issued)
     return Overview(
@@ -156,16 +157,15 @@ def _of(
         under=sum(under.values()), let=under.get("auto", 0) + under.get("audit", 0),
         audits=len(audits), answered=len(said), mistakes=sum(said),
         waiting=sum(label.wrong is None and not is_over(label) for label in audits),
-        error_at_most=at_most(sum(said), len(said), body["confidence"]), drift=_drift(tx, issued),
+        error_at_most=at_most(sum(said), len(said), body["confidence"]), drift=_drift(tx, issued, audits),
     )  # fmt: skip
 
 
-def _drift(tx: Transaction, issued: Issued) -> float:
+def _drift(tx: Transaction, issued: Issued, audits: list[Label]) -> float:
     """What was remembered before the last automatic decision, and what people said since."""
     state: Any = routing.learned(tx, f"drift:{issued.id}") or {"after": 0, "ahead": [], "audits": 0, "evidence": []}
     watch = ErrorDrift(issued.body["error"], audits=state["audits"], evidence=tuple(state["evidence"]))
-    where, values = audits_under(issued)
-    for label in paged(tx, where, tuple(values)):
+    for label in audits:
         number = label.routed.number
         is_fresh = number > state["after"] and number not in state["ahead"]
         if is_fresh and not label.routed.is_redacted and (label.wrong is not None or is_over(label)):
