@@ -86,7 +86,7 @@ def nothing_yet(unsure: Unsure) -> NotEnough:
 
 
 def _tried(tx: Transaction, now_ms: int, source: Source, asked: Guarantee, before: datetime | None) -> Found:
-    """One try, at its part of the level. With as many calls as another one of which as many are redacted, it is the same."""
+    """One try, at its part of the level. With as many calls as another, and as many redacted, it is the same."""
     found = sample(tx, source, before=before)
     name, size = f"tries:{_name(tx, source)}", len(found.scores)
     tries: list[JsonValue] = routing.learned(tx, name) or []
