@@ -86,11 +86,12 @@ def nothing_yet(unsure: Unsure) -> NotEnough:
 
 
 def _tried(tx: Transaction, now_ms: int, source: Source, asked: Guarantee, before: datetime | None) -> Found:
-    """One try, at its part of the level. With as many calls as another one it is the same try."""
+    """One try, at its part of the level. With as many calls as another, and as many redacted, it is the same."""
     found = sample(tx, source, before=before)
     name, size = f"tries:{_name(tx, source)}", len(found.scores)
-    sizes: list[int] = routing.learned(tx, name) or []
-    number = sizes.index(size) if size in sizes else len(sizes)
+    tries: list[JsonValue] = routing.learned(tx, name) or []
+    this = f"{size}, {found.redacted}"
+    number = tries.index(this) if this in tries else len(tries)
     part = _FIRST if number == 0 else (1 - _FIRST) * 0.5**number
     level = (1 - asked.confidence) * part
     if size < least(0, asked.error, level):  # nothing could be concluded, so nothing was looked at
@@ -98,7 +99,7 @@ def _tried(tx: Transaction, now_ms: int, source: Source, asked: Guarantee, befor
     else:
         votes = found.votes if any(len(row) > 1 for row in found.votes) else None
         result = certify(found.scores, found.wrong, Guarantee(asked.error, 1 - level), votes=votes)
-        routing.remember(tx, name, [*sizes[:number], size, *sizes[number + 1 :]])
+        routing.remember(tx, name, [*tries[:number], this, *tries[number + 1 :]])
     if isinstance(result, NotEnough):
         waiting = f"; {found.open} questions wait for people, and count as wrong until then" if found.open else ""
         return replace(result, guarantee=asked, why=f"{result.why}{waiting}")

@@ -82,12 +82,12 @@ class DecisionLog:
         Raises:
             LearningError: The promise is for each group: see `calibrate_each`. Or it has a fixed limit.
         """
-        _check(unsure, grouped=False)
+        _check(unsure, grouped=False, before=before)
         return self._write(partial(calibrated, before=before), unsure)
 
     async def acalibrate(self, unsure: Unsure, *, before: datetime | None = None) -> Found:
         """As `calibrate`."""
-        _check(unsure, grouped=False)
+        _check(unsure, grouped=False, before=before)
         return await self._awrite(partial(calibrated, before=before), unsure)
 
     def calibrate_each(self, unsure: Unsure, *, before: datetime | None = None) -> Mapping[str, Found]:
@@ -98,12 +98,12 @@ class DecisionLog:
         Raises:
             LearningError: There are no groups.
         """
-        _check(unsure, grouped=True)
+        _check(unsure, grouped=True, before=before)
         return self._write(partial(calibrated_each, before=before), unsure)
 
     async def acalibrate_each(self, unsure: Unsure, *, before: datetime | None = None) -> Mapping[str, Found]:
         """As `calibrate_each`."""
-        _check(unsure, grouped=True)
+        _check(unsure, grouped=True, before=before)
         return await self._awrite(partial(calibrated_each, before=before), unsure)
 
     def update(self, unsure: Unsure) -> Found:
@@ -272,7 +272,9 @@ def _sampled(
     )  # fmt: skip
 
 
-def _check(unsure: Unsure, *, grouped: bool) -> None:
+def _check(unsure: Unsure, *, grouped: bool, before: datetime | None = None) -> None:
+    if before is not None and not (isinstance(before, datetime) and before.tzinfo):
+        raise LearningError(f"before={before!r} is a datetime with a time zone, such as datetime.now(UTC)")
     if unsure.guarantee is None:
         raise LearningError(f"{unsure.told} has a fixed limit, below={unsure.below}: give it a guarantee= instead")
     if not grouped and unsure.group is not None:

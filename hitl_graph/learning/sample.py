@@ -28,12 +28,14 @@ class Sample:
         wrong: Whether it was wrong; one that nobody has answered counts as wrong.
         votes: What each person said about each item.
         open: How many of them still wait for people.
+        redacted: How many were redacted, and count neither way.
     """
 
     scores: list[float]
     wrong: list[bool]
     votes: list[list[str]]
     open: int
+    redacted: int
 
 
 def source_of(tx: Transaction, unsure: Unsure) -> list[Source]:
@@ -73,13 +75,14 @@ def sample(tx: Transaction, source: Source, *, before: datetime | None = None) -
         before: Only what was routed before.
     """
     asked = [label for label in by_order(tx, source) if label.routed.is_sample and label.routed.route != "auto"]
+    asked = asked if before is None else [label for label in asked if label.routed.at < before]
     rows = [label for label in asked if not label.routed.is_redacted]
-    rows = rows if before is None else [label for label in rows if label.routed.at < before]
     return Sample(
         [float("-inf") if one.routed.score is None else one.routed.score for one in rows],
         [one.wrong is not False for one in rows],
         votes_of(tx, rows),
         sum(one.request is not None and one.request.state == "pending" for one in rows),
+        len(asked) - len(rows),
     )
 
 

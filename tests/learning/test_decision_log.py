@@ -568,6 +568,12 @@ def test_a_pool_says_whose_it_is(ledger: Ledger) -> None:
     assert log.choose(pool, 1, unsure=when, model="m")
 
 
+@pytest.mark.parametrize("before", [datetime(2026, 1, 1), "2026-01-01"])  # noqa: DTZ001
+def test_a_moment_has_a_time_zone(ledger: Ledger, before: Any) -> None:
+    with pytest.raises(LearningError, match="time zone"):
+        DecisionLog(ledger).calibrate(unsure(), before=before)
+
+
 def test_settings_that_make_no_sense() -> None:
     for options in (
         {"below": 0.8, "guarantee": Guarantee()}, {"audit_rate": 0.0}, {"audit_rate": 1.1}, {"double_rate": 2.0},
