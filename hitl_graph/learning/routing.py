@@ -279,7 +279,7 @@ def _audit(unsure: Unsure, subject: Subject, routed: Routed, *, double: bool) ->
         labels={"approve": "it was right", "edit": "it should have been this", "reject": "it was wrong"},
         answer_schema=subject.schema,
         answer_shape="audit",
-        description="This was decided automatically and is done. Was it right? What you say keeps the promise honest.",
+        description="This was decided automatically. Was it right? What you say keeps the promise honest.",
         reason=f"audit: decided automatically with a score of {routed.score:g}; nothing waits for your answer",
         tool_call_id=subject.tool_call_id,
         score=routed.score,
