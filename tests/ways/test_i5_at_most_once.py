@@ -39,7 +39,9 @@ def test_a_call_that_failed_in_the_middle_is_asked_about_and_not_run_again(scene
         scene.decide(doubt, respond("it arrived after all"))
     assert [result.error for result in scene.work(graph)] == [None]
     assert scene.state(graph).next == ()
-    assert sorted(scene.ran()) == ["pay 1 bob", "pay 13 bob", "pay 3 bob"]
+    ran = scene.ran()  # one that was cut off may not have happened, and people said that it had
+    assert sorted(set(ran)) == sorted(ran)
+    assert {"pay 13 bob", *(f"pay {eur} bob" for eur in (1, 3) if eur not in doubts)} <= {*ran}
     whole = {"pay-1": "paid 1", "pay-13": "it arrived after all", "pay-3": "paid 3"}
     assert scene.told() == whole | {f"pay-{eur}": "it arrived after all" for eur in doubts}
 
