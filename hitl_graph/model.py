@@ -33,7 +33,9 @@ __all__ = [
     "delivery",
     "digest",
     "edit",
+    "edited",
     "from_ms",
+    "is_wrong",
     "plain_text",
     "reject",
     "request_id",
@@ -236,6 +238,20 @@ def respond(answer: str | JsonValue = None, *, comments: Iterable[Comment] = ())
     if isinstance(answer, str):
         return Decision(type="respond", message=answer, comments=tuple(comments))
     return Decision(type="respond", value=answer, comments=tuple(comments))
+
+
+def edited(decision: Decision) -> JsonValue:
+    """What a decision makes of what was proposed; None where it is no edit."""
+    if decision.type != "edit":
+        return None
+    return decision.draft if decision.args is None else decision.args
+
+
+def is_wrong(decision: Decision, output: JsonValue) -> bool:
+    """Whether a decision says that what was proposed is wrong: anything but "yes, exactly so"."""
+    if decision.type == "edit":
+        return canonical(edited(decision)) != canonical(output)
+    return decision.type != "approve"
 
 
 class Review(_Frozen):

@@ -11,7 +11,7 @@ from hitl_graph.learning.certificate import Certificate, Guarantee, NotEnough
 from hitl_graph.learning.certifying import certify
 from hitl_graph.learning.online import Online
 from hitl_graph.learning.routing import audited
-from hitl_graph.learning.sample import by_order, is_late, of, sample, since, source_of
+from hitl_graph.learning.sample import by_order, is_late, sample, source_of
 from hitl_graph.learning.sequence import least
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import certificates, routing
@@ -67,7 +67,7 @@ def _parts(tx: Transaction, unsure: Unsure, sources: list[Source], asked: Guaran
 
 
 def _calls(tx: Transaction, source: Source) -> int:
-    where, values = of(source)
+    where, values = source.where()
     return int(tx.execute(f"SELECT count(*) FROM hitl_routed WHERE {where}", values).fetchone()[0])
 
 
@@ -125,7 +125,7 @@ def _issue(
 
 def _name(tx: Transaction, source: Source) -> str:
     """Of a source, since its last suspension."""
-    begun = since(tx, source)
+    begun = certificates.suspended_at(tx, source)
     since_ms = 0 if begun is None else to_ms(begun)
     return "|".join([source.name, source.binding, source.model, source.group, str(since_ms)])
 
@@ -159,10 +159,12 @@ def updated(tx: Transaction, now_ms: int, unsure: Unsure) -> Found:
     if stream.threshold is None:
         why = f"{stream.labels} labels do not show an error of {asked.error:.1%} yet; people are asked"
         return NotEnough(None, why, asked, stream.labels)
+    valid = certificates.valid(tx, source)
+    if valid is not None and valid.body["method"] == "update" and valid.threshold == stream.threshold:
+        body = valid.body
+        return Certificate(stream.threshold, asked, body["labels"], body["accepted"], body["errors"])
     seen = sample(tx, source)
     above = [wrong for score, wrong in zip(seen.scores, seen.wrong, strict=True) if score >= stream.threshold]
     certificate = Certificate(stream.threshold, asked, len(seen.scores), len(above), sum(above))
-    valid = certificates.valid(tx, source)
-    if valid is None or valid.body["method"] != "update" or valid.threshold != stream.threshold:
-        _issue(tx, now_ms, source, certificate, "update", seen.scores)
+    _issue(tx, now_ms, source, certificate, "update", seen.scores)
     return certificate

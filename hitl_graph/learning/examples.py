@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from hitl_graph.model import Decision, Kind, canonical
+from hitl_graph.model import Decision, Kind, edited, is_wrong
 from hitl_graph.voting import Vote
 
-__all__ = ["Example", "Route", "Split", "edited", "is_wrong"]
+__all__ = ["Example", "Route", "Split"]
 
 Route = Literal["auto", "audit", "unsure", "query", "policy"]
 Split = Literal["train", "audit"]
@@ -81,17 +81,3 @@ class Example:
         if not self.is_labelled or self.decision is None:
             return None
         return self.output if self.decision.type == "approve" else edited(self.decision)
-
-
-def edited(decision: Decision) -> JsonValue:
-    """What a decision makes of what was proposed; None where it is no edit."""
-    if decision.type != "edit":
-        return None
-    return decision.draft if decision.args is None else decision.args
-
-
-def is_wrong(decision: Decision, output: JsonValue) -> bool:
-    """Whether a decision says that what was proposed is wrong: anything but "yes, exactly so"."""
-    if decision.type == "edit":
-        return canonical(edited(decision)) != canonical(output)
-    return decision.type != "approve"

@@ -8,7 +8,7 @@ from hitl_graph.learning.certificate import Guarantee
 from hitl_graph.learning.concluding import nothing_yet, promised
 from hitl_graph.learning.drift import Shift, shift
 from hitl_graph.learning.routing import audited
-from hitl_graph.learning.sample import Sample, of, sample, source_of
+from hitl_graph.learning.sample import Sample, sample, source_of
 from hitl_graph.learning.standing import Overview, overview
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import certificates
@@ -77,7 +77,7 @@ def _why(issued: Issued | None, labels: Sample) -> str:
 
 
 def _shifted(tx: Transaction, issued: Issued) -> Shift | None:
-    where, values = of(issued.source)
+    where, values = issued.source.where()
     rows = tx.execute(
         f"SELECT score FROM hitl_routed WHERE {where} AND certificate = ? AND score IS NOT NULL ORDER BY id DESC"
         " LIMIT ?",

@@ -8,10 +8,10 @@ from langchain_core.messages import AIMessage, AnyMessage, convert_to_openai_mes
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from pydantic import JsonValue
 
-from hitl_graph.learning.examples import Example, edited
+from hitl_graph.learning.examples import Example
 from hitl_graph.ledger import Ledger, deciding, requests, routing
 from hitl_graph.ledger.routing import Routed
-from hitl_graph.model import Request, from_ms
+from hitl_graph.model import Request, edited, from_ms
 from hitl_graph.storage import Transaction
 from hitl_graph.voting import Vote
 

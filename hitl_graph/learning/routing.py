@@ -21,7 +21,6 @@ from pydantic import JsonValue
 from hitl_graph.learning.audit import draw
 from hitl_graph.learning.certificate import Guarantee
 from hitl_graph.learning.drift import ErrorDrift
-from hitl_graph.learning.sample import of
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import Ledger, certificates, requests, routing
 from hitl_graph.ledger.certificates import Issued
@@ -236,7 +235,7 @@ def _promises(issued: Issued, wanted: Guarantee) -> bool:
 
 def _is_time(tx: Transaction, routed: Routed) -> bool:
     """Whether it is the first of its source in a new hundred of calls."""
-    where, values = of(routed.source)
+    where, values = routed.source.where()
     query = f"SELECT max(id) FROM hitl_routed WHERE {where} AND id < ?"
     before = tx.execute(query, [*values, routed.number]).fetchone()[0] or 0
     return bool(routed.number // _EVERY > before // _EVERY)
@@ -244,7 +243,7 @@ def _is_time(tx: Transaction, routed: Routed) -> bool:
 
 def _compare(tx: Transaction, now_ms: int, issued: Issued) -> None:
     """Take a certificate back if scores do not look any more as they did when it was issued."""
-    where, values = of(issued.source)
+    where, values = issued.source.where()
     rows = tx.execute(
         f"SELECT score FROM hitl_routed WHERE {where} AND certificate IS NOT NULL AND score IS NOT NULL"
         " ORDER BY id DESC LIMIT ?",

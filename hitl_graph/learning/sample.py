@@ -3,20 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pydantic import JsonValue
 
-from hitl_graph.learning.examples import edited
 from hitl_graph.learning.unsure import Unsure
 from hitl_graph.ledger import certificates, deciding, routing
 from hitl_graph.ledger.routing import Label, Source
-from hitl_graph.model import Decision, canonical, to_ms
+from hitl_graph.model import Decision, canonical, edited, to_ms
 from hitl_graph.storage import Transaction
 
-__all__ = ["Sample", "by_order", "is_late", "of", "said", "sample", "since", "source_of", "votes_of"]
-
-_OF = "name = ? AND binding = ? AND model_digest = ? AND class = ?"
+__all__ = ["Sample", "by_order", "is_late", "said", "sample", "source_of", "votes_of"]
 
 
 @dataclass(frozen=True)
@@ -44,23 +40,10 @@ def source_of(tx: Transaction, unsure: Unsure) -> list[Source]:
     return [one for one in found if one.model == found[0].model]
 
 
-def of(source: Source) -> tuple[str, list[Any]]:
-    """A WHERE clause of its rows, and its values."""
-    return _OF, [source.name, source.binding, source.model, source.group]
-
-
-def since(tx: Transaction, source: Source) -> datetime | None:
-    """When a certificate of it was last suspended: what was said before does not count any more."""
-    suspended = [
-        one for one in certificates.listed(tx, source.name) if one.source == source and one.state == "suspended"
-    ]
-    return max((one.ended_at for one in suspended if one.ended_at is not None), default=None)
-
-
 def by_order(tx: Transaction, source: Source, *, after: int = 0, limit: int = 100_000) -> list[Label]:
     """Its rows since the last suspension, in the order of routing."""
-    where, values = of(source)
-    if (begun := since(tx, source)) is not None:
+    where, values = source.where()
+    if (begun := certificates.suspended_at(tx, source)) is not None:
         where, values = f"{where} AND at_ms > ?", [*values, to_ms(begun)]
     return routing.labels(tx, where, values, after=after, limit=limit)
 
@@ -88,8 +71,7 @@ def sample(tx: Transaction, source: Source, *, before: datetime | None = None) -
 
 def is_late(label: Label, now_ms: int, unsure: Unsure) -> bool:
     """Whether nobody will say any more, or has not in time."""
-    ended = label.request is not None and label.request.state not in ("pending", "decided")
-    return ended or to_ms(label.routed.at) + unsure.patience.total_seconds() * 1000 <= now_ms
+    return label.is_over or to_ms(label.routed.at) + unsure.patience.total_seconds() * 1000 <= now_ms
 
 
 def votes_of(tx: Transaction, labels: Sequence[Label]) -> list[list[str]]:

@@ -7,14 +7,13 @@ from typing import Any
 
 from hitl_graph.learning.drift import ErrorDrift
 from hitl_graph.learning.routing import audits_under
-from hitl_graph.learning.sample import of
 from hitl_graph.ledger import certificates, routing
 from hitl_graph.ledger.certificates import Issued, Standing
 from hitl_graph.ledger.routing import Label, Source
 from hitl_graph.model import from_ms
 from hitl_graph.storage import Transaction
 
-__all__ = ["Overview", "at_most", "is_over", "overview", "paged"]
+__all__ = ["Overview", "at_most", "overview", "paged"]
 
 _PAGE = 500
 _KEY = "r.name, r.binding, r.model_digest, r.class"
@@ -116,11 +115,6 @@ def paged(tx: Transaction, where: str, parameters: tuple[Any, ...]) -> Iterator[
         after = rows[-1].routed.number
 
 
-def is_over(label: Label) -> bool:
-    """Whether nobody will say any more."""
-    return label.request is not None and label.request.state not in ("pending", "decided")
-
-
 def at_most(mistakes: int, labels: int, confidence: float) -> float:
     """The upper end of a one-sided Clopper-Pearson interval; 1 without labels."""
     if mistakes >= labels:
@@ -156,7 +150,7 @@ def _of(
         errors=body["errors"], method=body["method"], issued_at=issued.issued_at, ended_at=issued.ended_at,
         under=sum(under.values()), let=under.get("auto", 0) + under.get("audit", 0),
         audits=len(audits), answered=len(said), mistakes=sum(said),
-        waiting=sum(label.wrong is None and not is_over(label) for label in audits),
+        waiting=sum(label.wrong is None and not label.is_over for label in audits),
         error_at_most=at_most(sum(said), len(said), body["confidence"]), drift=_drift(tx, issued, audits),
     )  # fmt: skip
 
@@ -168,13 +162,13 @@ def _drift(tx: Transaction, issued: Issued, audits: list[Label]) -> float:
     for label in audits:
         number = label.routed.number
         is_fresh = number > state["after"] and number not in state["ahead"]
-        if is_fresh and not label.routed.is_redacted and (label.wrong is not None or is_over(label)):
+        if is_fresh and not label.routed.is_redacted and (label.wrong is not None or label.is_over):
             watch = watch.after(label.wrong is not False)
     return 1.0 if watch.alarm else sum(watch.evidence) / len(watch.evidence) / watch.patience
 
 
 def _under(tx: Transaction, issued: Issued) -> dict[str, int]:
-    where, values = of(issued.source)
+    where, values = issued.source.where()
     rows = tx.execute(
         f"SELECT route, count(*) FROM hitl_routed WHERE {where} AND certificate = ? GROUP BY route",
         [*values, issued.id],

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -13,11 +14,10 @@ from hitl_graph.ledger.routing import Source
 from hitl_graph.model import canonical, from_ms, to_ms
 from hitl_graph.storage import Transaction
 
-__all__ = ["Issued", "Standing", "end", "find", "issue", "latest", "line", "listed", "valid"]
+__all__ = ["Issued", "Standing", "end", "find", "issue", "latest", "line", "listed", "suspended_at", "valid"]
 
 Standing = Literal["valid", "suspended", "replaced"]
 _COLUMNS = "id, name, binding, model_digest, class, threshold, body, state, why, issued_ms, ended_ms"
-_OF = "name = ? AND binding = ? AND model_digest = ? AND class = ?"
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,24 @@ def find(tx: Transaction, certificate_id: str) -> Issued | None:
 
 def valid(tx: Transaction, source: Source) -> Issued | None:
     """The one that is in force."""
-    found = _select(tx, f"{_OF} AND state = 'valid' ORDER BY issued_ms DESC, id", _of(source))
+    where, values = source.where()
+    found = _select(tx, f"{where} AND state = 'valid' ORDER BY issued_ms DESC, id", values)
     return found[0] if found else None
 
 
 def latest(tx: Transaction, source: Source) -> Issued | None:
     """The last one that was issued to a source, whatever became of it."""
-    found = _select(tx, f"{_OF} ORDER BY issued_ms DESC, state DESC, id LIMIT 1", _of(source))
+    where, values = source.where()
+    found = _select(tx, f"{where} ORDER BY issued_ms DESC, state DESC, id LIMIT 1", values)
     return found[0] if found else None
+
+
+def suspended_at(tx: Transaction, source: Source) -> datetime | None:
+    """When one of a source was last suspended; None if none ever was."""
+    where, values = source.where()
+    query = f"SELECT max(ended_ms) FROM hitl_certificates WHERE {where} AND state = 'suspended'"
+    ended = tx.execute(query, values).fetchone()[0]
+    return None if ended is None else from_ms(ended)
 
 
 def line(issued: Issued) -> tuple[str, list[Any]]:
@@ -91,13 +101,13 @@ def line(issued: Issued) -> tuple[str, list[Any]]:
 
     They are of the same source at the same time: what is known of one is known of all.
     """
-    of, at = _of(issued.source), to_ms(issued.issued_at)
-    suspended = f"SELECT max(ended_ms) FROM hitl_certificates WHERE {_OF} AND state = 'suspended' AND ended_ms <= ?"
+    (where, values), at = issued.source.where(), to_ms(issued.issued_at)
+    suspended = f"SELECT max(ended_ms) FROM hitl_certificates WHERE {where} AND state = 'suspended' AND ended_ms <= ?"
     query = (
-        f"SELECT id FROM hitl_certificates WHERE {_OF} AND (id = ? OR state = 'replaced' AND issued_ms <= ?"
+        f"SELECT id FROM hitl_certificates WHERE {where} AND (id = ? OR state = 'replaced' AND issued_ms <= ?"
         f" AND issued_ms >= coalesce(({suspended}), 0))"
     )
-    return query, [*of, issued.id, at, *of, at]
+    return query, [*values, issued.id, at, *values, at]
 
 
 def listed(tx: Transaction, name: str | None = None) -> list[Issued]:
@@ -106,11 +116,7 @@ def listed(tx: Transaction, name: str | None = None) -> list[Issued]:
     return _select(tx, f"{where} ORDER BY issued_ms DESC, id", () if name is None else (name,))
 
 
-def _of(source: Source) -> tuple[str, ...]:
-    return (source.name, source.binding, source.model, source.group)
-
-
-def _select(tx: Transaction, where: str, parameters: tuple[Any, ...]) -> list[Issued]:
+def _select(tx: Transaction, where: str, parameters: Sequence[Any]) -> list[Issued]:
     rows = tx.execute(f"SELECT {_COLUMNS} FROM hitl_certificates WHERE {where}", parameters).fetchall()
     return [
         Issued(

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from pydantic import JsonValue
 
 from hitl_graph.ledger import audit, requests
-from hitl_graph.model import Request, canonical, from_ms, to_ms
+from hitl_graph.model import Request, canonical, from_ms, is_wrong, to_ms
 from hitl_graph.storage import Transaction
 
 __all__ = [
@@ -56,6 +56,11 @@ class Source:
     binding: str
     model: str = ""
     group: str = ""
+
+    def where(self) -> tuple[str, list[Any]]:
+        """A WHERE clause of its rows and its certificates, and its values."""
+        clause = "name = ? AND binding = ? AND model_digest = ? AND class = ?"
+        return clause, [self.name, self.binding, self.model, self.group]
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,12 @@ class Label:
     def wrong(self) -> bool | None:
         """Whether the model was wrong; None if nobody said."""
         decision = self.request.decision if self.request and self.is_answered else None
-        if decision is None:
-            return None
-        if decision.type == "edit":
-            new = decision.args if decision.args is not None else decision.draft
-            return canonical(new) != canonical(self.routed.output)
-        return decision.type != "approve"
+        return None if decision is None else is_wrong(decision, self.routed.output)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody will say any more."""
+        return self.request is not None and self.request.state not in ("pending", "decided")
 
 
 def record(tx: Transaction, routed: Routed) -> Routed:

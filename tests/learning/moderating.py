@@ -1,6 +1,7 @@
 """A moderation agent in miniature: a model that labels posts, and people who know better."""
 
 import hashlib
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from hitl_graph.model import Action, Request, approve, edit, reject
 from hitl_graph.policy import Call
 from hitl_graph.steps import run
 
-__all__ = ["Feed", "confidence"]
+__all__ = ["Feed", "confidence", "fed", "sure_is_right"]
 
 
 def confidence(call: Call) -> Any:
@@ -71,3 +72,15 @@ class Feed:
         better = {**output, "label": "hate"}
         decision = approve() if not wrong else edit(better) if hash(asked) % 2 else reject("no")
         self.ledger.decide(asked, decision, reviewer=reviewer, channel="test")
+
+
+def sure_is_right(post: str, score: float) -> bool:
+    """Right from .5 on, else wrong every second time."""
+    return score < 0.5 and random.Random(post).random() < 0.5
+
+
+def fed(ledger: Ledger, when: Unsure, count: int, seed: int = 0, **how: Any) -> Feed:
+    feed, rng = Feed(ledger, when, how.pop("is_wrong", sure_is_right), **how), random.Random(seed)
+    for number in range(count):
+        feed.post(f"{seed}-{number}", round(rng.random(), 3))
+    return feed

@@ -22,7 +22,7 @@ from hitl_graph.policy import Call
 from hitl_graph.reviewers import Reviewer
 from hitl_graph.steps import run
 from tests.databases import open_ledger
-from tests.learning.moderating import Feed, confidence
+from tests.learning.moderating import Feed, confidence, fed, sure_is_right
 
 pytestmark = pytest.mark.both_databases
 
@@ -57,18 +57,6 @@ def unsure(**options: Any) -> Unsure:
 
 def key_of(post: str) -> str:
     return hashlib.sha256(post.encode()).hexdigest()[:32]
-
-
-def sure_is_right(post: str, score: float) -> bool:
-    """Right from .5 on, else wrong every second time."""
-    return score < 0.5 and random.Random(post).random() < 0.5
-
-
-def fed(ledger: Ledger, when: Unsure, count: int, seed: int = 0, **how: Any) -> Feed:
-    feed, rng = Feed(ledger, when, how.pop("is_wrong", sure_is_right), **how), random.Random(seed)
-    for number in range(count):
-        feed.post(f"{seed}-{number}", round(rng.random(), 3))
-    return feed
 
 
 def test_without_a_certificate_everything_is_asked(ledger: Ledger) -> None:

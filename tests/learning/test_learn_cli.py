@@ -1,7 +1,6 @@
 """`hitl learn`: how it goes, from the database alone; leave to decide; taking it back; the page."""
 
 import json
-import random
 import re
 import shutil
 from collections.abc import Callable
@@ -16,25 +15,14 @@ pytest.importorskip("scipy")
 from psycopg.conninfo import conninfo_to_dict
 
 from hitl_graph.cli import main
-from hitl_graph.learning import Certificate, DecisionLog, Unsure
+from hitl_graph.learning import Certificate, DecisionLog
 from hitl_graph.ledger import Ledger
 from tests.learning.asking import grouped, unsure
-from tests.learning.moderating import Feed
+from tests.learning.moderating import Feed, fed
 
 Told = tuple[int, str, str]
 Hitl = Callable[..., Told]
 HERE = "tests.learning.asking"
-
-
-def sure_is_right(post: str, score: float) -> bool:
-    return score < 0.5 and random.Random(post).random() < 0.5
-
-
-def fed(ledger: Ledger, when: Unsure, count: int, seed: int = 0, **how: Any) -> Feed:
-    feed, rng = Feed(ledger, when, how.pop("is_wrong", sure_is_right), **how), random.Random(seed)
-    for number in range(count):
-        feed.post(f"{seed}-{number}", round(rng.random(), 3))
-    return feed
 
 
 @pytest.fixture(scope="module")

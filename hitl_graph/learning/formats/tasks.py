@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from hitl_graph.learning.examples import Example, edited
+from hitl_graph.learning.examples import Example
 from hitl_graph.learning.formats.chat import Message, Unusable, conversation, text
 from hitl_graph.learning.formats.right import decided, finite
-from hitl_graph.model import Decision, Request
+from hitl_graph.model import Decision, Request, edited
 
 __all__ = ["Task", "of_example", "of_request", "proposal"]
 

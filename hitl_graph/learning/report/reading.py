@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hitl_graph.learning.examples import Route
-from hitl_graph.learning.sample import of, said
-from hitl_graph.learning.standing import Overview, is_over, overview
+from hitl_graph.learning.sample import said
+from hitl_graph.learning.standing import Overview, overview
 from hitl_graph.ledger import Ledger, certificates, deciding, routing
 from hitl_graph.ledger.certificates import Issued
 from hitl_graph.ledger.routing import Label
@@ -96,7 +96,7 @@ def read(ledger: Ledger, name: str | None = None, progress: Progress | None = No
 
 
 def _page(tx: Transaction, one: Overview, after: int) -> list[tuple[Label, tuple[Vote, ...]]]:
-    where, values = of(one.source)
+    where, values = one.source.where()
     labels = routing.labels(tx, where, values, after=after, limit=_PAGE)
     asked = [label.request.id for label in labels if label.request is not None]
     votes = deciding.votes_on(tx, asked) if asked else {}
@@ -106,4 +106,4 @@ def _page(tx: Transaction, one: Overview, after: int) -> list[tuple[Label, tuple
 def _point(label: Label) -> Point:
     one = label.routed
     route: Route = "query" if one.route == "audit" and one.certificate is None else one.route
-    return Point(one.at, one.score, route, one.is_sample, label.wrong, is_over(label))
+    return Point(one.at, one.score, route, one.is_sample, label.wrong, label.is_over)
